@@ -1,0 +1,70 @@
+// One SGD step on the sphere of a given radius: the arithmetic of one element, and of the few numbers
+// that the whole vector shares.
+//
+// A retraction brings the point w - lr * g back to the sphere. Each is two passes over the elements:
+//   accumulate   adds up what the shared numbers need; nothing is written, so bad input is found in time;
+//   Update       gives the new weight.
+#pragma once
+
+#include <cmath>
+
+#include "portable.hpp"
+
+namespace pythermo {
+
+// w <- radius * v / |v| with v = w - lr * g.
+struct Projection {
+  static constexpr int sum_count = 1, square_count = 1;  // |v|^2
+
+  template <class T>
+  PYTHERMO_INLINE static void accumulate(T w, T g, T lr, T (&sums)[sum_count]) {
+    const T v = w - lr * g;
+    sums[0] += v * v;
+  }
+
+  template <class T>
+  struct Update {
+    T lr, scale;
+    bool usable() const { return std::isnormal(scale); }
+    PYTHERMO_INLINE T operator()(T w, T g) const { return (w - lr * g) * scale; }
+  };
+
+  template <class T>
+  PYTHERMO_INLINE static Update<T> update(const double* sums, double lr, double radius) {
+    return {static_cast<T>(lr), static_cast<T>(radius / std::sqrt(sums[0]))};
+  }
+};
+
+// Along the great circle in the direction -t, t the tangent part of g, by the arc length lr * |t|:
+// w <- radius * (cos(a) w / |w| - sin(a) t / |t|) with the angle a = lr * |t| / radius.
+struct Exponential {
+  static constexpr int sum_count = 3, square_count = 2;  // |w|^2, |g|^2, <w, g>
+
+  template <class T>
+  PYTHERMO_INLINE static void accumulate(T w, T g, T /*lr*/, T (&sums)[sum_count]) {
+    sums[0] += w * w;
+    sums[1] += g * g;
+    sums[2] += w * g;
+  }
+
+  template <class T>
+  struct Update {
+    T weight_factor, grad_factor;
+    bool usable() const { return std::isfinite(weight_factor) && std::isfinite(grad_factor); }
+    PYTHERMO_INLINE T operator()(T w, T g) const {
+      return weight_factor * w - grad_factor * g;
+    }
+  };
+
+  template <class T>
+  PYTHERMO_INLINE static Update<T> update(const double* sums, double lr, double radius) {
+    const double radial = sums[2] / sums[0];  // t = g - radial * w
+    const double tangent = std::sqrt(std::fmax(sums[1] - radial * sums[2], 0.0));
+    const double angle = lr * tangent / radius;
+    const double cosine = radius * std::cos(angle) / std::sqrt(sums[0]);
+    const double sine = tangent > 0.0 ? radius * std::sin(angle) / tangent : 0.0;
+    return {static_cast<T>(cosine + sine * radial), static_cast<T>(sine)};
+  }
+};
+
+}  // namespace pythermo
