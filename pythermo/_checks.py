@@ -1,0 +1,66 @@
+"""Checks that every public function makes at its door."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+FLOAT_DTYPES = (torch.float32, torch.float64)
+
+
+def as_tensor(name: str, value: Any) -> torch.Tensor:
+    """Return a tensor that shares memory with the tensor or array ``value``."""
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, np.ndarray):
+        if not value.flags.writeable:
+            value = value.copy()
+        return torch.from_numpy(value)
+    raise TypeError(f"{name}: must be a torch tensor or a numpy array, not {type(value).__name__}")
+
+
+def like_input(result: torch.Tensor, given: Any) -> Any:
+    """Return ``result`` as the kind of thing that the user gave: tensor or array."""
+    return result.numpy() if isinstance(given, np.ndarray) else result
+
+
+def require_float(name: str, tensor: torch.Tensor) -> None:
+    """Raise TypeError unless the dtype is float32 or float64."""
+    if tensor.dtype not in FLOAT_DTYPES:
+        raise TypeError(f"{name}: the dtype must be float32 or float64, not {tensor.dtype}")
+
+
+def require_points(points: torch.Tensor) -> None:
+    """Raise unless ``points`` is a finite float tensor [..., n, D] with n >= 1 and D >= 1."""
+    require_float("points", points)
+    if points.ndim < 2 or points.shape[-1] < 1 or points.shape[-2] < 1:
+        raise ValueError(
+            f"points: the shape must be [..., n, D] with n >= 1 and D >= 1, not {list(points.shape)}"
+        )
+    finite = points.isfinite().all(dim=-1)
+    if not finite.all():
+        row = (~finite).nonzero()[0].tolist()
+        raise ValueError(f"points: row {row} holds NaN or infinity; all elements must be finite")
+
+
+def require_ks(ks: Sequence[int], n: int) -> list[int]:
+    """Return ``ks`` as a list of ints, all of them between 1 and n - 1."""
+    values = [int(k) for k in ks]
+    if not values:
+        raise ValueError("ks: at least one number of neighbours is needed")
+    for k, given in zip(values, ks, strict=True):
+        if k != given or not 1 <= k <= n - 1:
+            raise ValueError(
+                f"ks: {given} is not a number of neighbours among {n} points; "
+                f"integers from 1 to {n - 1} are allowed (pythermo.default_ks({n}) gives a choice)"
+            )
+    return values
+
+
+def require_positive(name: str, value: float) -> float:
+    """Return ``value`` as a float if it is positive and finite."""
+    number = float(value)
+    if not (number > 0.0 and np.isfinite(number)):
+        raise ValueError(f"{name}: must be positive and finite, not {value}")
+    return number

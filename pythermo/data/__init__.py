@@ -1,0 +1,5 @@
+"""Images as tensors on one device."""
+
+from pythermo.data.images import Images, load
+
+__all__ = ["Images", "load"]

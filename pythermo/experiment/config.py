@@ -1,0 +1,232 @@
+"""What defines a run and a sweep: read from TOML, checked by name and type, written beside the results."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import numpy as np
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+AnySection = TypeVar("AnySection", bound=_Section)
+
+
+class ModelConfig(_Section):
+    """The network: see `pythermo.models`."""
+
+    name: Literal["ConvNet", "ResNet18"]
+    width: PositiveInt
+    head_norm: PositiveFloat = 10.0
+
+
+class DataConfig(_Section):
+    """The images: see `pythermo.data.load`."""
+
+    name: Literal["digits"]
+    samples_per_class: PositiveInt | None = None
+    label_noise: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    seed: Seed = 1
+
+
+class TrainingConfig(_Section):
+    """SGD on the sphere: how long, with which batches, from where."""
+
+    iterations: PositiveInt
+    batch_size: PositiveInt = 128
+    sampling: Literal["iid", "epochs"] = "iid"
+    retraction: Literal["projection", "exponential"] = "projection"
+    radius: PositiveFloat = 1.0
+    seed: Seed = 0
+    initial_seed: Seed = 1
+    head_seed: Seed = 4
+
+
+class MeasurementConfig(_Section):
+    """What is measured, and when.
+
+    Measurements are made at iterations 0 to 9 and at ``count`` log-spaced ones from 10 to the end; the
+    last ``stationary`` of them count as stationary. Entropies are those of the last ``window``
+    iterates, the SNR that of ``gradients`` minibatch gradients around their mean or around the gradient
+    of evaluation batches.
+    """
+
+    count: PositiveInt = 193
+    stationary: PositiveInt = 50
+    window: Annotated[int, Field(ge=2)] = 1000
+    gradients: Annotated[int, Field(ge=2)] = 1000
+    full_gradient: Literal["mean", "evaluation"] = "mean"
+    evaluation_batch: PositiveInt = 1024
+    seed: Seed = 0
+
+
+class RunConfig(_Section):
+    """One run at one learning rate."""
+
+    lr: PositiveFloat = 0.01
+    model: ModelConfig
+    data: DataConfig
+    training: TrainingConfig
+    measurement: MeasurementConfig = MeasurementConfig()
+
+    def with_lr(self, lr: float) -> Self:
+        """Return the same configuration at another learning rate."""
+        return _checked(type(self), {**self.model_dump(), "lr": float(lr)})
+
+    def to_toml(self) -> str:
+        """Return the configuration as TOML."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+    @classmethod
+    def from_toml(cls, text: str) -> Self:
+        """Read a configuration; ValueError names each key that is unknown or of a wrong type."""
+        return _checked(cls, tomllib.loads(text))
+
+
+class GridPiece(_Section):
+    """Log-spaced learning rates from 10**start to 10**stop; without the last one if ``open``."""
+
+    start: float
+    stop: float
+    count: PositiveInt
+    open: bool = False
+
+    def values(self) -> list[float]:
+        """Return the learning rates of this piece."""
+        points = [float(x) for x in np.logspace(self.start, self.stop, self.count)]
+        return points[:-1] if self.open else points
+
+
+class FitConfig(_Section):
+    """The learning rates, by index from ``first`` to ``last`` (from the end if negative), of the fit."""
+
+    first: int = 0
+    last: int = -1
+    tolerance: Annotated[float, Field(ge=0.0)] = 0.0
+
+
+class Preset(_Section):
+    """A sweep: a run's configuration without its learning rate, the grid, and the temperature fit."""
+
+    description: str
+    grid: Annotated[list[GridPiece], Field(min_length=1)]
+    fit: FitConfig = FitConfig()
+    run: RunConfig
+
+    @property
+    def lr(self) -> list[float]:
+        """The learning rates, in the order of the grid."""
+        return [value for piece in self.grid for value in piece.values()]
+
+    @model_validator(mode="after")
+    def _grid_without_repeats(self) -> Self:
+        if len(set(self.lr)) != len(self.lr):
+            raise ValueError("grid: a learning rate repeats")
+        return self
+
+    @classmethod
+    def load(cls, name_or_path: str | Path, settings: Iterable[str] = ()) -> Self:
+        """Read a preset of the package by its name, or a TOML file, and apply ``key=value`` settings.
+
+        Parameters
+        ----------
+        name_or_path : str or path
+            ``digits-up``, or the path of a file that ends in ``.toml``.
+        settings : iterable of str
+            Such as ``run.training.iterations=4000``; the value is TOML.
+
+        Raises
+        ------
+        ValueError
+            For an unknown preset, an unknown key, a value of the wrong type; each is named.
+        """
+        values = _read_preset(name_or_path)
+        for setting in settings:
+            _apply(values, setting)
+        return _checked(cls, values)
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets that come with the package."""
+    folder = files("pythermo.experiment") / "presets"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the dotted keys in which two nested configurations differ, with both values."""
+    flat_one, flat_other = _flatten(one), _flatten(other)
+    return [
+        f"{key}: {flat_one.get(key)!r} there, {flat_other.get(key)!r} here"
+        for key in sorted(flat_one.keys() | flat_other.keys())
+        if flat_one.get(key) != flat_other.get(key)
+    ]
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _read_preset(name_or_path: str | Path) -> dict[str, Any]:
+    if str(name_or_path).endswith(".toml"):
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise ValueError(f"preset: there is no file {path}")
+        text = path.read_text()
+    elif name_or_path in preset_names():
+        text = (files("pythermo.experiment") / "presets" / f"{name_or_path}.toml").read_text()
+    else:
+        raise ValueError(
+            f"preset: '{name_or_path}' is unknown; there are {', '.join(preset_names())}, or give a .toml file"
+        )
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"preset: {name_or_path} is not TOML: {error}") from error
+
+
+def _apply(values: dict[str, Any], setting: str) -> None:
+    """Set one dotted key from ``key=value``; a value that is no TOML is taken as a string."""
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise ValueError(f"--set: '{setting}' is not of the form key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.strip().split(".")
+    section = values
+    for parent in parents:
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
+            raise ValueError(f"--set: in '{key}', '{parent}' is a value and has no keys")
+    section[last] = value
+
+
+def _checked(cls: type[AnySection], values: Mapping[str, Any]) -> AnySection:
+    """Validate; every problem is one line that starts with the key."""
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors():
+            key = ".".join(str(part) for part in problem["loc"]) or "config"
+            what = "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"]
+            given = "" if problem["type"] in ("missing", "extra_forbidden") else f" (given: {problem['input']!r})"
+            problems.append(f"{key}: {what}{given}")
+        raise ValueError("\n".join(problems)) from None

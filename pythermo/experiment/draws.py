@@ -1,0 +1,72 @@
+"""Random minibatches as functions of (seed, stream, step): a run can continue from any step.
+
+Each purpose has a stream of its own, so that measuring never changes what is measured.
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Stream(IntEnum):
+    """Purposes that draw random numbers."""
+
+    TRAINING = 0
+    MEASUREMENT = 1
+    BASELINE = 2
+
+
+def generator(seed: int, stream: Stream, step: int = 0, index: int = 0) -> np.random.Generator:
+    """Return the generator of one draw: Philox keyed by seed and stream, at a counter of its own."""
+    return np.random.Generator(np.random.Philox(key=[seed, stream], counter=[0, 0, index, step]))
+
+
+def iid_batch(
+    population: int, size: int, seed: int, stream: Stream, step: int, index: int = 0
+) -> Tensor:
+    """Return the indices [size] of a minibatch drawn with replacement."""
+    return torch.from_numpy(generator(seed, stream, step, index).integers(population, size=size))
+
+
+@dataclass
+class IidBatches:
+    """Training batches drawn with replacement."""
+
+    population: int
+    size: int
+    seed: int
+
+    def at(self, step: int) -> Tensor:
+        """Return the indices [size] of the batch of this step."""
+        return iid_batch(self.population, self.size, self.seed, Stream.TRAINING, step)
+
+
+@dataclass
+class EpochBatches:
+    """Training batches from one permutation per epoch; what does not fill a last batch is left out."""
+
+    population: int
+    size: int
+    seed: int
+    _epoch: int = field(default=-1, init=False)
+    _permutation: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
+
+    def __post_init__(self) -> None:
+        if self.size > self.population:
+            raise ValueError(
+                f"training.batch_size: {self.size} is more than the {self.population} training images"
+            )
+
+    def at(self, step: int) -> Tensor:
+        """Return the indices [size] of the batch of this step."""
+        epoch, batch = divmod(step, self.population // self.size)
+        if epoch != self._epoch:
+            order = generator(self.seed, Stream.TRAINING, epoch).permutation(self.population)
+            self._epoch, self._permutation = epoch, torch.from_numpy(order)
+        return self._permutation[batch * self.size : (batch + 1) * self.size]
+
+
+BATCHES = {"iid": IidBatches, "epochs": EpochBatches}

@@ -1,0 +1,100 @@
+"""What is measured of a network at one point of its run; nothing of the run is changed by it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from pythermo.data import Images
+from pythermo.experiment.config import MeasurementConfig
+from pythermo.experiment.draws import Stream, iid_batch
+from pythermo.gradient_snr import GradientNoise, gradient_noise, gradient_noise_about_mean
+from pythermo.models.invariance import buffers_restored
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss and share of right answers over a whole data set."""
+
+    loss: float
+    accuracy: float
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, images: Tensor, labels: Tensor, batch: int) -> Evaluation:
+    """Evaluate in fixed batches, with the batches' own statistics where the model normalises."""
+    loss = correct = 0.0
+    with _as_in_training(model):
+        for x, y in zip(images.split(batch), labels.split(batch), strict=True):
+            logits = model(x)
+            loss += float(cross_entropy(logits, y, reduction="sum"))
+            correct += float((logits.argmax(dim=1) == y).sum())
+    return Evaluation(loss / len(labels), correct / len(labels))
+
+
+@dataclass(frozen=True)
+class GradientMeter:
+    """Measures the gradient noise of a network on its training images."""
+
+    model: nn.Module
+    params: list[nn.Parameter]
+    data: Images
+    batch_size: int
+    settings: MeasurementConfig
+
+    def noise_at(self, iteration: int) -> GradientNoise:
+        """Return the noise at the current weights; the batches depend on seed and iteration alone."""
+        minibatches = _MinibatchGradients(self, iteration)
+        with _as_in_training(self.model):
+            if self.settings.full_gradient == "mean":
+                return gradient_noise_about_mean(minibatches)
+            return gradient_noise(self._evaluation_gradient(), minibatches)
+
+    def gradient(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the gradient [D] of the mean loss of a batch; ``.grad`` stays as it is."""
+        loss = cross_entropy(self.model(images), labels)
+        return torch.cat([part.flatten() for part in torch.autograd.grad(loss, self.params)])
+
+    def _evaluation_gradient(self) -> Tensor:
+        images = self.data.train_images.split(self.settings.evaluation_batch)
+        labels = self.data.train_labels.split(self.settings.evaluation_batch)
+        total = torch.zeros(sum(param.numel() for param in self.params), dtype=torch.float64)
+        for x, y in zip(images, labels, strict=True):
+            total += len(y) * self.gradient(x, y)
+        return total / len(self.data.train_labels)
+
+
+@dataclass(frozen=True)
+class _MinibatchGradients:
+    """The same minibatch gradients each time that they are gone through, one held at a time."""
+
+    meter: GradientMeter
+    iteration: int
+
+    def __iter__(self) -> Iterator[Tensor]:
+        meter, data = self.meter, self.meter.data
+        for index in range(meter.settings.gradients):
+            batch = iid_batch(
+                len(data.train_labels),
+                meter.batch_size,
+                meter.settings.seed,
+                Stream.MEASUREMENT,
+                self.iteration,
+                index,
+            )
+            yield meter.gradient(data.train_images[batch], data.train_labels[batch])
+
+
+@contextmanager
+def _as_in_training(model: nn.Module) -> Iterator[None]:
+    """Put a model into training mode for a while and leave mode and buffers as they were."""
+    was_training = model.training
+    model.train()
+    try:
+        with buffers_restored(model):
+            yield
+    finally:
+        model.train(was_training)

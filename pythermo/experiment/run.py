@@ -1,0 +1,296 @@
+"""One run: training at a fixed learning rate, its measurements, and how it goes on after a stop."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+import pythermo
+from pythermo import data, models
+from pythermo.entropy import TrajectoryEntropy, default_ks
+from pythermo.experiment import storage
+from pythermo.experiment.config import RunConfig
+from pythermo.experiment.draws import BATCHES
+from pythermo.experiment.measure import GradientMeter, evaluate
+from pythermo.experiment.schedule import measured_iterations, recorded_iterates
+from pythermo.models.layers import initialise_, trained_parameters
+from pythermo.optim import ProjectedSGD
+
+MEASUREMENTS, CHECKPOINT, PROGRESS = "measurements.nc", "checkpoint.pt", "progress.txt"
+
+_UNITS = {
+    "loss": ("training loss U", "loss units"),
+    "test_loss": ("test loss", "loss units"),
+    "train_accuracy": ("share of training labels predicted", "1"),
+    "test_accuracy": ("share of test labels predicted", "1"),
+    "entropy": ("entropy S of the last window of iterates", "nats"),
+    "snr": ("signal-to-noise ratio of the gradient", "1"),
+    "snr_l1": ("signal-to-noise ratio by the mean noise norm", "1"),
+    "full_grad_norm": ("norm of the full gradient", "loss units"),
+    "squared_full_grad_norm": ("squared norm of the full gradient", "loss units squared"),
+    "mean_grad_norm": ("mean norm of minibatch gradients", "loss units"),
+    "mean_squared_grad_norm": ("mean squared norm of minibatch gradients", "loss units squared"),
+    "mean_noise_norm": ("mean norm of the gradient noise", "loss units"),
+    "rms_noise_norm": ("root mean square of the gradient noise", "loss units"),
+}
+
+# Says how far a run is: iteration and, where it was just measured, the loss.
+Report = Callable[[int, float], None]
+
+
+def build_model(config: RunConfig, images: data.Images) -> nn.Module:
+    """Return the network of a configuration at its initial point."""
+    network = getattr(models, config.model.name)
+    model: nn.Module = network(
+        config.model.width,
+        in_channels=images.channels,
+        num_classes=images.num_classes,
+        head_norm=config.model.head_norm,
+    )
+    training = config.training
+    return initialise_(model, training.initial_seed, training.head_seed, training.radius)
+
+
+def load_data(config: RunConfig) -> data.Images:
+    """Return the images of a configuration."""
+    settings = config.data
+    return data.load(
+        settings.name,
+        samples_per_class=settings.samples_per_class,
+        label_noise=settings.label_noise,
+        seed=settings.seed,
+    )
+
+
+class Trainer:
+    """A network on its way: it steps, it measures, and it can be put down and taken up again.
+
+    Parameters
+    ----------
+    config : RunConfig
+        What defines the run, and nothing else does: the same configuration gives the same bits on the
+        same machine with the same number of threads.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        training, measurement = config.training, config.measurement
+        self.config = config
+        self.data = load_data(config)
+        self.model = build_model(config, self.data).train()
+        self.params = trained_parameters(self.model)
+        self.optimizer = ProjectedSGD(
+            self.params, lr=config.lr, radius=training.radius, retraction=training.retraction
+        )
+        self.batches = BATCHES[training.sampling](
+            len(self.data.train_labels), training.batch_size, training.seed
+        )
+        self.meter = GradientMeter(
+            self.model, self.params, self.data, training.batch_size, measurement
+        )
+        self.measured = measured_iterations(training.iterations, measurement.count)
+        self._recorded = recorded_iterates(training.iterations, self.measured, measurement)
+        self._window = TrajectoryEntropy(
+            sum(param.numel() for param in self.params),
+            measurement.window,
+            default_ks(measurement.window),
+        )
+        self.rows: list[dict[str, Any]] = []
+        self.iteration = 0
+        self._record()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last iteration is done and measured."""
+        return self.iteration >= self.config.training.iterations and not self.measurement_due
+
+    @property
+    def measurement_due(self) -> bool:
+        """Whether the current iterate is to be measured and has not been."""
+        return len(self.rows) < len(self.measured) and self.measured[len(self.rows)] == self.iteration
+
+    def step(self) -> None:
+        """Make one training step."""
+        batch = self.batches.at(self.iteration)
+        self.optimizer.zero_grad()
+        loss = cross_entropy(
+            self.model(self.data.train_images[batch]), self.data.train_labels[batch]
+        )
+        loss.backward()
+        self.optimizer.step()
+        self.iteration += 1
+        self._record()
+
+    def measure(self) -> None:
+        """Measure the current iterate; the run goes on as if this had not been called."""
+        images, settings = self.data, self.config.measurement
+        train = evaluate(
+            self.model, images.train_images, images.train_labels, settings.evaluation_batch
+        )
+        test = evaluate(
+            self.model, images.test_images, images.test_labels, settings.evaluation_batch
+        )
+        noise = asdict(self.meter.noise_at(self.iteration))
+        del noise["full_gradient"]  # the same for all measurements: an attribute
+        ready = self.iteration >= settings.window - 1
+        entropy = self._window.entropy() if ready else torch.full((len(self._window.ks),), torch.nan)
+        self.rows.append(
+            {
+                "loss": train.loss,
+                "test_loss": test.loss,
+                "train_accuracy": train.accuracy,
+                "test_accuracy": test.accuracy,
+                "entropy": entropy.tolist(),
+                **noise,
+            }
+        )
+
+    def weights(self) -> torch.Tensor:
+        """Return a copy of the trained weights [D]."""
+        return torch.cat([param.detach().flatten() for param in self.params])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the run needs to go on to bit-equal results."""
+        return {
+            "iteration": self.iteration,
+            "weights": self.weights(),
+            "buffers": {name: buffer.clone() for name, buffer in self.model.named_buffers()},
+            "window": self._window.state_dict(),
+            "rows": self.rows,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state of the same configuration."""
+        with torch.no_grad():
+            parts = state["weights"].split([param.numel() for param in self.params])
+            for param, part in zip(self.params, parts, strict=True):
+                param.copy_(part.view_as(param))
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(state["buffers"][name])
+        self._window.load_state_dict(state["window"])
+        self.rows = list(state["rows"])
+        self.iteration = state["iteration"]
+
+    def to_dataset(self) -> xr.Dataset:
+        """Return the measurements so far."""
+        columns = {name: np.array([row[name] for row in self.rows]) for name in self.rows[0]}
+        variables = {
+            name: (
+                ("iteration", "k") if name == "entropy" else ("iteration",),
+                values,
+                dict(zip(("long_name", "units"), _UNITS[name], strict=True)),
+            )
+            for name, values in columns.items()
+        }
+        return xr.Dataset(
+            variables,
+            coords={
+                "iteration": ("iteration", self.measured[: len(self.rows)], {"units": "iterations"}),
+                "k": ("k", self._window.ks, {"long_name": "number of neighbours"}),
+                "lr": ((), self.config.lr, {"long_name": "learning rate"}),
+            },
+            attrs={
+                "config": self.config.to_toml(),
+                "weights": sum(param.numel() for param in self.params),
+                "full_gradient": self.config.measurement.full_gradient,
+                "pythermo_version": pythermo.__version__,
+                "torch_version": str(torch.__version__),
+            },
+        )
+
+    def _record(self) -> None:
+        if self._recorded[self.iteration]:
+            self._window.append(self.weights())
+
+
+def run(
+    config: RunConfig,
+    out: str | Path | None = None,
+    report: Report | None = None,
+    checkpoint_seconds: float = 30.0,
+) -> xr.Dataset:
+    """Train one network at one learning rate and measure it along the way.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run; see `pythermo.experiment.config`.
+    out : path, optional
+        Folder of the run: its configuration, its measurements (NetCDF) and, until it is finished, its
+        checkpoint. A finished run is read and not computed again; an unfinished one goes on to results
+        that are bit-equal to those of an uninterrupted run. Without a folder nothing is kept on disk.
+    report : callable, optional
+        Called with iteration and current loss U, after each measurement and about once a second; a
+        progress bar, shown on a terminal only, if not given.
+    checkpoint_seconds : float
+        Seconds between checkpoints; they do not change the results. A checkpoint holds the window of
+        iterates: ``window * D`` numbers.
+
+    Returns
+    -------
+    xarray.Dataset
+        Loss, accuracies, entropies (nats), SNR and gradient norms with the dimensions ``iteration`` and
+        ``k``; NaN where an entropy's window was not full yet.
+
+    Raises
+    ------
+    ValueError
+        For a folder that another configuration made, naming the keys that differ.
+    TypeError
+        For a ``config`` that is not a RunConfig.
+    """
+    if not isinstance(config, RunConfig):
+        raise TypeError(f"config: must be a pythermo.RunConfig, not {type(config).__name__}")
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        storage.claim_folder(folder, config.model_dump(exclude_none=True))
+        if (folder / MEASUREMENTS).exists():
+            return storage.read_dataset(folder / MEASUREMENTS)
+    trainer = Trainer(config)
+    if folder is not None and (folder / CHECKPOINT).exists():
+        trainer.load_state_dict(storage.read_state(folder / CHECKPOINT))
+    if report is not None:
+        _train(trainer, folder, report, checkpoint_seconds)
+    else:
+        with tqdm(total=config.training.iterations, unit="it", disable=None) as bar:
+            bar.set_description(f"lr {config.lr:.3g}")
+            _train(trainer, folder, _report_to(bar), checkpoint_seconds)
+    dataset = trainer.to_dataset()
+    if folder is not None:
+        storage.write_dataset(folder / MEASUREMENTS, dataset)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    return dataset
+
+
+def _train(
+    trainer: Trainer, folder: Path | None, report: Report, checkpoint_seconds: float
+) -> None:
+    """Step and measure to the end, with reports and checkpoints in between."""
+    last_report = last_checkpoint = time.monotonic()
+    while not trainer.finished:
+        if trainer.measurement_due:
+            trainer.measure()
+        else:
+            trainer.step()
+        now = time.monotonic()
+        if now - last_report >= 1.0 or trainer.finished:
+            report(trainer.iteration, trainer.rows[-1]["loss"])
+            last_report = now
+        if folder is not None and now - last_checkpoint >= checkpoint_seconds:
+            storage.write_state(folder / CHECKPOINT, trainer.state_dict())
+            last_checkpoint = time.monotonic()
+
+
+def _report_to(bar: "tqdm[Any]") -> Report:
+    def report(iteration: int, loss: float) -> None:
+        bar.set_postfix_str(f"U {loss:.4g}", refresh=False)
+        bar.update(iteration - bar.n)
+
+    return report

@@ -1,0 +1,30 @@
+"""When a run measures, and which iterates it records for that."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pythermo.experiment.config import MeasurementConfig
+
+_EACH_BEFORE = 10
+
+
+def measured_iterations(iterations: int, count: int) -> NDArray[np.int64]:
+    """Return iterations 0 to 9 and ``count`` log-spaced ones from 10 to the end, each once.
+
+    Source: THEORY section 2.
+    """
+    early = np.arange(min(_EACH_BEFORE, iterations + 1))
+    if iterations < _EACH_BEFORE:
+        return early
+    late = np.geomspace(_EACH_BEFORE, iterations, count) if count > 1 else [iterations]
+    return np.unique(np.concatenate([early, np.round(late).astype(np.int64)]))
+
+
+def recorded_iterates(
+    iterations: int, measured: NDArray[np.int64], measurement: MeasurementConfig
+) -> NDArray[np.bool_]:
+    """Return for each iterate, 0 to ``iterations``, whether a coming entropy needs it [iterations + 1]."""
+    needed = np.zeros(iterations + 1, dtype=bool)
+    for end in measured[measured >= measurement.window - 1]:
+        needed[end - measurement.window + 1 : end + 1] = True
+    return needed

@@ -1,0 +1,72 @@
+"""Files that appear whole or not at all, and folders that belong to one configuration."""
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+import xarray as xr
+
+from pythermo.experiment.config import differing_keys
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make a file beside ``path``, bring it to the disk and give it its name."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    write_whole(path, lambda part: part.write_text(text))
+
+
+def write_dataset(path: Path, dataset: xr.Dataset) -> None:
+    """Write a Dataset as NetCDF, whole or not at all."""
+    write_whole(path, lambda part: dataset.to_netcdf(part, engine="h5netcdf"))
+
+
+def read_dataset(path: Path) -> xr.Dataset:
+    """Read a NetCDF file into memory."""
+    return xr.load_dataset(path, engine="h5netcdf")
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write tensors and plain values, whole or not at all."""
+    write_whole(path, lambda part: torch.save(dict(state), part))
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read what `write_state` wrote; no code of the file is run."""
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    return state
+
+
+def claim_folder(folder: Path, config: Mapping[str, Any]) -> None:
+    """Make a folder for this configuration, or check that it was made for it.
+
+    Raises
+    ------
+    ValueError
+        With the keys that differ, if the folder was made by another configuration.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.toml"
+    if not path.exists():
+        write_text(path, tomli_w.dumps(config))
+        return
+    differences = differing_keys(tomllib.loads(path.read_text()), config)
+    if differences:
+        listed = "\n  ".join(differences)
+        raise ValueError(
+            f"out: {folder} was made by another configuration; choose another folder. It differs in\n  {listed}"
+        )

@@ -1,0 +1,182 @@
+"""Signal and noise of stochastic gradients: the norms that tell how far SGD feels the slope."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from pythermo._checks import as_tensor, require_float
+
+
+@dataclass(frozen=True)
+class GradientNoise:
+    """Norms of a full gradient G and of m stochastic gradients g_i, in loss units per weight unit.
+
+    Attributes
+    ----------
+    snr : float
+        ``|G| / sqrt(mean |g_i - G|^2)``.
+    snr_l1 : float
+        ``|G| / mean |g_i - G|``, the older form.
+    full_grad_norm : float
+        ``|G|``. NaN (and with it the ratios) where the unbiased estimate of |G|^2 is negative: m is
+        then too small to tell the signal from zero.
+    mean_grad_norm, mean_squared_grad_norm : float
+        ``mean |g_i|`` and ``mean |g_i|^2``.
+    mean_noise_norm, rms_noise_norm : float
+        ``mean |g_i - G|`` and ``sqrt(mean |g_i - G|^2)``.
+    squared_full_grad_norm : float
+        ``|G|^2``, or its unbiased estimate.
+    full_gradient : {"given", "mean"}
+        Whether G was given or is the mean of the stochastic gradients.
+    """
+
+    snr: float
+    snr_l1: float
+    full_grad_norm: float
+    mean_grad_norm: float
+    mean_squared_grad_norm: float
+    mean_noise_norm: float
+    rms_noise_norm: float
+    squared_full_grad_norm: float
+    full_gradient: Literal["given", "mean"]
+
+
+def gradient_noise(full_grad: Any, stochastic_grads: Any) -> GradientNoise:
+    """Measure the noise of stochastic gradients around a full gradient that is known.
+
+    Parameters
+    ----------
+    full_grad : Tensor or array [D]
+        The full gradient G, e.g. from evaluation batches.
+    stochastic_grads : Tensor or array [m, D], or iterable of [D]
+        The stochastic gradients; an iterable is gone through once and only one gradient is held.
+
+    Returns
+    -------
+    GradientNoise
+
+    Raises
+    ------
+    ValueError, TypeError
+        For shapes that differ, no gradient at all, elements that are not finite, another dtype.
+
+    Notes
+    -----
+    With BatchNorm a gradient depends on how its batch is composed: a G from larger batches is not the
+    mean of the g_i, and its difference counts as noise. `gradient_noise_about_mean` avoids that.
+    Source: arXiv 2505.23489, section 5 (THEORY section 6).
+    """
+    center = as_tensor("full_grad", full_grad).detach()
+    require_float("full_grad", center)
+    if center.ndim != 1:
+        raise ValueError(f"full_grad: must have the shape [D], not {list(center.shape)}")
+    center = center.double()
+    squared_center = float(center @ center)
+    if not math.isfinite(squared_center):
+        raise ValueError("full_grad: all elements must be finite")
+    norms, noise = [], []
+    for grad in _each_gradient(stochastic_grads, len(center)):
+        norms.append(float(grad.norm()))
+        noise.append(float((grad - center).norm()))
+    _require_some(norms)
+    return _assemble(norms, noise, squared_center, "given")
+
+
+def gradient_noise_about_mean(stochastic_grads: Any) -> GradientNoise:
+    """Measure the noise of stochastic gradients around their own mean.
+
+    |G|^2 is the mean of <g_i, g_j> over i != j and the noise is |g_i|^2 - |G|^2 on average; both are
+    unbiased, and need one pass. The mean of |g_i - G| needs a second pass and is scaled by
+    sqrt(m / (m - 1)) for the same reason.
+
+    Parameters
+    ----------
+    stochastic_grads : Tensor or array [m, D], or iterable of [D]
+        At least two gradients. An iterable is gone through twice and must give the same gradients each
+        time; only one of them is held.
+
+    Returns
+    -------
+    GradientNoise
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `gradient_noise`; an iterator, which can be gone through only once, is refused.
+
+    Notes
+    -----
+    Source: THEORY section 6 (the consistent choice with BatchNorm).
+    """
+    if isinstance(stochastic_grads, Iterator):
+        raise TypeError("stochastic_grads: is needed twice, so an iterator will not do; give an iterable")
+    total: torch.Tensor | None = None
+    norms = []
+    for grad in _each_gradient(stochastic_grads, None):
+        total = grad.clone() if total is None else total.add_(grad)
+        norms.append(float(grad.norm()))
+    _require_some(norms, at_least=2)
+    assert total is not None
+    m = len(norms)
+    squared_center = (float(total @ total) - m * _mean_square(norms)) / (m * (m - 1))
+    center = total / m
+    noise = [float((grad - center).norm()) for grad in _each_gradient(stochastic_grads, len(center))]
+    if len(noise) != m:
+        raise ValueError(f"stochastic_grads: gave {m} gradients at first and {len(noise)} then")
+    unbiased = math.sqrt(m / (m - 1))
+    return _assemble(norms, [unbiased * norm for norm in noise], squared_center, "mean")
+
+
+def _assemble(
+    norms: list[float],
+    noise: list[float],
+    squared_center: float,
+    full_gradient: Literal["given", "mean"],
+) -> GradientNoise:
+    norm = math.sqrt(squared_center) if squared_center >= 0.0 else math.nan
+    mean_noise, rms_noise = float(np.mean(noise)), math.sqrt(_mean_square(noise))
+    return GradientNoise(
+        snr=_ratio(norm, rms_noise),
+        snr_l1=_ratio(norm, mean_noise),
+        full_grad_norm=norm,
+        mean_grad_norm=float(np.mean(norms)),
+        mean_squared_grad_norm=_mean_square(norms),
+        mean_noise_norm=mean_noise,
+        rms_noise_norm=rms_noise,
+        squared_full_grad_norm=squared_center,
+        full_gradient=full_gradient,
+    )
+
+
+def _each_gradient(grads: Iterable[Any], dim: int | None) -> Iterator[torch.Tensor]:
+    """Yield the gradients [D] in float64, checked."""
+    for index, given in enumerate(grads):
+        grad = as_tensor(f"stochastic_grads[{index}]", given).detach()
+        require_float(f"stochastic_grads[{index}]", grad)
+        dim = dim if dim is not None else grad.numel()
+        if grad.shape != (dim,):
+            raise ValueError(
+                f"stochastic_grads[{index}]: must have the shape [{dim}], not {list(grad.shape)}"
+            )
+        if not grad.isfinite().all():
+            raise ValueError(f"stochastic_grads[{index}]: all elements must be finite")
+        yield grad.double()
+
+
+def _require_some(norms: list[float], at_least: int = 1) -> None:
+    if len(norms) < at_least:
+        raise ValueError(f"stochastic_grads: at least {at_least} needed, {len(norms)} given")
+
+
+def _mean_square(norms: list[float]) -> float:
+    return float(np.mean(np.square(norms)))
+
+
+def _ratio(signal: float, noise: float) -> float:
+    if noise > 0.0:
+        return signal / noise
+    return math.inf if signal > 0.0 else math.nan

@@ -1,0 +1,120 @@
+"""Is a network scale-invariant? A numerical check for the ones here and for a user's own."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pythermo.models.layers import trained_parameters
+
+
+@contextmanager
+def buffers_restored(model: nn.Module) -> Iterator[None]:
+    """Put the buffers of a model back as they were, running statistics among them."""
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, original in buffers:
+            buffer.copy_(original)
+
+
+@dataclass(frozen=True)
+class ScaleInvariance:
+    """Result of `check_scale_invariance`.
+
+    Attributes
+    ----------
+    output_change : float
+        Largest change of an output when the weights are scaled, over the outputs' root mean square.
+    radial_gradient : float
+        Cosine between weights and gradient, ``|<w, g>| / (|w| |g|)``.
+    tolerance : float
+        What both are allowed.
+    """
+
+    output_change: float
+    radial_gradient: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether both numbers are within the tolerance."""
+        return max(self.output_change, self.radial_gradient) <= self.tolerance
+
+    @property
+    def reason(self) -> str:
+        """One sentence that says what was found."""
+        verdict = "scale-invariant" if self.ok else "NOT scale-invariant"
+        return (
+            f"{verdict}: scaling the weights changes the outputs by {self.output_change:.1e}, "
+            f"the gradient's radial part is {self.radial_gradient:.1e} (allowed: {self.tolerance:.0e})"
+        )
+
+
+def check_scale_invariance(
+    model: nn.Module,
+    inputs: Tensor,
+    params: Sequence[nn.Parameter] | None = None,
+    factors: Sequence[float] = (0.5, 2.0, 3.0),
+    tolerance: float = 1e-3,
+) -> ScaleInvariance:
+    """Check that ``f(c w) = f(w)`` and ``<w, grad> = 0`` for the trained weights of a model.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In training mode or not, as it will be used. Left as it was found, buffers and ``.grad``
+        included.
+    inputs : Tensor [N, ...]
+        A batch that the model takes, a few dozen samples or more.
+    params : sequence of nn.Parameter, optional
+        The weights that are scaled together; those that require a gradient if not given.
+    factors : sequence of float
+        Positive factors c.
+    tolerance : float
+        Allowed for both numbers; float32 rounding through some ten layers stays below 1e-3.
+
+    Returns
+    -------
+    ScaleInvariance
+        With ``ok`` and ``reason``.
+
+    Raises
+    ------
+    ValueError
+        For a model without trained weights, or factors that are not positive.
+
+    Notes
+    -----
+    Source: arXiv 2505.23489, section 3 (THEORY section 1). The loss whose gradient is taken is
+    the mean of the outputs' inner product with fixed random numbers.
+    """
+    weights = trained_parameters(model) if params is None else list(params)
+    if not weights:
+        raise ValueError("params: the model has no trained weights")
+    if not all(factor > 0.0 for factor in factors):
+        raise ValueError(f"factors: all must be positive, not {list(factors)}")
+    with buffers_restored(model):
+        outputs = model(inputs)
+        direction = torch.randn(
+            outputs.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32
+        ).to(outputs)
+        grads = torch.autograd.grad((outputs * direction).sum() / len(inputs), weights)
+        change = 0.0
+        with torch.no_grad():
+            for factor in factors:
+                originals = [weight.clone() for weight in weights]
+                for weight in weights:
+                    weight.mul_(factor)
+                scaled = model(inputs)
+                for weight, original in zip(weights, originals, strict=True):
+                    weight.copy_(original)
+                scale = outputs.square().mean().sqrt()
+                change = max(change, float((scaled - outputs).abs().max() / scale))
+    flat_w = torch.cat([weight.detach().flatten() for weight in weights]).double()
+    flat_g = torch.cat([grad.flatten() for grad in grads]).double()
+    radial = float((flat_w @ flat_g).abs() / (flat_w.norm() * flat_g.norm()))
+    return ScaleInvariance(change, radial, tolerance)

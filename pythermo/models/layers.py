@@ -1,0 +1,89 @@
+"""What the networks share: normalisation, the frozen head, the initial point."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pythermo._checks import require_positive
+from pythermo.optim import project_
+
+# torch's default of 1e-5 is one percent and more of the variances that weights of norm 1 give: the
+# network would then only nearly be scale-invariant. This is below the rounding of float32, and still
+# keeps a channel of variance zero finite.
+BATCH_NORM_EPS = 1e-12
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Return a normalisation by the batch's own statistics, without trained parameters."""
+    return nn.BatchNorm2d(channels, eps=BATCH_NORM_EPS, affine=False, track_running_stats=False)
+
+
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    """Return a 3x3 convolution with padding 1 and no bias."""
+    return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+
+
+class FrozenHead(nn.Linear):
+    """A linear layer that is not trained, its weight matrix scaled to a given Frobenius norm."""
+
+    def __init__(self, features: int, classes: int, norm: float, bias: bool) -> None:
+        self._norm = require_positive("head_norm", norm)
+        super().__init__(features, classes, bias=bias)
+        self.requires_grad_(False)
+
+    def reset_parameters(self) -> None:
+        """Draw PyTorch's default initialisation anew and scale the weight matrix."""
+        super().reset_parameters()
+        project_([self.weight], self._norm)
+
+
+def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that require a gradient, in the order of the module."""
+    return [param for param in model.parameters() if param.requires_grad]
+
+
+def initialise_(model: nn.Module, seed: int = 1, head_seed: int = 4, radius: float = 1.0) -> nn.Module:
+    """Draw a network's initial point and its frozen head from generators of their own.
+
+    Each layer gets PyTorch's default initialisation; then all trained weights together are scaled to
+    norm ``radius``. The global random state is left as it was.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Its modules are drawn anew by their ``reset_parameters``.
+    seed, head_seed : int
+        Seeds of the trained weights and of the heads (modules of type `FrozenHead`).
+    radius : float
+        Norm of all trained weights together, positive.
+
+    Returns
+    -------
+    nn.Module
+        ``model`` itself.
+
+    Notes
+    -----
+    Source: arXiv 2505.23489, appendix on the setup (THEORY sections 1 and 2).
+    """
+    heads = [module for module in model.modules() if isinstance(module, FrozenHead)]
+    others = [module for module in model.modules() if not isinstance(module, FrozenHead)]
+    with torch.random.fork_rng(devices=[]):
+        for modules, module_seed in ((others, seed), (heads, head_seed)):
+            torch.manual_seed(module_seed)
+            for module in modules:
+                reset: Any = getattr(module, "reset_parameters", None)
+                if reset is not None:
+                    reset()
+    project_(trained_parameters(model), radius)
+    return model
+
+
+def require_images(x: Tensor, in_channels: int, least_side: int) -> None:
+    """Raise ValueError unless ``x`` is a batch of images [N, in_channels, H, W] of enough pixels."""
+    if x.ndim != 4 or x.shape[1] != in_channels or min(x.shape[2:]) < least_side:
+        raise ValueError(
+            f"x: must be images [N, {in_channels}, H, W] with sides of at least {least_side} pixels, "
+            f"not {list(x.shape)}"
+        )

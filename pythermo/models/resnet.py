@@ -1,0 +1,71 @@
+"""The pre-activation residual network of the paper."""
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from pythermo.models.layers import FrozenHead, batch_norm, conv3x3, require_images
+
+
+class _Block(nn.Module):
+    """Two pre-activated 3x3 convolutions beside a shortcut."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.activate = nn.Sequential(batch_norm(before), nn.ReLU())
+        self.residual = nn.Sequential(
+            conv3x3(before, after, stride), batch_norm(after), nn.ReLU(), conv3x3(after, after)
+        )
+        self.shortcut: nn.Module | None = None
+        if stride != 1 or before != after:
+            self.shortcut = nn.Sequential(
+                batch_norm(before), nn.Conv2d(before, after, 1, stride=stride, bias=False)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = self.activate(x)
+        beside = x if self.shortcut is None else self.shortcut(activated)
+        return cast(Tensor, self.residual(activated) + beside)
+
+
+class ResNet18(nn.Module):
+    """Pre-activation ResNet-18 for small images: stages of two blocks at widths k, 2k, 4k, 8k.
+
+    Normalisation has no trained parameters; where a block changes the shape its shortcut is BatchNorm
+    and a 1x1 convolution of the pre-activated input. Every trained weight is scale-invariant, all of
+    them together.
+
+    Parameters
+    ----------
+    width : int
+        Channels k of the first stage.
+    in_channels : int
+        Channels of the images; sides of 8 pixels and more will do.
+    num_classes : int
+        Number of classes.
+    head_norm : float
+        Frobenius norm of the head's weight matrix; the head has no bias.
+
+    Notes
+    -----
+    D = 43 692, 2 790 240 and 6 277 392 trained weights at width 4, 32 and 48 with 3 channels. Source:
+    arXiv 2505.23489, appendix on the setup (THEORY section 2).
+    """
+
+    def __init__(
+        self, width: int, in_channels: int = 3, num_classes: int = 10, head_norm: float = 10.0
+    ) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        layers: list[nn.Module] = [conv3x3(in_channels, width)]
+        before = width
+        for after, stride in ((width, 1), (2 * width, 2), (4 * width, 2), (8 * width, 2)):
+            layers += [_Block(before, after, stride), _Block(after, after, 1)]
+            before = after
+        self.features = nn.Sequential(*layers, batch_norm(before), nn.ReLU())
+        self.head = FrozenHead(before, num_classes, head_norm, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits [N, num_classes] of images [N, in_channels, H, W]."""
+        require_images(x, self.in_channels, least_side=8)
+        return cast(Tensor, self.head(self.features(x).mean(dim=(2, 3))))
