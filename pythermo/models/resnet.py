@@ -2,6 +2,7 @@
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from pythermo.models.layers import FrozenHead, batch_norm, conv3x3, require_images
@@ -68,4 +69,5 @@ class ResNet18(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [N, num_classes] of images [N, in_channels, H, W]."""
         require_images(x, self.in_channels, least_side=8)
+        x = x.to(memory_format=torch.channels_last)  # faster convolutions, the same function
         return cast(Tensor, self.head(self.features(x).mean(dim=(2, 3))))

@@ -1,0 +1,108 @@
+"""The command line."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Measure the thermodynamics of neural-network training: loss, entropy and temperature of SGD.",
+)
+reproduce_app = typer.Typer(no_args_is_help=True, help="Run a whole experiment: sweeps, figures, summary.")
+app.add_typer(reproduce_app, name="reproduce")
+
+Out = Annotated[Optional[Path], typer.Option(help="Folder of the results; called again, the work goes on.")]
+Jobs = Annotated[Optional[int], typer.Option(min=1, help="Processes; as many as cores if not given.")]
+Settings = Annotated[
+    Optional[list[str]],
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the preset, e.g. run.training.iterations=4000."),
+]
+
+
+@reproduce_app.command()
+def digits(
+    out: Out = None,
+    jobs: Jobs = None,
+    quick: Annotated[bool, typer.Option("--quick", help="The small network, 8 learning rates, 3 minutes.")] = False,
+) -> None:
+    """Temperature of SGD on scikit-learn's handwritten digits, by a small and a large ConvNet."""
+    with _errors_as_messages():
+        from pythermo.experiment.config import Preset
+        from pythermo.experiment.reproduce import DIGITS, DIGITS_QUICK, reproduce
+
+        presets = DIGITS_QUICK if quick else DIGITS
+        folder = out or Path("out") / ("digits-quick" if quick else "digits")
+        loaded = {name: Preset.load(preset) for name, preset in presets.items()}
+        _say_written(reproduce(loaded, folder, jobs=jobs))
+
+
+@app.command()
+def sweep(
+    preset: Annotated[str, typer.Argument(help="Name of a preset of the package, or a TOML file.")],
+    settings: Settings = None,
+    out: Out = None,
+    jobs: Jobs = None,
+) -> None:
+    """Run a preset's sweep over learning rates and analyse it."""
+    with _errors_as_messages():
+        from pythermo.experiment.config import Preset
+        from pythermo.experiment.reproduce import run_preset, write_results
+
+        loaded = Preset.load(preset, settings or ())
+        folder = out or Path("out") / Path(preset).stem
+        run_preset(loaded, folder, jobs=jobs)
+        _say_written(write_results(folder))
+
+
+@app.command()
+def analyze(folder: Annotated[Path, typer.Argument(help="Folder of a sweep, or of several.")]) -> None:
+    """Write figures and summary of finished sweeps anew."""
+    with _errors_as_messages():
+        from pythermo.experiment.reproduce import write_results
+
+        _say_written(write_results(folder))
+
+
+@app.command()
+def info() -> None:
+    """Say what was built, what runs here and with which versions."""
+    from importlib.metadata import version
+
+    import torch
+
+    import pythermo
+    from pythermo import _core
+
+    rows = {
+        "pythermo": pythermo.__version__,
+        "compiler": _core.compiler,
+        "instruction sets": f"{', '.join(_core.instruction_sets())} built, {_core.chosen_instruction_set()} chosen",
+        "threads": str(torch.get_num_threads()),
+        "CUDA": _core.cuda_description(),
+        "torch": f"{torch.__version__}, CUDA {'available' if torch.cuda.is_available() else 'not available'}",
+        "numpy, xarray": f"{version('numpy')}, {version('xarray')}",
+    }
+    for name, value in rows.items():
+        typer.echo(f"{name + ':':<18}{value}")
+
+
+def _say_written(paths: list[Path]) -> None:
+    for path in paths:
+        typer.echo(f"wrote {path}")
+
+
+class _errors_as_messages:  # noqa: N801
+    """Turns the errors that a user can mend into one message and exit code 1."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        from pythermo.experiment.sweep import SweepError
+
+        if isinstance(error, (ValueError, FileNotFoundError, SweepError)):
+            typer.echo(f"pythermo: {error}", err=True)
+            raise typer.Exit(1) from error

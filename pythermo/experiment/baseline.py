@@ -1,0 +1,71 @@
+"""What a point drawn uniformly from the sphere has: the limit of high learning rates."""
+
+import numpy as np
+import torch
+import xarray as xr
+
+from pythermo.entropy import default_ks, knn_graph_entropy
+from pythermo.experiment.config import RunConfig
+from pythermo.experiment.draws import Stream, generator
+from pythermo.experiment.measure import evaluate
+from pythermo.experiment.run import build_model, load_data
+from pythermo.models.layers import trained_parameters
+
+
+def uniform_points(n: int, dim: int, random: np.random.Generator) -> torch.Tensor:
+    """Return points [n, dim] uniform on the unit sphere of R^dim, float32."""
+    points = torch.from_numpy(random.standard_normal((n, dim), dtype=np.float32))
+    return points / points.norm(dim=1, keepdim=True)
+
+
+def uniform_entropy(
+    n: int, dim: int, draws: int = 10, ks: tuple[int, ...] | None = None, seed: int = 0
+) -> torch.Tensor:
+    """Return kNN-graph entropies [draws, len(ks)] in nats of n points uniform on the unit sphere of R^dim.
+
+    Source: arXiv 2505.23489, appendix (THEORY section 5).
+    """
+    chosen = default_ks(n) if ks is None else ks
+    rows = []
+    for draw in range(draws):
+        points = uniform_points(n, dim, generator(seed, Stream.BASELINE, draw))
+        rows.append(knn_graph_entropy(points, chosen))
+    return torch.stack(rows)
+
+
+def uniform_loss(config: RunConfig, draws: int = 100, seed: int = 0) -> np.ndarray:
+    """Return the full training losses [draws] of trained weights uniform on the sphere, the head kept.
+
+    Source: arXiv 2505.23489, appendix (THEORY section 5).
+    """
+    images = load_data(config)
+    model = build_model(config, images)
+    params = trained_parameters(model)
+    sizes = [param.numel() for param in params]
+    losses = []
+    for draw in range(draws):
+        random = generator(seed, Stream.BASELINE, draw, index=1)
+        point = config.training.radius * uniform_points(1, sum(sizes), random)[0]
+        with torch.no_grad():
+            for param, part in zip(params, point.split(sizes), strict=True):
+                param.copy_(part.view_as(param))
+        batch = config.measurement.evaluation_batch
+        losses.append(evaluate(model, images.train_images, images.train_labels, batch).loss)
+    return np.array(losses)
+
+
+def uniform_baseline(config: RunConfig) -> xr.Dataset:
+    """Return mean and deviation of U and S over uniform draws, for the network and window of a run."""
+    window = config.measurement.window
+    dim = sum(p.numel() for p in trained_parameters(build_model(config, load_data(config))))
+    losses = uniform_loss(config)
+    entropies = uniform_entropy(window, dim).numpy() + (dim - 1) * np.log(config.training.radius)
+    return xr.Dataset(
+        {
+            "uniform_loss": ((), losses.mean(), {"units": "loss units"}),
+            "uniform_loss_std": ((), losses.std(), {"units": "loss units"}),
+            "uniform_entropy": ("k", entropies.mean(axis=0), {"units": "nats"}),
+            "uniform_entropy_std": ("k", entropies.std(axis=0), {"units": "nats"}),
+        },
+        coords={"k": list(default_ks(window))},
+    )

@@ -1,0 +1,148 @@
+"""Whole experiments: sweeps by preset, and from them one NetCDF, figures and a summary."""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomli_w
+import xarray as xr
+
+from pythermo.experiment import storage
+from pythermo.experiment.analysis import Analysis, analyse, summary
+from pythermo.experiment.baseline import uniform_baseline
+from pythermo.experiment.config import Preset
+from pythermo.experiment.sweep import SWEEP, load_sweep, sweep
+
+PRESET, BASELINE, SUMMARY = "preset.toml", "baseline.nc", "summary.md"
+
+DIGITS = {"up": "digits-up", "op": "digits-op"}
+DIGITS_QUICK = {"up": "digits-quick"}
+
+
+def run_preset(
+    preset: Preset, out: str | Path, executor: Executor | None = None, jobs: int | None = None
+) -> xr.Dataset:
+    """Run a preset's sweep into a folder, with its preset and its uniform baseline beside it.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `pythermo.sweep`.
+    """
+    folder = Path(out)
+    dataset = sweep(preset.run, preset.lr, folder, executor=executor, jobs=jobs)
+    storage.write_text(folder / PRESET, tomli_w.dumps(preset.model_dump(exclude_none=True)))
+    if not (folder / BASELINE).exists():
+        storage.write_dataset(folder / BASELINE, uniform_baseline(preset.run))
+    return dataset
+
+
+def reproduce(
+    presets: Mapping[str, Preset],
+    out: str | Path,
+    executor: Executor | None = None,
+    jobs: int | None = None,
+) -> list[Path]:
+    """Run several presets, each into a folder of its own, and write their results.
+
+    Parameters
+    ----------
+    presets : mapping of str to Preset
+        Presets by the name of their folder.
+    out : path
+        Folder; called again, what is finished there is not computed again.
+    executor, jobs
+        As in `pythermo.sweep`.
+
+    Returns
+    -------
+    list of Path
+        The files written: see `write_results`.
+    """
+    folder = Path(out)
+    for name, preset in presets.items():
+        run_preset(preset, folder / name, executor, jobs)
+    return write_results(folder)
+
+
+def write_results(out: str | Path) -> list[Path]:
+    """Write NetCDF, figures 1 to 3 and the summary of the sweeps that lie in a folder.
+
+    Parameters
+    ----------
+    out : path
+        Folder of one preset's sweep, or of several in folders of their own.
+
+    Returns
+    -------
+    list of Path
+        ``sweep.nc`` (where there are several, along the dimension ``setup``), ``figure1`` to
+        ``figure3`` as PNG and PDF, ``summary.md``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If no finished sweep of a preset is there.
+    """
+    from pythermo import figures
+
+    folder = Path(out)
+    sweeps = _read_sweeps(folder)
+    titled = {one.title: one.analysis for one in sweeps}
+    baselines = {one.title: one.baseline for one in sweeps if one.baseline is not None}
+    decaying = sweeps[-1]
+    figures.save(figures.stationary_values(titled), folder / "figure1")
+    figures.save(figures.thermodynamics(titled, baselines), folder / "figure2")
+    figures.save(figures.temperature_decay(decaying.dataset, decaying.title), folder / "figure3")
+    storage.write_text(folder / SUMMARY, summary(titled))
+    if not (folder / PRESET).exists():
+        storage.write_dataset(folder / SWEEP, _along_setup(sweeps))
+    numbered = [folder / f"figure{i}{ending}" for i in (1, 2, 3) for ending in (".png", ".pdf")]
+    return [folder / SWEEP, *numbered, folder / SUMMARY]
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """A finished sweep of a preset and what follows from it."""
+
+    name: str
+    title: str
+    dataset: xr.Dataset
+    baseline: xr.Dataset | None
+    analysis: Analysis
+
+
+def _read_sweeps(folder: Path) -> list[_Sweep]:
+    """Read the sweeps of a folder, the underparameterised first."""
+    found = [folder] if (folder / PRESET).exists() else [path.parent for path in folder.glob(f"*/{PRESET}")]
+    if not found:
+        raise FileNotFoundError(f"out: {folder} holds no finished sweep of a preset")
+    sweeps = [_read_sweep(path) for path in found]
+    return sorted(sweeps, key=lambda one: int(one.dataset.attrs["weights"]))
+
+
+def _read_sweep(folder: Path) -> _Sweep:
+    preset = Preset.load(folder / PRESET)
+    dataset = load_sweep(folder)
+    baseline = folder / BASELINE
+    model = preset.run.model
+    return _Sweep(
+        name=folder.name,
+        title=f"{model.name}({model.width}), D = {dataset.attrs['weights']}",
+        dataset=dataset,
+        baseline=storage.read_dataset(baseline) if baseline.exists() else None,
+        analysis=analyse(dataset, preset.run.measurement.stationary, preset.fit),
+    )
+
+
+def _along_setup(sweeps: Iterable[_Sweep]) -> xr.Dataset:
+    """Join sweeps along the dimension ``setup``; learning rates that one lacks are NaN there."""
+    ones = list(sweeps)
+    return xr.concat(
+        [one.dataset.assign_attrs(setup=one.name) for one in ones],
+        dim=xr.DataArray([one.name for one in ones], dims="setup", name="setup"),
+        combine_attrs="drop_conflicts",
+        data_vars="all",
+        join="outer",
+    )

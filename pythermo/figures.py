@@ -1,0 +1,176 @@
+"""Figures of the paper: Dataset in, matplotlib Figure out."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pythermo.experiment.analysis import FIGURE_K, Analysis
+from pythermo.temperature import fit_power_law, free_energy, temperature_along_run
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+_STYLE = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "lines.markersize": 4.5,
+    "pdf.fonttype": 42,
+}
+LR_LABEL = "learning rate η"
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure as PNG and as PDF, at ``path`` with these endings."""
+    for ending in (".png", ".pdf"):
+        figure.savefig(Path(path).with_suffix(ending), dpi=200, bbox_inches="tight")
+
+
+def stationary_values(titled: Mapping[str, Analysis]) -> Figure:
+    """Draw stationary U and S against the learning rate, one row per sweep (figure 1 of the paper).
+
+    Parameters
+    ----------
+    titled : mapping of str to Analysis
+        Analysed sweeps by title.
+
+    Returns
+    -------
+    Figure
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9.0, 3.0 * len(titled)), layout="constrained")
+        rows = figure.subplots(len(titled), 2, squeeze=False)
+        for (title, analysis), (left, right) in zip(titled.items(), rows, strict=True):
+            _draw_stationary(left, analysis.stationary, "energy", BLUE)
+            _draw_stationary(right, analysis.stationary, "entropy", ORANGE)
+            left.set(title=title, ylabel="training loss U")
+            right.set(title=title, ylabel="entropy S (nats)")
+        return figure
+
+
+def thermodynamics(
+    titled: Mapping[str, Analysis], baselines: Mapping[str, xr.Dataset] | None = None
+) -> Figure:
+    """Draw U and S with uniform baselines, T with its power law, and F (figure 2 of the paper).
+
+    Parameters
+    ----------
+    titled : mapping of str to Analysis
+        Analysed sweeps by title; one row each.
+    baselines : mapping of str to Dataset, optional
+        Uniform loss and entropy by the same titles, drawn dashed.
+
+    Returns
+    -------
+    Figure
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(14.5, 3.4 * len(titled)), layout="constrained")
+        rows = figure.subplots(len(titled), 4, squeeze=False)
+        for (title, analysis), row in zip(titled.items(), rows, strict=True):
+            values = analysis.stationary
+            _draw_stationary(row[0], values, "energy", BLUE)
+            _draw_stationary(row[1], values, "entropy", ORANGE)
+            row[0].set(title=title, ylabel="training loss U")
+            row[1].set(title=title, ylabel="entropy S (nats)")
+            baseline = (baselines or {}).get(title)
+            if baseline is not None:
+                _draw_baseline(row[0], float(baseline["uniform_loss"]))
+                _draw_baseline(row[1], float(baseline["uniform_entropy"].sel(k=FIGURE_K)))
+            _draw_temperature(row[2], analysis)
+            _draw_free_energy(row[3], analysis)
+        return figure
+
+
+def temperature_decay(sweep: xr.Dataset, title: str, runs: int = 4, last: int = 100) -> Figure:
+    """Draw the temperature along the runs at the smallest learning rates (figure 3 of the paper).
+
+    Parameters
+    ----------
+    sweep : xarray.Dataset
+        Measurements with the dimensions lr, iteration, k.
+    title : str
+        Title of the figure.
+    runs : int
+        Number of learning rates, from the smallest.
+    last : int
+        Number of measurements, from the last.
+
+    Returns
+    -------
+    Figure
+        Positive temperatures on log axes; lines are power laws of the iteration.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(5.2, 3.8), layout="constrained")
+        axes = figure.subplots()
+        colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, runs))
+        for index, colour in zip(range(min(runs, sweep.sizes["lr"])), colours, strict=False):
+            one = sweep.isel(lr=index).sel(k=FIGURE_K)
+            known = one.isel(iteration=one["entropy"].notnull().values).isel(
+                iteration=slice(-last, None)
+            )
+            temperature = temperature_along_run(known["loss"].values, known["entropy"].values)
+            positive = temperature > 0.0
+            t, y = known["iteration"].values[positive], temperature[positive]
+            law = fit_power_law(t, y)
+            axes.plot(t, y, "o", color=colour, label=f"η = {float(one['lr']):.3g}, T ∝ t^{law.exponent:.1f}")
+            axes.plot(t, law.prefactor * t**law.exponent, color=colour, lw=1.0)
+        axes.set(xscale="log", yscale="log", xlabel="iteration t", ylabel="temperature T", title=title)
+        axes.legend(fontsize=8)
+        return figure
+
+
+def _draw_stationary(axes: Axes, values: xr.Dataset, name: str, colour: str) -> None:
+    axes.errorbar(
+        values["lr"], values[name], values[f"{name}_std"], fmt="o-", color=colour, lw=1.2, capsize=2
+    )
+    axes.set(xscale="log", xlabel=LR_LABEL)
+
+
+def _draw_baseline(axes: Axes, level: float) -> None:
+    axes.axhline(level, color=GREY, ls="--", lw=1.0, label="uniform on the sphere")
+    axes.legend(fontsize=8)
+
+
+def _draw_temperature(axes: Axes, analysis: Analysis) -> None:
+    """Draw T with its interval and power law; points off the convex hull are hollow."""
+    fit = analysis.fit
+    axes.fill_between(
+        fit.lr, np.minimum(fit.lower, fit.upper), np.maximum(fit.lower, fit.upper), color=GREEN, alpha=0.2,
+        label="interval",
+    )
+    axes.plot(fit.lr[fit.feasible], fit.temperature[fit.feasible], "o", color=GREEN, label="T")
+    if not fit.feasible.all():
+        hollow = ~fit.feasible
+        axes.plot(fit.lr[hollow], fit.temperature[hollow], "o", color=GREEN, mfc="white", label="off the hull")
+    if np.isfinite(fit.exponent):
+        law = f"{fit.prefactor:.1e} · η^{fit.exponent:.2f}"
+        axes.plot(fit.lr, fit.prefactor * fit.lr**fit.exponent, "--", color=GREY, lw=1.0, label=law)
+    axes.set(xscale="log", yscale="log", xlabel=LR_LABEL, ylabel="temperature T", title="temperature")
+    axes.legend(fontsize=8)
+
+
+def _draw_free_energy(axes: Axes, analysis: Analysis, curves: int = 4) -> None:
+    """Draw F(eta) at some fitted temperatures, shifted to a minimum of 0; stars mark each one's own eta."""
+    fit = analysis.fit
+    usable = np.flatnonzero(fit.fitted & fit.feasible)
+    chosen = usable[np.unique(np.linspace(0, len(usable) - 1, curves).round().astype(int))] if len(usable) else []
+    colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, curves))
+    for i, colour in zip(chosen, colours, strict=False):
+        free = free_energy(fit.energy, fit.entropy, fit.temperature[i])
+        free = free - free.min()
+        axes.plot(fit.lr, free, "o-", color=colour, lw=1.0, ms=3, label=f"T = {fit.temperature[i]:.1e}")
+        axes.plot(fit.lr[i], free[i], "*", color=colour, ms=12, mec="black", mew=0.6)
+    axes.set(xscale="log", xlabel=LR_LABEL, ylabel="F(η) - min F", title="free energy U - T S")
+    axes.set_yscale("symlog", linthresh=0.1)
+    if len(chosen):
+        axes.legend(fontsize=8)
