@@ -1,0 +1,44 @@
+# `make demo` and `make test` need Python 3.11 or later, a C++ compiler and make; all else goes into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CPP := $(shell git ls-files 'csrc/*.hpp' 'csrc/*.cpp' 'csrc/*.cu' 'tests/native/*.cpp')
+
+.PHONY: demo test test-slow test-native lint format bench clean
+
+$(VENV)/installed: pyproject.toml constraints.txt CMakeLists.txt $(shell git ls-files csrc pythermo)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt torch
+	$(BIN)/pip install --quiet -c constraints.txt ".[test,lint]"
+	touch $@
+
+demo: $(VENV)/installed
+	$(BIN)/pythermo reproduce digits --quick --out demo
+
+test: $(VENV)/installed lint test-native
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+# The native code without Python, under the address and undefined-behaviour sanitizers.
+test-native: $(VENV)/installed
+	mkdir -p build
+	$(BIN)/cmake -S . -B build/native -DPYTHERMO_NATIVE_TESTS=ON -DPYTHERMO_CUDA=OFF \
+		-DCMAKE_BUILD_TYPE=RelWithDebInfo -DPYTHERMO_SANITIZE=address,undefined > build/native.log
+	$(BIN)/cmake --build build/native --parallel >> build/native.log
+	$(BIN)/ctest --test-dir build/native --output-on-failure
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(CPP)
+
+clean:
+	rm -rf $(VENV) build

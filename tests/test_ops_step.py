@@ -1,0 +1,250 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from reference import EDGE_SIZES, exponential_step, normal, projected_step, sphere_point
+
+import pythermo as pt
+from pythermo import _core
+
+STEPS = {
+    "projection": (pt.ops.projected_sgd_step_, projected_step),
+    "exponential": (pt.ops.exponential_sgd_step_, exponential_step),
+}
+OPERATORS = {
+    "projection": torch.ops.pythermo.projected_sgd_step_,
+    "exponential": torch.ops.pythermo.exponential_sgd_step_,
+}
+DTYPES = [torch.float32, torch.float64]
+each_step = pytest.mark.parametrize("name", STEPS)
+each_dtype = pytest.mark.parametrize("dtype", DTYPES)
+
+
+def assert_close(weights: torch.Tensor, expected: torch.Tensor) -> None:
+    # Three roundings per element and one of the scale, relative to the largest weight.
+    allowed = 4 * torch.finfo(weights.dtype).eps * float(expected.abs().max())
+    assert float((weights.double() - expected).abs().max()) <= allowed
+
+
+@each_step
+@each_dtype
+@pytest.mark.parametrize("size", EDGE_SIZES)
+def test_agrees_with_the_plain_step(name, dtype, size):
+    if name == "exponential" and size == 1:
+        pytest.skip("the sphere of R^1 has no tangent")
+    step, plain = STEPS[name]
+    weights, grad = sphere_point(size, 1, dtype), normal(size, seed=2, dtype=dtype)
+    grad /= grad.norm() / 3  # an angle of about one: many turns would amplify the rounding of the angle
+    expected = plain(weights, grad, 0.25, 1.0)  # 0.25 is exact in float32
+    untouched = grad.clone()
+    assert step(weights, grad, 0.25) is weights
+    assert_close(weights, expected)
+    assert torch.equal(grad, untouched)
+
+
+def test_agrees_with_torch_sgd_and_a_division():
+    parameter = torch.nn.Parameter(sphere_point(5000))
+    parameter.grad = normal(5000, seed=3)
+    weights = parameter.detach().clone()
+    torch.optim.SGD([parameter], lr=0.125).step()
+    with torch.no_grad():
+        parameter /= parameter.norm()
+    pt.ops.projected_sgd_step_(weights, parameter.grad, 0.125)
+    # torch's float32 norm is itself off by some 1e-7.
+    torch.testing.assert_close(weights, parameter.detach(), rtol=5e-7, atol=1e-9)
+
+
+@each_step
+@each_dtype
+def test_lands_on_the_sphere(name, dtype):
+    weights = sphere_point(24408, dtype=dtype)
+    STEPS[name][0](weights, normal(24408, seed=1, dtype=dtype), 0.01, 2.5)
+    # A scale rounded to the dtype, and sums in short float32 runs.
+    assert float(weights.double().norm()) == pytest.approx(2.5, rel=4 * torch.finfo(dtype).eps)
+
+
+def test_the_two_retractions_agree_to_second_order():
+    # tan(a) - a = a^3 / 3 for the angle a of a step.
+    start, grad = sphere_point(100, dtype=torch.float64), normal(100, seed=1, dtype=torch.float64)
+    grad -= (grad @ start) * start
+    gaps = []
+    for lr in (1e-2, 1e-3):
+        projected = pt.ops.projected_sgd_step_(start.clone(), grad, lr)
+        exponential = pt.ops.exponential_sgd_step_(start.clone(), grad, lr)
+        gaps.append(float((projected - exponential).norm()))
+        assert gaps[-1] == pytest.approx((lr * float(grad.norm())) ** 3 / 3, rel=0.05)
+    assert gaps[1] < gaps[0] / 900
+
+
+def test_exponential_goes_half_way_round():
+    weights = np.array([1.0, 0.0, 0.0])
+    pt.ops.exponential_sgd_step_(weights, np.array([7.0, 0.0, -2.0]), np.pi / 4)
+    np.testing.assert_allclose(weights, [0.0, 0.0, 1.0], atol=1e-15)
+
+
+@each_step
+@each_dtype
+@given(
+    size=st.integers(2, 300),
+    exponent=st.integers(-30, 30),
+    lr=st.sampled_from([2.0**-20, 2.0**-7, 0.5, 4.0]),
+    radius=st.sampled_from([0.5, 1.0, 8.0]),
+    seed=st.integers(0, 10**6),
+)
+def test_any_scale_of_the_gradient(name, dtype, size, exponent, lr, radius, seed):
+    step, plain = STEPS[name]
+    weights = radius * sphere_point(size, seed, dtype)
+    grad = normal(size, seed=seed + 1, dtype=dtype) * 2.0**exponent
+    if name == "exponential":
+        # An angle of many turns amplifies the rounding of its own length.
+        grad *= min(1.0, radius / (lr * float(grad.double().norm())))
+    expected = plain(weights, grad, lr, radius)
+    step(weights, grad, lr, radius)
+    assert_close(weights, expected)
+
+
+@each_step
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
+def test_squares_beyond_float32(name, scale):
+    step, plain = STEPS[name]
+    weights = scale * sphere_point(1000)
+    grad = scale * normal(1000, seed=1)
+    expected = plain(weights, grad, 0.5, scale)
+    step(weights, grad, 0.5, scale)
+    assert_close(weights, expected)
+
+
+@each_step
+@each_dtype
+def test_a_zero_gradient_changes_nothing(name, dtype):
+    weights = 3.0 * sphere_point(1000, dtype=dtype)
+    before = weights.clone()
+    STEPS[name][0](weights, torch.zeros(1000, dtype=dtype).neg_(), 0.1)
+    assert torch.equal(weights, before)
+
+
+@each_step
+@each_dtype
+def test_a_tiny_gradient_is_not_taken_for_zero(name, dtype):
+    weights = 2.0 * sphere_point(1000, dtype=dtype)
+    grad = torch.zeros(1000, dtype=dtype)
+    grad[999] = torch.finfo(dtype).tiny
+    STEPS[name][0](weights, grad, 0.1)
+    assert float(weights.double().norm()) == pytest.approx(1.0, rel=1e-6)
+
+
+@each_step
+@each_dtype
+def test_the_same_bits_for_any_thread_count_and_instruction_set(name, dtype):
+    start, grad = sphere_point(300001, dtype=dtype), normal(300001, seed=1, dtype=dtype)
+    chosen, results = _core.chosen_instruction_set(), []
+    try:
+        for instruction_set in _core.instruction_sets():
+            try:
+                _core.choose_instruction_set(instruction_set)
+            except ValueError:
+                continue  # this processor lacks it
+            for threads in (1, 2, 5):
+                torch.set_num_threads(threads)
+                results.append(STEPS[name][0](start.clone(), grad, 0.01))
+    finally:
+        _core.choose_instruction_set(chosen)
+        torch.set_num_threads(2)
+    assert len(results) >= 3
+    assert all(torch.equal(results[0], result) for result in results)
+
+
+@each_step
+def test_numpy_arrays_share_their_memory(name):
+    weights = sphere_point(50).numpy()
+    same = STEPS[name][0](weights, normal(50, seed=1).numpy(), 0.1)
+    assert same is weights
+    assert np.linalg.norm(weights - sphere_point(50).numpy()) > 0.01
+
+
+NAN, INF = float("nan"), float("inf")
+BAD_VALUES = [
+    ([1.0, 0.0, 0.0], [0.0, NAN, 0.0], "grad: element 1 is nan"),
+    ([1.0, 0.0, 0.0], [0.0, 0.0, INF], "grad: element 2 is inf"),
+    ([1.0, INF, 0.0], [0.0, 0.0, 1.0], "weights: element 1 is inf"),
+    ([0.0, 0.0, 0.0], [0.0, 0.0, 1.0], "weights: all elements are zero"),
+    ([], [], "weights: all elements are zero"),
+]
+
+
+@each_step
+@each_dtype
+@pytest.mark.parametrize(("weights", "grad", "message"), BAD_VALUES)
+def test_bad_values_are_refused_with_the_weights_untouched(name, dtype, weights, grad, message):
+    w = torch.tensor(weights, dtype=dtype)
+    before = w.clone()
+    with pytest.raises(ValueError, match=message):
+        STEPS[name][0](w, torch.tensor(grad, dtype=dtype), 0.1)
+    assert torch.equal(w, before) or w.isinf().any()
+
+
+def test_a_step_to_the_centre_is_refused():
+    weights = torch.tensor([1.0, 2.0])
+    with pytest.raises(ValueError, match="grad: the step ends in the centre"):
+        pt.ops.projected_sgd_step_(weights, torch.tensor([2.0, 4.0]), 0.5)
+    assert weights.tolist() == [1.0, 2.0]
+
+
+@each_step
+@pytest.mark.parametrize("value", [0.0, -1.0, NAN, INF, 1e-60])
+def test_lr_and_radius_must_be_positive(name, value):
+    weights, grad = sphere_point(5), normal(5)
+    before = weights.clone()
+    with pytest.raises(ValueError, match="lr: must be positive"):
+        STEPS[name][0](weights, grad, value)
+    with pytest.raises(ValueError, match="radius: must be positive"):
+        STEPS[name][0](weights, grad, 0.1, value)
+    assert torch.equal(weights, before)
+
+
+@each_step
+@pytest.mark.parametrize(
+    ("weights", "grad", "error", "message"),
+    [
+        (torch.ones(3), torch.ones(4), ValueError, "same shape"),
+        (torch.ones(2, 2), torch.ones(2, 2), ValueError, "same shape"),
+        (torch.ones(3), torch.ones(3).double(), TypeError, "grad: the dtype"),
+        (torch.ones(3, dtype=torch.float16), torch.ones(3, dtype=torch.float16), TypeError, "float16"),
+        (torch.ones(3, dtype=torch.int64), torch.ones(3, dtype=torch.int64), TypeError, "int64"),
+        (torch.ones(3), torch.ones(3).to_sparse(), TypeError, "sparse"),
+        (torch.ones(6)[::2], torch.ones(3), ValueError, "contiguous"),
+        (torch.ones(3), torch.ones(6)[::2], ValueError, "contiguous"),
+        ([1.0], torch.ones(1), TypeError, "weights: must be a torch tensor or a numpy array, not list"),
+    ],
+)
+def test_wrong_arguments_are_named(name, weights, grad, error, message):
+    with pytest.raises(error, match=message):
+        STEPS[name][0](weights, grad, 0.1)
+
+
+def test_shared_memory_is_refused():
+    both = torch.ones(10)
+    with pytest.raises(ValueError, match="grad: shares memory with weights"):
+        pt.ops.projected_sgd_step_(both[:6], both[4:], 0.1)
+
+
+@each_step
+def test_there_is_no_derivative(name):
+    weights = sphere_point(5).requires_grad_()
+    with pytest.raises(RuntimeError, match="no derivative"):
+        STEPS[name][0](weights, normal(5), 0.1)
+    with pytest.raises(RuntimeError, match="no derivative"):
+        OPERATORS[name](weights, normal(5), 0.1, 1.0)
+    with torch.no_grad():
+        STEPS[name][0](weights, normal(5), 0.1)
+
+
+@each_step
+def test_registered_operator(name):
+    arguments = (sphere_point(33), normal(33, seed=1), 0.1, 1.0)
+    torch.library.opcheck(OPERATORS[name].default, arguments)
+    direct = STEPS[name][0](arguments[0].clone(), *arguments[1:])
+    dispatched = arguments[0].clone()
+    OPERATORS[name](dispatched, *arguments[1:])
+    assert torch.equal(direct, dispatched)
