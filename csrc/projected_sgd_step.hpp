@@ -51,9 +51,7 @@ struct Exponential {
   struct Update {
     T weight_factor, grad_factor;
     bool usable() const { return std::isfinite(weight_factor) && std::isfinite(grad_factor); }
-    PYTHERMO_INLINE T operator()(T w, T g) const {
-      return weight_factor * w - grad_factor * g;
-    }
+    PYTHERMO_INLINE T operator()(T w, T g) const { return weight_factor * w - grad_factor * g; }
   };
 
   template <class T>

@@ -5,7 +5,14 @@ from .experiment.run import run
 from .experiment.sweep import SweepError, load_sweep, sweep
 from .gradient_snr import GradientNoise, gradient_noise, gradient_noise_about_mean
 from .optim import ProjectedSGD, project_
-from .temperature import PowerLaw, TemperatureFit, fit_power_law, fit_temperature, free_energy, temperature_along_run
+from .temperature import (
+    PowerLaw,
+    TemperatureFit,
+    fit_power_law,
+    fit_temperature,
+    free_energy,
+    temperature_along_run,
+)
 
 __version__: str
 __all__ = [

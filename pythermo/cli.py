@@ -1,7 +1,9 @@
 """The command line."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -14,11 +16,13 @@ app = typer.Typer(
 reproduce_app = typer.Typer(no_args_is_help=True, help="Run a whole experiment: sweeps, figures, summary.")
 app.add_typer(reproduce_app, name="reproduce")
 
-Out = Annotated[Optional[Path], typer.Option(help="Folder of the results; called again, the work goes on.")]
-Jobs = Annotated[Optional[int], typer.Option(min=1, help="Processes; as many as cores if not given.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of the results; called again, the work goes on.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; as many as cores if not given.")]
 Settings = Annotated[
-    Optional[list[str]],
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the preset, e.g. run.training.iterations=4000."),
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a key of the preset, e.g. run.training.iterations=4000."
+    ),
 ]
 
 
@@ -26,7 +30,9 @@ Settings = Annotated[
 def digits(
     out: Out = None,
     jobs: Jobs = None,
-    quick: Annotated[bool, typer.Option("--quick", help="The small network, 8 learning rates, 3 minutes.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The small network, 8 learning rates, 3 minutes.")
+    ] = False,
 ) -> None:
     """Temperature of SGD on scikit-learn's handwritten digits, by a small and a large ConvNet."""
     with _errors_as_messages():
@@ -76,10 +82,11 @@ def info() -> None:
     import pythermo
     from pythermo import _core
 
+    built = ", ".join(_core.instruction_sets())
     rows = {
         "pythermo": pythermo.__version__,
         "compiler": _core.compiler,
-        "instruction sets": f"{', '.join(_core.instruction_sets())} built, {_core.chosen_instruction_set()} chosen",
+        "instruction sets": f"{built} built, {_core.chosen_instruction_set()} chosen",
         "threads": str(torch.get_num_threads()),
         "CUDA": _core.cuda_description(),
         "torch": f"{torch.__version__}, CUDA {'available' if torch.cuda.is_available() else 'not available'}",
@@ -94,15 +101,13 @@ def _say_written(paths: list[Path]) -> None:
         typer.echo(f"wrote {path}")
 
 
-class _errors_as_messages:  # noqa: N801
-    """Turns the errors that a user can mend into one message and exit code 1."""
+@contextmanager
+def _errors_as_messages() -> Iterator[None]:
+    """Turn the errors that a user can mend into one message and exit code 1."""
+    from pythermo.experiment.sweep import SweepError
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        from pythermo.experiment.sweep import SweepError
-
-        if isinstance(error, (ValueError, FileNotFoundError, SweepError)):
-            typer.echo(f"pythermo: {error}", err=True)
-            raise typer.Exit(1) from error
+    try:
+        yield
+    except (ValueError, FileNotFoundError, SweepError) as error:
+        typer.echo(f"pythermo: {error}", err=True)
+        raise typer.Exit(1) from error

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -14,7 +15,7 @@ from pythermo.temperature import fit_power_law, free_energy, temperature_along_r
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -115,9 +116,7 @@ def temperature_decay(sweep: xr.Dataset, title: str, runs: int = 4, last: int = 
         colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, runs))
         for index, colour in zip(range(min(runs, sweep.sizes["lr"])), colours, strict=False):
             one = sweep.isel(lr=index).sel(k=FIGURE_K)
-            known = one.isel(iteration=one["entropy"].notnull().values).isel(
-                iteration=slice(-last, None)
-            )
+            known = one.isel(iteration=one["entropy"].notnull().values).isel(iteration=slice(-last, None))
             temperature = temperature_along_run(known["loss"].values, known["entropy"].values)
             positive = temperature > 0.0
             t, y = known["iteration"].values[positive], temperature[positive]
@@ -145,13 +144,19 @@ def _draw_temperature(axes: Axes, analysis: Analysis) -> None:
     """Draw T with its interval and power law; points off the convex hull are hollow."""
     fit = analysis.fit
     axes.fill_between(
-        fit.lr, np.minimum(fit.lower, fit.upper), np.maximum(fit.lower, fit.upper), color=GREEN, alpha=0.2,
+        fit.lr,
+        np.minimum(fit.lower, fit.upper),
+        np.maximum(fit.lower, fit.upper),
+        color=GREEN,
+        alpha=0.2,
         label="interval",
     )
     axes.plot(fit.lr[fit.feasible], fit.temperature[fit.feasible], "o", color=GREEN, label="T")
     if not fit.feasible.all():
         hollow = ~fit.feasible
-        axes.plot(fit.lr[hollow], fit.temperature[hollow], "o", color=GREEN, mfc="white", label="off the hull")
+        axes.plot(
+            fit.lr[hollow], fit.temperature[hollow], "o", color=GREEN, mfc="white", label="off the hull"
+        )
     if np.isfinite(fit.exponent):
         law = f"{fit.prefactor:.1e} · η^{fit.exponent:.2f}"
         axes.plot(fit.lr, fit.prefactor * fit.lr**fit.exponent, "--", color=GREY, lw=1.0, label=law)
@@ -163,7 +168,9 @@ def _draw_free_energy(axes: Axes, analysis: Analysis, curves: int = 4) -> None:
     """Draw F(eta) at some fitted temperatures, shifted to a minimum of 0; stars mark each one's own eta."""
     fit = analysis.fit
     usable = np.flatnonzero(fit.fitted & fit.feasible)
-    chosen = usable[np.unique(np.linspace(0, len(usable) - 1, curves).round().astype(int))] if len(usable) else []
+    chosen = (
+        usable[np.unique(np.linspace(0, len(usable) - 1, curves).round().astype(int))] if len(usable) else []
+    )
     colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, curves))
     for i, colour in zip(chosen, colours, strict=False):
         free = free_energy(fit.energy, fit.entropy, fit.temperature[i])

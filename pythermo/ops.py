@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.utils.dlpack import to_dlpack
+import torch.utils.dlpack
 
 from pythermo import _core
 from pythermo._checks import (
@@ -21,6 +21,9 @@ from pythermo._checks import (
     require_positive,
 )
 
+# The capsule of a tensor, without the seven-fold overhead of Tensor.__dlpack__.
+_to_dlpack = torch.utils.dlpack.to_dlpack  # type: ignore[attr-defined]
+
 _library = torch.library.Library("pythermo", "DEF")
 
 _Step = Callable[[torch.Tensor, torch.Tensor, float, float], None]
@@ -31,7 +34,7 @@ def _register_step(name: str, kernel: Callable[..., None]) -> _Step:
     _library.define(f"{name}(Tensor(a!) weights, Tensor grad, float lr, float radius) -> ()")
 
     def on_cpu(weights: torch.Tensor, grad: torch.Tensor, lr: float, radius: float) -> None:
-        kernel(to_dlpack(weights), to_dlpack(grad), lr, radius, torch.get_num_threads())
+        kernel(_to_dlpack(weights), _to_dlpack(grad), lr, radius, torch.get_num_threads())
 
     def fake(weights: torch.Tensor, grad: torch.Tensor, lr: float, radius: float) -> None:
         return None

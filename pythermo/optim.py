@@ -1,5 +1,6 @@
 """Projected SGD: parameters that live together on one sphere."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, overload
 
@@ -36,8 +37,8 @@ def project_(params: Iterable[Tensor], radius: float = 1.0) -> float:
     """
     radius = require_positive("radius", radius)
     tensors = [param.detach() for param in params]
-    norm = sum(float(tensor.double().square().sum()) for tensor in tensors) ** 0.5
-    if not (norm > 0.0 and np.isfinite(norm)):
+    norm = math.sqrt(sum(float(tensor.double().square().sum()) for tensor in tensors))
+    if not (norm > 0.0 and math.isfinite(norm)):
         raise ValueError(f"params: their common norm must be positive and finite, not {norm}")
     for tensor in tensors:
         tensor.mul_(radius / norm)
@@ -181,7 +182,9 @@ class _Sphere:
             elif grad.is_sparse:
                 raise TypeError("grad: must be dense, not sparse")
             elif grad.dtype is not view.dtype:
-                raise TypeError(f"grad: the dtype must be that of the weights, {view.dtype}, not {grad.dtype}")
+                raise TypeError(
+                    f"grad: the dtype must be that of the weights, {view.dtype}, not {grad.dtype}"
+                )
             else:
                 view.copy_(grad)
         return self._weights, self._grad

@@ -105,8 +105,7 @@ def fit_temperature(
     Source: arXiv 2505.23489, section 4 (THEORY section 4).
     """
     lrs, energies, entropies = (
-        _vector(name, values)
-        for name, values in (("lr", lr), ("energy", energy), ("entropy", entropy))
+        _vector(name, values) for name, values in (("lr", lr), ("energy", energy), ("entropy", entropy))
     )
     if not len(lrs) == len(energies) == len(entropies):
         raise ValueError(

@@ -21,7 +21,9 @@ def sorted_distances(points: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("n", "dim"), [(2, 1), (3, 1), (17, 2), (50, 3), (40, 255), (40, 256), (40, 257), (20, 1000)])
+@pytest.mark.parametrize(
+    ("n", "dim"), [(2, 1), (3, 1), (17, 2), (50, 3), (40, 255), (40, 256), (40, 257), (20, 1000)]
+)
 def test_distances_agree_with_extended_precision(dtype, n, dim):
     points = normal(n, dim, seed=n, dtype=dtype)
     found = pt.ops.knn_distances(points, n - 1)

@@ -8,8 +8,7 @@ namespace pythermo::cpu {
 namespace {
 
 #if defined(PYTHERMO_X86_64_LEVELS)
-constexpr std::array built{InstructionSet::x86_64_v2, InstructionSet::x86_64_v3,
-                           InstructionSet::x86_64_v4};
+constexpr std::array built{InstructionSet::x86_64_v2, InstructionSet::x86_64_v3, InstructionSet::x86_64_v4};
 
 bool supported(InstructionSet set) {
   switch (set) {
@@ -72,8 +71,8 @@ void choose_instruction_set(const std::string& name) {
     }
     usable += std::string(usable.empty() ? "" : ", ") + name_of(set);
   }
-  throw std::invalid_argument("name: '" + name + "' is not an instruction set usable here; these are: " +
-                              usable);
+  throw std::invalid_argument("name: '" + name +
+                              "' is not an instruction set usable here; these are: " + usable);
 }
 
 }  // namespace pythermo::cpu

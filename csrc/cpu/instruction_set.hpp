@@ -24,33 +24,41 @@ void choose_instruction_set(const std::string& name);
 // PYTHERMO_FOR_EACH_ISA declares functions in one namespace per instruction set;
 // PYTHERMO_DISPATCH evaluates an expression in which `isa` is the namespace of the chosen one.
 #if defined(PYTHERMO_X86_64_LEVELS)
-#define PYTHERMO_FOR_EACH_ISA(...)    \
-  namespace x86_64_v2 { __VA_ARGS__ } \
-  namespace x86_64_v3 { __VA_ARGS__ } \
-  namespace x86_64_v4 { __VA_ARGS__ }
-#define PYTHERMO_DISPATCH(...)                             \
-  ([&] {                                                   \
-    switch (::pythermo::cpu::chosen_instruction_set()) {   \
-      case ::pythermo::cpu::InstructionSet::x86_64_v4: {   \
-        namespace isa = ::pythermo::cpu::x86_64_v4;        \
-        return __VA_ARGS__;                                \
-      }                                                    \
-      case ::pythermo::cpu::InstructionSet::x86_64_v3: {   \
-        namespace isa = ::pythermo::cpu::x86_64_v3;        \
-        return __VA_ARGS__;                                \
-      }                                                    \
-      default: {                                           \
-        namespace isa = ::pythermo::cpu::x86_64_v2;        \
-        return __VA_ARGS__;                                \
-      }                                                    \
-    }                                                      \
+#define PYTHERMO_FOR_EACH_ISA(...) \
+  namespace x86_64_v2 {            \
+  __VA_ARGS__                      \
+  }                                \
+  namespace x86_64_v3 {            \
+  __VA_ARGS__                      \
+  }                                \
+  namespace x86_64_v4 {            \
+  __VA_ARGS__                      \
+  }
+#define PYTHERMO_DISPATCH(...)                           \
+  ([&] {                                                 \
+    switch (::pythermo::cpu::chosen_instruction_set()) { \
+      case ::pythermo::cpu::InstructionSet::x86_64_v4: { \
+        namespace isa = ::pythermo::cpu::x86_64_v4;      \
+        return __VA_ARGS__;                              \
+      }                                                  \
+      case ::pythermo::cpu::InstructionSet::x86_64_v3: { \
+        namespace isa = ::pythermo::cpu::x86_64_v3;      \
+        return __VA_ARGS__;                              \
+      }                                                  \
+      default: {                                         \
+        namespace isa = ::pythermo::cpu::x86_64_v2;      \
+        return __VA_ARGS__;                              \
+      }                                                  \
+    }                                                    \
   }())
 #else
 #define PYTHERMO_FOR_EACH_ISA(...) \
-  namespace baseline { __VA_ARGS__ }
-#define PYTHERMO_DISPATCH(...)                  \
-  ([&] {                                        \
-    namespace isa = ::pythermo::cpu::baseline;  \
-    return __VA_ARGS__;                         \
+  namespace baseline {             \
+  __VA_ARGS__                      \
+  }
+#define PYTHERMO_DISPATCH(...)                 \
+  ([&] {                                       \
+    namespace isa = ::pythermo::cpu::baseline; \
+    return __VA_ARGS__;                        \
   }())
 #endif

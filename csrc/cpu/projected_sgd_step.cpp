@@ -35,8 +35,8 @@ BlockSums sum_all(VectorView<T> weights, VectorView<T> grad, double lr, int thre
     for (std::size_t block = first; block < last; ++block) {
       const std::size_t start = block * block_size;
       const std::size_t size = std::min(block_size, weights.size - start);
-      parts[block] = PYTHERMO_DISPATCH(isa::sum_block<Retraction, T, Lane>(
-          weights.data + start, grad.data + start, size, lr));
+      parts[block] = PYTHERMO_DISPATCH(
+          isa::sum_block<Retraction, T, Lane>(weights.data + start, grad.data + start, size, lr));
     }
   });
   BlockSums total{};
@@ -75,7 +75,8 @@ void require_finite(VectorView<T> values, const char* name) {
 template <class T>
 void require_positive(double value, const char* name) {
   if (std::isfinite(static_cast<T>(value)) && static_cast<T>(value) > T{0}) return;
-  throw std::invalid_argument(std::string(name) + ": must be positive and finite in the weights' dtype, not " +
+  throw std::invalid_argument(std::string(name) +
+                              ": must be positive and finite in the weights' dtype, not " +
                               std::to_string(value));
 }
 
@@ -100,8 +101,8 @@ bool exact_enough(const BlockSums& total) {
 template <class Retraction, class T>
 void step(VectorView<T> weights, VectorView<T> grad, double lr, double radius, int threads) {
   if (grad.size != weights.size) {
-    throw std::invalid_argument("grad: has " + std::to_string(grad.size) +
-                                " elements, but weights has " + std::to_string(weights.size));
+    throw std::invalid_argument("grad: has " + std::to_string(grad.size) + " elements, but weights has " +
+                                std::to_string(weights.size));
   }
   require_apart(weights, grad);
   require_positive<T>(lr, "lr");
@@ -148,8 +149,8 @@ void projected_sgd_step(const TensorView& weights, const TensorView& grad, doubl
   step<Projection>(weights, grad, lr, radius, threads);
 }
 
-void exponential_sgd_step(const TensorView& weights, const TensorView& grad, double lr,
-                          double radius, int threads) {
+void exponential_sgd_step(const TensorView& weights, const TensorView& grad, double lr, double radius,
+                          int threads) {
   step<Exponential>(weights, grad, lr, radius, threads);
 }
 

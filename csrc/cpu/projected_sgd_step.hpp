@@ -12,7 +12,7 @@ namespace pythermo::cpu {
 // whose length is not a positive finite number. The same bits for any number of threads.
 void projected_sgd_step(const TensorView& weights, const TensorView& grad, double lr, double radius,
                         int threads);
-void exponential_sgd_step(const TensorView& weights, const TensorView& grad, double lr,
-                          double radius, int threads);
+void exponential_sgd_step(const TensorView& weights, const TensorView& grad, double lr, double radius,
+                          int threads);
 
 }  // namespace pythermo::cpu

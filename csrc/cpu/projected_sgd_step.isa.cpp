@@ -81,14 +81,12 @@ void update_block(T* weights, const T* grad, std::size_t size, const Update& upd
   for (std::size_t i = 0; i < size; ++i) weights[i] = local(weights[i], grad[i]);
 }
 
-#define PYTHERMO_INSTANTIATE(Retraction)                                                            \
-  template BlockSums sum_block<Retraction, float, float>(const float*, const float*, std::size_t,   \
-                                                         double);                                   \
-  template BlockSums sum_block<Retraction, float, double>(const float*, const float*, std::size_t,  \
-                                                          double);                                  \
-  template BlockSums sum_block<Retraction, double, double>(const double*, const double*,            \
-                                                           std::size_t, double);                    \
-  template void update_block(float*, const float*, std::size_t, const Retraction::Update<float>&);  \
+#define PYTHERMO_INSTANTIATE(Retraction)                                                                    \
+  template BlockSums sum_block<Retraction, float, float>(const float*, const float*, std::size_t, double);  \
+  template BlockSums sum_block<Retraction, float, double>(const float*, const float*, std::size_t, double); \
+  template BlockSums sum_block<Retraction, double, double>(const double*, const double*, std::size_t,       \
+                                                           double);                                         \
+  template void update_block(float*, const float*, std::size_t, const Retraction::Update<float>&);          \
   template void update_block(double*, const double*, std::size_t, const Retraction::Update<double>&);
 
 PYTHERMO_INSTANTIATE(Projection)

@@ -121,9 +121,7 @@ def _choose_per_class(
     return np.sort(np.concatenate(chosen))
 
 
-def _redraw(
-    labels: np.ndarray, share: float, num_classes: int, generator: np.random.Generator
-) -> np.ndarray:
+def _redraw(labels: np.ndarray, share: float, num_classes: int, generator: np.random.Generator) -> np.ndarray:
     """Return the labels with a share of them replaced by uniform draws."""
     redrawn = labels.copy()
     chosen = generator.choice(len(labels), round(share * len(labels)), replace=False)

@@ -15,7 +15,7 @@ from pythermo.models.layers import trained_parameters
 def uniform_points(n: int, dim: int, random: np.random.Generator) -> torch.Tensor:
     """Return points [n, dim] uniform on the unit sphere of R^dim, float32."""
     points = torch.from_numpy(random.standard_normal((n, dim), dtype=np.float32))
-    return points / points.norm(dim=1, keepdim=True)
+    return points.div_(torch.linalg.vector_norm(points, dim=1, keepdim=True))
 
 
 def uniform_entropy(

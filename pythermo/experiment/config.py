@@ -10,6 +10,8 @@ import numpy as np
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pythermo.experiment.schedule import measured_iterations
+
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -134,6 +136,18 @@ class Preset(_Section):
             raise ValueError("grid: a learning rate repeats")
         return self
 
+    @model_validator(mode="after")
+    def _entropy_when_stationary(self) -> Self:
+        measurement = self.run.measurement
+        measured = measured_iterations(self.run.training.iterations, measurement.count)
+        begin = measured[-measurement.stationary :][0]
+        if begin < measurement.window - 1:
+            raise ValueError(
+                f"run.measurement: the last {measurement.stationary} measurements begin at iteration {begin}, "
+                f"where the window of {measurement.window} iterates is not full"
+            )
+        return self
+
     @classmethod
     def load(cls, name_or_path: str | Path, settings: Iterable[str] = ()) -> Self:
         """Read a preset of the package by its name, or a TOML file, and apply ``key=value`` settings.
@@ -159,7 +173,9 @@ class Preset(_Section):
 def preset_names() -> list[str]:
     """Return the names of the presets that come with the package."""
     folder = files("pythermo.experiment") / "presets"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return sorted(
+        entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")
+    )
 
 
 def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -192,7 +208,8 @@ def _read_preset(name_or_path: str | Path) -> dict[str, Any]:
         text = (files("pythermo.experiment") / "presets" / f"{name_or_path}.toml").read_text()
     else:
         raise ValueError(
-            f"preset: '{name_or_path}' is unknown; there are {', '.join(preset_names())}, or give a .toml file"
+            f"preset: '{name_or_path}' is unknown; "
+            f"there are {', '.join(preset_names())}, or give a .toml file"
         )
     try:
         return tomllib.loads(text)
@@ -227,6 +244,8 @@ def _checked(cls: type[AnySection], values: Mapping[str, Any]) -> AnySection:
         for problem in error.errors():
             key = ".".join(str(part) for part in problem["loc"]) or "config"
             what = "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"]
-            given = "" if problem["type"] in ("missing", "extra_forbidden") else f" (given: {problem['input']!r})"
+            given = (
+                "" if problem["type"] in ("missing", "extra_forbidden") else f" (given: {problem['input']!r})"
+            )
             problems.append(f"{key}: {what}{given}")
         raise ValueError("\n".join(problems)) from None

@@ -24,9 +24,7 @@ def generator(seed: int, stream: Stream, step: int = 0, index: int = 0) -> np.ra
     return np.random.Generator(np.random.Philox(key=[seed, stream], counter=[0, 0, index, step]))
 
 
-def iid_batch(
-    population: int, size: int, seed: int, stream: Stream, step: int, index: int = 0
-) -> Tensor:
+def iid_batch(population: int, size: int, seed: int, stream: Stream, step: int, index: int = 0) -> Tensor:
     """Return the indices [size] of a minibatch drawn with replacement."""
     return torch.from_numpy(generator(seed, stream, step, index).integers(population, size=size))
 
@@ -69,4 +67,4 @@ class EpochBatches:
         return self._permutation[batch * self.size : (batch + 1) * self.size]
 
 
-BATCHES = {"iid": IidBatches, "epochs": EpochBatches}
+BATCHES: dict[str, type[IidBatches] | type[EpochBatches]] = {"iid": IidBatches, "epochs": EpochBatches}

@@ -92,11 +92,9 @@ class Trainer:
         self.batches = BATCHES[training.sampling](
             len(self.data.train_labels), training.batch_size, training.seed
         )
-        self.meter = GradientMeter(
-            self.model, self.params, self.data, training.batch_size, measurement
-        )
+        self.meter = GradientMeter(self.model, self.params, self.data, training.batch_size, measurement)
         self.measured = measured_iterations(training.iterations, measurement.count)
-        self._recorded = recorded_iterates(training.iterations, self.measured, measurement)
+        self._recorded = recorded_iterates(training.iterations, self.measured, measurement.window)
         self._window = TrajectoryEntropy(
             sum(param.numel() for param in self.params),
             measurement.window,
@@ -120,9 +118,7 @@ class Trainer:
         """Make one training step."""
         batch = self.batches.at(self.iteration)
         self.optimizer.zero_grad()
-        loss = cross_entropy(
-            self.model(self.data.train_images[batch]), self.data.train_labels[batch]
-        )
+        loss = cross_entropy(self.model(self.data.train_images[batch]), self.data.train_labels[batch])
         loss.backward()
         self.optimizer.step()
         self.iteration += 1
@@ -131,12 +127,8 @@ class Trainer:
     def measure(self) -> None:
         """Measure the current iterate; the run goes on as if this had not been called."""
         images, settings = self.data, self.config.measurement
-        train = evaluate(
-            self.model, images.train_images, images.train_labels, settings.evaluation_batch
-        )
-        test = evaluate(
-            self.model, images.test_images, images.test_labels, settings.evaluation_batch
-        )
+        train = evaluate(self.model, images.train_images, images.train_labels, settings.evaluation_batch)
+        test = evaluate(self.model, images.test_images, images.test_labels, settings.evaluation_batch)
         noise = asdict(self.meter.noise_at(self.iteration))
         del noise["full_gradient"]  # the same for all measurements: an attribute
         ready = self.iteration >= settings.window - 1
@@ -269,9 +261,7 @@ def run(
     return dataset
 
 
-def _train(
-    trainer: Trainer, folder: Path | None, report: Report, checkpoint_seconds: float
-) -> None:
+def _train(trainer: Trainer, folder: Path | None, report: Report, checkpoint_seconds: float) -> None:
     """Step and measure to the end, with reports and checkpoints in between."""
     last_report = last_checkpoint = time.monotonic()
     while not trainer.finished:

@@ -3,8 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pythermo.experiment.config import MeasurementConfig
-
 _EACH_BEFORE = 10
 
 
@@ -20,11 +18,9 @@ def measured_iterations(iterations: int, count: int) -> NDArray[np.int64]:
     return np.unique(np.concatenate([early, np.round(late).astype(np.int64)]))
 
 
-def recorded_iterates(
-    iterations: int, measured: NDArray[np.int64], measurement: MeasurementConfig
-) -> NDArray[np.bool_]:
+def recorded_iterates(iterations: int, measured: NDArray[np.int64], window: int) -> NDArray[np.bool_]:
     """Return for each iterate, 0 to ``iterations``, whether a coming entropy needs it [iterations + 1]."""
     needed = np.zeros(iterations + 1, dtype=bool)
-    for end in measured[measured >= measurement.window - 1]:
-        needed[end - measurement.window + 1 : end + 1] = True
+    for end in measured[measured >= window - 1]:
+        needed[end - window + 1 : end + 1] = True
     return needed

@@ -15,7 +15,7 @@ from pythermo.experiment.config import differing_keys
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` make a file beside ``path``, bring it to the disk and give it its name."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.part")
     try:
         write(temporary)
         with temporary.open("rb") as file:
@@ -68,5 +68,6 @@ def claim_folder(folder: Path, config: Mapping[str, Any]) -> None:
     if differences:
         listed = "\n  ".join(differences)
         raise ValueError(
-            f"out: {folder} was made by another configuration; choose another folder. It differs in\n  {listed}"
+            f"out: {folder} was made by another configuration; choose another folder. "
+            f"It differs in\n  {listed}"
         )

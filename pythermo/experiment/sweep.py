@@ -29,7 +29,10 @@ class SweepError(RuntimeError):
 
     def __init__(self, failures: dict[float, str], folder: Path) -> None:
         self.failures = failures
-        lines = [f"  lr {lr:.6g}: {error} (log: {run_folder(folder, lr) / ERROR_LOG})" for lr, error in failures.items()]
+        lines = [
+            f"  lr {lr:.6g}: {error} (log: {run_folder(folder, lr) / ERROR_LOG})"
+            for lr, error in failures.items()
+        ]
         super().__init__("\n".join([f"{len(failures)} of the sweep's runs failed:", *lines]))
 
 
@@ -125,7 +128,13 @@ def load_sweep(out: str | Path) -> xr.Dataset:
         raise FileNotFoundError(f"out: {path} holds no finished run of a sweep")
     runs.sort(key=lambda one: float(one["lr"]))
     return xr.concat(
-        runs, dim="lr", combine_attrs="drop_conflicts", data_vars="all", join="exact", coords="minimal", compat="equals"
+        runs,
+        dim="lr",
+        combine_attrs="drop_conflicts",
+        data_vars="all",
+        join="exact",
+        coords="minimal",
+        compat="equals",
     )
 
 
@@ -175,15 +184,13 @@ class _ReportToFile:
         part.replace(self._path)
 
 
-def _show_progress(
-    futures: dict[Future[None], float], configs: dict[float, RunConfig], folder: Path
-) -> None:
+def _show_progress(futures: dict[Future[None], float], configs: dict[float, RunConfig], folder: Path) -> None:
     """Show one bar for the sweep, on a terminal only, until all futures are done."""
     lengths = {rate: config.training.iterations for rate, config in configs.items()}
     with tqdm(total=sum(lengths.values()), unit="it", disable=None, smoothing=0.05) as bar:
         waiting = set(futures)
         while waiting:
-            done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+            _, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             running = {}
             for rate in (futures[future] for future in waiting):
                 progress = _read_progress(run_folder(folder, rate) / PROGRESS)

@@ -75,7 +75,8 @@ std::vector<long double> plain_exponential(const std::vector<T>& w, const std::v
   }
   const long double angle = lr * std::sqrt(tt) / radius;
   for (std::size_t i = 0; i < w.size(); ++i) {
-    moved[i] = radius * (std::cos(angle) * w[i] / std::sqrt(ww) - std::sin(angle) * tangent[i] / std::sqrt(tt));
+    moved[i] =
+        radius * (std::cos(angle) * w[i] / std::sqrt(ww) - std::sin(angle) * tangent[i] / std::sqrt(tt));
   }
   return moved;
 }
@@ -161,8 +162,8 @@ void check_thread_pool() {
 }  // namespace
 
 int main() {
-  for (const std::size_t size : {1, 2, 7, 15, 16, 17, 31, 32, 33, 255, 256, 257, 1000, 1023, 1024, 1025, 4096,
-                                 32767, 32768, 32769, 200001}) {
+  for (const std::size_t size : {1,   2,    7,    15,   16,   17,   31,    32,    33,    255,   256,
+                                 257, 1000, 1023, 1024, 1025, 4096, 32767, 32768, 32769, 200001}) {
     check_against_plain<float>(size);
     check_against_plain<double>(size);
   }

@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+
+import pythermo as pt
+from pythermo.experiment.config import Preset, differing_keys, preset_names
+from pythermo.experiment.draws import EpochBatches, IidBatches, Stream, generator
+from pythermo.experiment.schedule import measured_iterations, recorded_iterates
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_are_valid(name):
+    preset = Preset.load(name)
+    assert len(preset.lr) >= 8
+    assert pt.RunConfig.from_toml(preset.run.to_toml()) == preset.run
+
+
+def test_settings_override_keys():
+    preset = Preset.load(
+        "digits-up",
+        [
+            "run.training.iterations=50",
+            "run.measurement.window=20",
+            "run.training.sampling=epochs",
+            "run.data.samples_per_class=7",
+        ],
+    )
+    assert preset.run.training.iterations == 50
+    assert preset.run.training.sampling == "epochs"
+    assert preset.run.data.samples_per_class == 7
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("run.training.iteration=50", "run.training.iteration: unknown key"),
+        ("run.training.iterations=fast", r"run.training.iterations: .*integer \(given: 'fast'\)"),
+        ("run.training.iterations=1.5", "run.training.iterations: .*integer"),
+        ("run.training.iterations=900", "begin at iteration .* the window of 1000 iterates is not full"),
+        ("run.training.iterations=0", "run.training.iterations: .*greater than 0"),
+        ("run.lr=-1.0", "run.lr: .*greater than 0"),
+        ("run.model.name=VGG", "run.model.name: .*'ConvNet' or 'ResNet18'"),
+        ("run.training", "not of the form key=value"),
+        ("run.lr.x=1", "run.lr: "),
+        ("description.x=1", "'description' is a value and has no keys"),
+        ("grid=[]", "grid: .*at least 1 item"),
+    ],
+)
+def test_wrong_settings_are_named(setting, message):
+    with pytest.raises(ValueError, match=message):
+        Preset.load("digits-up", [setting])
+
+
+def test_wrong_presets_are_named(tmp_path):
+    with pytest.raises(ValueError, match="'cifar' is unknown; there are digits-op"):
+        Preset.load("cifar")
+    with pytest.raises(ValueError, match="there is no file"):
+        Preset.load(tmp_path / "none.toml")
+    (tmp_path / "broken.toml").write_text("grid = [")
+    with pytest.raises(ValueError, match="is not TOML"):
+        Preset.load(tmp_path / "broken.toml")
+    with pytest.raises(ValueError, match="a learning rate repeats"):
+        Preset.load("digits-up", ["grid=[{start=-2.0, stop=-1.0, count=2}, {start=-1.0, stop=0.0, count=2}]"])
+
+
+def test_the_paper_s_grid():
+    # THEORY section 2: 22 learning rates for ConvNet on CIFAR-10.
+    pieces = "{start=-4.0,stop=-3.0,count=5,open=true}, {start=-3.0,stop=-2.0,count=15,open=true}, {start=-2.0,stop=-1.0,count=4}"
+    lr = Preset.load("digits-up", [f"grid=[{pieces}]"]).lr
+    expected = [*np.logspace(-4, -3, 5)[:-1], *np.logspace(-3, -2, 15)[:-1], *np.logspace(-2, -1, 4)]
+    assert len(lr) == 22
+    np.testing.assert_allclose(lr, expected)
+
+
+def test_differing_keys_are_dotted():
+    found = differing_keys({"a": {"b": 1, "c": 2}, "d": 0}, {"a": {"b": 1, "c": 3}})
+    assert found == ["a.c: 2 there, 3 here", "d: 0 there, None here"]
+
+
+@pytest.mark.parametrize(
+    ("iterations", "count"), [(0, 5), (3, 5), (9, 1), (10, 4), (1000, 1), (8000, 80), (50, 500)]
+)
+def test_schedule(iterations, count):
+    measured = measured_iterations(iterations, count)
+    assert measured[0] == 0
+    assert measured[-1] == iterations
+    assert (np.diff(measured) > 0).all()
+    assert len(measured) <= 10 + count
+    assert set(range(min(10, iterations + 1))) <= set(measured.tolist())
+
+
+def test_the_paper_s_schedule():
+    measured = measured_iterations(1_600_000, 193)
+    assert len(measured) == 10 + 193 - 2  # 10.6 and 11.3 round to one iteration, 14.5 and 15.5 to another
+    ratio = measured[-1] / measured[-2]
+    assert ratio == pytest.approx((1_600_000 / 10) ** (1 / 192), rel=1e-5)
+
+
+def test_only_needed_iterates_are_recorded():
+    recorded = recorded_iterates(20, np.array([0, 2, 3, 10, 20]), window=4)
+    assert np.flatnonzero(recorded).tolist() == [0, 1, 2, 3, 7, 8, 9, 10, 17, 18, 19, 20]
+
+
+def test_streams_and_steps_draw_different_numbers():
+    draws = [
+        generator(seed, stream, step, index).integers(2**62)
+        for seed in (0, 1)
+        for stream in (Stream.TRAINING, Stream.MEASUREMENT)
+        for step in (0, 1)
+        for index in (0, 1)
+    ]
+    assert len(set(draws)) == 16
+    assert generator(0, Stream.TRAINING, 5).integers(2**62) == generator(0, Stream.TRAINING, 5).integers(
+        2**62
+    )
+
+
+def test_iid_batches_cover_the_population_evenly():
+    batches = IidBatches(population=10, size=100, seed=0)
+    counts = np.bincount(np.concatenate([batches.at(step) for step in range(200)]), minlength=10)
+    # chi-square with 9 degrees of freedom: mean 9, 99.9 % below 27.9
+    assert ((counts - 2000) ** 2 / 2000).sum() < 27.9
+
+
+def test_epochs_are_permutations():
+    batches = EpochBatches(population=10, size=3, seed=0)
+    for epoch in range(3):
+        seen = np.concatenate([batches.at(3 * epoch + batch) for batch in range(3)])
+        assert len(set(seen.tolist())) == 9
+    again = EpochBatches(population=10, size=3, seed=0)
+    assert again.at(7).tolist() == batches.at(7).tolist()
+    with pytest.raises(ValueError, match="more than the 10 training images"):
+        EpochBatches(population=10, size=11, seed=0)

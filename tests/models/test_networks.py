@@ -1,0 +1,121 @@
+import pytest
+import torch
+from reference import normal
+from torch import nn
+
+import pythermo as pt
+
+# arXiv 2505.23489, appendix: numbers of trained weights with 3 input channels and 10 classes.
+PUBLISHED_SIZES = [
+    (pt.models.ConvNet, 8, 24_408),
+    (pt.models.ConvNet, 64, 1_550_016),
+    (pt.models.ConvNet, 96, 3_486_240),
+    (pt.models.ResNet18, 4, 43_692),
+    (pt.models.ResNet18, 32, 2_790_240),
+    (pt.models.ResNet18, 48, 6_277_392),
+]
+NETWORKS = [pt.models.ConvNet, pt.models.ResNet18]
+
+
+def size(model: nn.Module) -> int:
+    return sum(param.numel() for param in pt.models.trained_parameters(model))
+
+
+@pytest.mark.parametrize(("network", "width", "published"), PUBLISHED_SIZES)
+def test_published_sizes(network, width, published):
+    assert size(network(width)) == published
+
+
+@pytest.mark.parametrize(("width", "expected"), [(2, 1530), (8, 24_264)])
+def test_sizes_for_one_channel(width, expected):
+    assert size(pt.models.ConvNet(width, in_channels=1)) == expected
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("side", [8, 28, 32])
+def test_image_sizes(network, side):
+    logits = network(2, in_channels=1, num_classes=7)(normal(5, 1, side, side))
+    assert logits.shape == (5, 7)
+
+
+def test_pooling_of_32_pixels_is_the_published_one():
+    model = pt.models.ConvNet(2)
+    images = normal(4, 3, 32, 32)
+    features = model.features(images)
+    assert features.shape == (4, 16, 4, 4)
+    expected = model.head(nn.functional.max_pool2d(features, 4).flatten(1))
+    torch.testing.assert_close(model(images), expected)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("head_norm", [10.0, 1.5])
+def test_only_the_head_is_frozen_and_it_has_its_norm(network, head_norm):
+    model = network(2, head_norm=head_norm)
+    frozen = [name for name, param in model.named_parameters() if not param.requires_grad]
+    assert all(name.startswith("head.") for name in frozen)
+    assert float(model.head.weight.norm()) == pytest.approx(head_norm, rel=1e-6)
+    assert (model.head.bias is None) == (network is pt.models.ResNet18)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("width", [2, 8])
+def test_scale_invariance(network, width):
+    model = pt.models.initialise_(network(width))
+    found = pt.models.check_scale_invariance(model, normal(64, 3, 16, 16))
+    assert found.ok, found.reason
+    # In float64 what is left is BatchNorm's epsilon, 1e-12 over variances of 1e-4 and more.
+    precise = pt.models.check_scale_invariance(model.double(), normal(64, 3, 16, 16, dtype=torch.float64))
+    assert max(precise.output_change, precise.radial_gradient) < 1e-6
+
+
+def test_a_network_that_is_not_scale_invariant_is_told():
+    affine = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    found = pt.models.check_scale_invariance(affine, normal(64, 3, 8, 8))
+    assert not found.ok
+    assert "NOT scale-invariant" in found.reason
+    convolution = [affine[0].weight, affine[0].bias]
+    assert pt.models.check_scale_invariance(affine, normal(64, 3, 8, 8), convolution, tolerance=0.05).ok
+
+
+def test_the_check_leaves_the_model_as_it_was():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, affine=False))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    pt.models.check_scale_invariance(model, normal(16, 1, 8, 8))
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(param.grad is None for param in model.parameters())
+
+
+def test_the_check_refuses_what_it_cannot_check():
+    with pytest.raises(ValueError, match="no trained weights"):
+        pt.models.check_scale_invariance(nn.ReLU(), normal(2, 3))
+    with pytest.raises(ValueError, match="factors"):
+        pt.models.check_scale_invariance(nn.Linear(3, 2), normal(2, 3), factors=[0.0])
+
+
+def test_initial_point_and_head_have_seeds_of_their_own():
+    def drawn(**seeds):
+        model = pt.models.ConvNet(2)
+        state = torch.random.get_rng_state()
+        pt.models.initialise_(model, radius=2.0, **seeds)
+        assert torch.equal(torch.random.get_rng_state(), state)
+        return torch.cat(
+            [p.detach().flatten() for p in pt.models.trained_parameters(model)]
+        ), model.head.weight
+
+    weights, head = drawn(seed=1, head_seed=4)
+    assert float(weights.norm()) == pytest.approx(2.0, rel=1e-6)
+    assert float(head.norm()) == pytest.approx(10.0, rel=1e-6)
+    other_weights, same_head = drawn(seed=2, head_seed=4)
+    same_weights, other_head = drawn(seed=1, head_seed=5)
+    assert torch.equal(head, same_head)
+    assert torch.equal(weights, same_weights)
+    assert not torch.equal(weights, other_weights)
+    assert not torch.equal(head, other_head)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_wrong_images_are_named(network):
+    with pytest.raises(ValueError, match=r"x: must be images \[N, 3, H, W\].* not \[2, 1, 32, 32\]"):
+        network(2)(normal(2, 1, 32, 32))
+    with pytest.raises(ValueError, match="at least 8 pixels"):
+        network(2)(normal(2, 3, 4, 4))
