@@ -143,8 +143,8 @@ class Preset(_Section):
         begin = measured[-measurement.stationary :][0]
         if begin < measurement.window - 1:
             raise ValueError(
-                f"run.measurement: the last {measurement.stationary} measurements begin at iteration {begin}, "
-                f"where the window of {measurement.window} iterates is not full"
+                f"run.measurement: the last {measurement.stationary} measurements begin at iteration "
+                f"{begin}, where the window of {measurement.window} iterates is not full"
             )
         return self
 
