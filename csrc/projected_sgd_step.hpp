@@ -2,8 +2,8 @@
 // that the whole vector shares.
 //
 // A retraction brings the point w - lr * g back to the sphere. Each is two passes over the elements:
-//   accumulate   adds up what the shared numbers need; nothing is written, so bad input is found in time;
-//   Update       gives the new weight.
+//   terms    what one element adds to the sums from which the shared numbers come;
+//   Update   the new weight, once they are known.
 #pragma once
 
 #include <cmath>
@@ -17,9 +17,9 @@ struct Projection {
   static constexpr int sum_count = 1, square_count = 1;  // |v|^2
 
   template <class T>
-  PYTHERMO_INLINE static void accumulate(T w, T g, T lr, T (&sums)[sum_count]) {
+  PYTHERMO_INLINE static void terms(T w, T g, T lr, T (&terms)[sum_count]) {
     const T v = w - lr * g;
-    sums[0] += v * v;
+    terms[0] = v * v;
   }
 
   template <class T>
@@ -35,16 +35,26 @@ struct Projection {
   }
 };
 
+// |g|^2, read from the gradient alone.
+struct SquaredNorm {
+  static constexpr int sum_count = 1, square_count = 1;
+
+  template <class T>
+  PYTHERMO_INLINE static void terms(T /*w*/, T g, T /*lr*/, T (&terms)[sum_count]) {
+    terms[0] = g * g;
+  }
+};
+
 // Along the great circle in the direction -t, t the tangent part of g, by the arc length lr * |t|:
 // w <- radius * (cos(a) w / |w| - sin(a) t / |t|) with the angle a = lr * |t| / radius.
 struct Exponential {
   static constexpr int sum_count = 3, square_count = 2;  // |w|^2, |g|^2, <w, g>
 
   template <class T>
-  PYTHERMO_INLINE static void accumulate(T w, T g, T /*lr*/, T (&sums)[sum_count]) {
-    sums[0] += w * w;
-    sums[1] += g * g;
-    sums[2] += w * g;
+  PYTHERMO_INLINE static void terms(T w, T g, T /*lr*/, T (&terms)[sum_count]) {
+    terms[0] = w * w;
+    terms[1] = g * g;
+    terms[2] = w * g;
   }
 
   template <class T>

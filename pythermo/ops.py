@@ -99,6 +99,13 @@ def projected_sgd_step_(weights: Any, grad: Any, lr: float, radius: float = 1.0)
     weights untouched, and that check costs no pass of its own. A gradient that is zero everywhere
     leaves the weights exactly as they are.
 
+    Float32 vectors of 2^22 elements and more, which come from memory and not from a cache, are read
+    three times instead of four: the first pass reads the gradient alone, and checks it; the second
+    writes the weights with the norm that |v| has for weights on the sphere and a gradient tangent to
+    it, which that of a scale-invariant loss is, and finds the true |v|; if the two differ by more than
+    2^-24, a third pass corrects the weights. Weights that were not finite before are refused then,
+    but may have changed.
+
     Parameters
     ----------
     weights : Tensor or array [D]

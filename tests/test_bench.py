@@ -15,9 +15,10 @@ def flat(params) -> torch.Tensor:
     return torch.cat([param.detach().flatten() for param in params])
 
 
-def test_all_contenders_do_the_same_work():
+def test_all_contenders_do_the_same_work(monkeypatch):
     params = step.parameters("ConvNet(8)")
     weights, grad = flat(params), flat(param.grad for param in params)
+    monkeypatch.setattr(step, "LR", 0.001)
     expected = projected_step(weights, grad, step.LR, 1.0)
     published = step.Published(params)
     published()

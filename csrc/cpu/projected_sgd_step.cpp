@@ -5,10 +5,11 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
+#include "parallel.hpp"
 #include "projected_sgd_step_loops.hpp"
-#include "thread_pool.hpp"
 
 namespace pythermo::cpu {
 namespace {
@@ -19,6 +20,9 @@ constexpr std::size_t block_size = 32768;
 // Waking a second thread takes some microseconds: as long as one needs for this many blocks.
 constexpr std::size_t blocks_per_thread = 2;
 
+// From this size on, weights and gradient together (32 MiB) are beyond the caches and come from memory.
+constexpr std::size_t predicted_norm_size = std::size_t{1} << 22;
+
 // Within these bounds a sum of squares in float has lost nothing to overflow or underflow.
 constexpr double least_float_sum = 1e-25, largest_float_sum = 1e30;
 
@@ -27,38 +31,48 @@ int threads_for(std::size_t blocks, int threads) {
   return useful < static_cast<std::size_t>(threads) ? static_cast<int>(useful) : threads;
 }
 
-template <class Retraction, class T, class Lane>
-BlockSums sum_all(VectorView<T> weights, VectorView<T> grad, double lr, int threads) {
-  const std::size_t blocks = (weights.size + block_size - 1) / block_size;
-  std::vector<BlockSums> parts(blocks);
+std::size_t blocks_of(std::size_t size) { return (size + block_size - 1) / block_size; }
+
+// Calls work(start, size) for every block, on threads, and adds up what it returns in the blocks' order.
+template <class Work>
+Sums over_blocks(std::size_t size, int threads, const Work& work) {
+  const std::size_t blocks = blocks_of(size);
+  std::vector<Sums> parts(blocks);
   parallel_for(blocks, threads_for(blocks, threads), [&](std::size_t first, std::size_t last) {
     for (std::size_t block = first; block < last; ++block) {
       const std::size_t start = block * block_size;
-      const std::size_t size = std::min(block_size, weights.size - start);
-      parts[block] = PYTHERMO_DISPATCH(
-          isa::sum_block<Retraction, T, Lane>(weights.data + start, grad.data + start, size, lr));
+      parts[block] = work(start, std::min(block_size, size - start));
     }
   });
-  BlockSums total{};
-  for (const BlockSums& part : parts) {
-    for (int k = 0; k < Retraction::sum_count; ++k) total.sums[k] += part.sums[k];
-    total.weights_nonzero |= part.weights_nonzero;
-    total.grad_nonzero |= part.grad_nonzero;
+  Sums total{};
+  for (const Sums& part : parts) {
+    for (std::size_t k = 0; k < total.size(); ++k) total[k] += part[k];
   }
   return total;
 }
 
-// Backwards: the last elements of the first pass are still in the cache, and its first ones will be
-// for the next step.
+template <class Retraction, class Lane, class T>
+Sums sum_all(VectorView<T> weights, VectorView<T> grad, double lr, int threads) {
+  return over_blocks(weights.size, threads, [&](std::size_t start, std::size_t size) {
+    return PYTHERMO_DISPATCH(
+        isa::sum_block<Retraction, T, Lane>(weights.data + start, grad.data + start, size, lr));
+  });
+}
+
+template <class Retraction, class T>
+Sums update_and_sum_all(VectorView<T> weights, VectorView<T> grad, double lr,
+                        const typename Retraction::template Update<T>& update, int threads) {
+  return over_blocks(weights.size, threads, [&](std::size_t start, std::size_t size) {
+    return PYTHERMO_DISPATCH(
+        isa::update_and_sum_block<Retraction, T>(weights.data + start, grad.data + start, size, lr, update));
+  });
+}
+
 template <class T, class Update>
 void update_all(VectorView<T> weights, VectorView<T> grad, const Update& update, int threads) {
-  const std::size_t blocks = (weights.size + block_size - 1) / block_size;
-  parallel_for(blocks, threads_for(blocks, threads), [&](std::size_t first, std::size_t last) {
-    for (std::size_t block = last; block-- > first;) {
-      const std::size_t start = block * block_size;
-      const std::size_t size = std::min(block_size, weights.size - start);
-      PYTHERMO_DISPATCH(isa::update_block(weights.data + start, grad.data + start, size, update));
-    }
+  over_blocks(weights.size, threads, [&](std::size_t start, std::size_t size) {
+    PYTHERMO_DISPATCH(isa::update_block(weights.data + start, grad.data + start, size, update));
+    return Sums{};
   });
 }
 
@@ -90,10 +104,72 @@ void require_apart(VectorView<T> weights, VectorView<T> grad) {
   }
 }
 
-template <class Retraction>
-bool exact_enough(const BlockSums& total) {
-  for (int k = 0; k < Retraction::square_count; ++k) {
-    if (!(total.sums[k] > least_float_sum && total.sums[k] < largest_float_sum)) return false;
+bool exact_in_float(double sum_of_squares) {
+  return sum_of_squares > least_float_sum && sum_of_squares < largest_float_sum;
+}
+
+// Found at the first element nearly always; the sign of a zero does not count.
+template <class T>
+bool all_zero(VectorView<T> values) {
+  return std::all_of(values.data, values.data + values.size, [](T value) { return value == T{0}; });
+}
+
+[[noreturn]] void refuse_centre() {
+  throw std::invalid_argument("grad: the step ends in the centre of the sphere, which has no direction");
+}
+
+// Sums first, in one pass that writes nothing; then the update, in a second pass.
+template <class Retraction, class T>
+void step_after_sums(VectorView<T> weights, VectorView<T> grad, double lr, double radius, int threads) {
+  Sums total = sum_all<Retraction, T>(weights, grad, lr, threads);
+  if constexpr (sizeof(T) == 4) {
+    bool exact = true;
+    for (int k = 0; k < Retraction::square_count; ++k) exact &= exact_in_float(total[k]);
+    if (!exact) total = sum_all<Retraction, double>(weights, grad, lr, threads);
+  }
+  for (int k = 0; k < Retraction::sum_count; ++k) {
+    if (std::isfinite(total[k])) continue;
+    require_finite(weights, "weights");
+    require_finite(grad, "grad");
+    throw std::invalid_argument("grad: the squared length of the step overflows");
+  }
+  if (!(total[0] > 0.0)) refuse_centre();
+
+  const auto update = Retraction::template update<T>(total.data(), lr, radius);
+  if (!update.usable()) {
+    throw std::invalid_argument("weights: their norm is too far from the radius for their dtype");
+  }
+  update_all(weights, grad, update, threads);
+}
+
+// For vectors beyond the caches, where each stream that is read costs time: the gradient alone first, which
+// finds what is wrong with it; then weights and gradient, written at once with the norm that the step has if
+// the weights lie on the sphere and the gradient is tangent to it, as that of a scale-invariant loss is. The
+// true norm comes out of this pass; where the prediction was off by more than rounding the scale to float
+// may be (2^-24), a third pass corrects it. Returns false, with nothing written, where this does not suit.
+bool step_by_predicted_norm(VectorView<float> weights, VectorView<float> grad, double lr, double radius,
+                            int threads) {
+  const Sums gradient = sum_all<SquaredNorm, float>(grad, grad, lr, threads);
+  const double moved = lr * lr * gradient[0];
+  if (!exact_in_float(gradient[0]) || !(moved < largest_float_sum) || !exact_in_float(radius * radius)) {
+    return false;
+  }
+  const double predicted[] = {radius * radius + moved};
+  const auto update = Projection::update<float>(predicted, lr, radius);
+  const Sums total = update_and_sum_all<Projection>(weights, grad, lr, update, threads);
+  double scale = radius / std::sqrt(total[0]) / update.scale;
+  if (!exact_in_float(total[0])) {
+    const double squared = sum_all<SquaredNorm, double>(weights, weights, lr, threads)[0];
+    if (!std::isfinite(squared)) require_finite(weights, "weights");
+    if (squared == 0.0) {
+      for (std::size_t i = 0; i < weights.size; ++i) weights.data[i] = update.lr * grad.data[i];
+      refuse_centre();
+    }
+    scale = radius / std::sqrt(squared);
+  }
+  if (std::fabs(scale - 1.0) > 0x1p-24) {
+    const Projection::Update<float> correction{0.0f, static_cast<float>(scale)};
+    update_all(weights, weights, correction, threads);
   }
   return true;
 }
@@ -107,30 +183,16 @@ void step(VectorView<T> weights, VectorView<T> grad, double lr, double radius, i
   require_apart(weights, grad);
   require_positive<T>(lr, "lr");
   require_positive<T>(radius, "radius");
-
-  BlockSums total = sum_all<Retraction, T, T>(weights, grad, lr, threads);
-  if (!total.weights_nonzero) {
+  if (all_zero(weights)) {
     throw std::invalid_argument("weights: all elements are zero; a point of the sphere is required");
   }
-  if constexpr (sizeof(T) == 4) {
-    if (!exact_enough<Retraction>(total)) total = sum_all<Retraction, T, double>(weights, grad, lr, threads);
+  if (all_zero(grad)) return;
+  if constexpr (std::is_same_v<Retraction, Projection> && std::is_same_v<T, float>) {
+    if (weights.size >= predicted_norm_size && step_by_predicted_norm(weights, grad, lr, radius, threads)) {
+      return;
+    }
   }
-  for (int k = 0; k < Retraction::sum_count; ++k) {
-    if (std::isfinite(total.sums[k])) continue;
-    require_finite(weights, "weights");
-    require_finite(grad, "grad");
-    throw std::invalid_argument("grad: the squared length of the step overflows");
-  }
-  if (!total.grad_nonzero) return;
-  if (!(total.sums[0] > 0.0)) {
-    throw std::invalid_argument("grad: the step ends in the centre of the sphere, which has no direction");
-  }
-
-  const auto update = Retraction::template update<T>(total.sums, lr, radius);
-  if (!update.usable()) {
-    throw std::invalid_argument("weights: their norm is too far from the radius for their dtype");
-  }
-  update_all(weights, grad, update, threads);
+  step_after_sums<Retraction>(weights, grad, lr, radius, threads);
 }
 
 template <class Retraction>

@@ -1,6 +1,7 @@
 // The step's loops over one block of elements, built for each instruction set.
 #pragma once
 
+#include <array>
 #include <cstddef>
 
 #include "../projected_sgd_step.hpp"
@@ -8,16 +9,19 @@
 
 namespace pythermo::cpu {
 
-struct BlockSums {
-  double sums[3];
-  bool weights_nonzero, grad_nonzero;
-};
+// Sums of a retraction's terms; those that it does not have are zero.
+using Sums = std::array<double, 3>;
 
 // clang-format off
 PYTHERMO_FOR_EACH_ISA(
   // Adds up in lanes of type Lane: double, or float in short runs whose sums are added up in double.
   template <class Retraction, class T, class Lane>
-  BlockSums sum_block(const T* weights, const T* grad, std::size_t size, double lr);
+  Sums sum_block(const T* weights, const T* grad, std::size_t size, double lr);
+
+  // The same sums, and the update of each element beside them.
+  template <class Retraction, class T>
+  Sums update_and_sum_block(T* weights, const T* grad, std::size_t size, double lr,
+                                 const typename Retraction::template Update<T>& update);
 
   template <class Update, class T>
   void update_block(T* weights, const T* grad, std::size_t size, const Update& update);

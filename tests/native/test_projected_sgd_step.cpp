@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "cpu/instruction_set.hpp"
+#include "cpu/parallel.hpp"
 #include "cpu/projected_sgd_step.hpp"
-#include "cpu/thread_pool.hpp"
 
 using namespace pythermo;
 
