@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from pythermo.experiment.analysis import FIGURE_K, Analysis
 from pythermo.temperature import fit_power_law, free_energy, temperature_along_run
@@ -50,8 +52,8 @@ def stationary_values(titled: Mapping[str, Analysis]) -> Figure:
         figure = Figure(figsize=(9.0, 3.0 * len(titled)), layout="constrained")
         rows = figure.subplots(len(titled), 2, squeeze=False)
         for (title, analysis), (left, right) in zip(titled.items(), rows, strict=True):
-            _draw_stationary(left, analysis.stationary, "energy", BLUE)
-            _draw_stationary(right, analysis.stationary, "entropy", ORANGE)
+            _draw_stationary(left, analysis, "energy", BLUE)
+            _draw_stationary(right, analysis, "entropy", ORANGE)
             left.set(title=title, ylabel="training loss U")
             right.set(title=title, ylabel="entropy S (nats)")
         return figure
@@ -75,17 +77,16 @@ def thermodynamics(
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(14.5, 3.4 * len(titled)), layout="constrained")
-        rows = figure.subplots(len(titled), 4, squeeze=False)
+        rows = figure.subplots(len(titled), 4, squeeze=False, sharex="row")
         for (title, analysis), row in zip(titled.items(), rows, strict=True):
-            values = analysis.stationary
-            _draw_stationary(row[0], values, "energy", BLUE)
-            _draw_stationary(row[1], values, "entropy", ORANGE)
+            _draw_stationary(row[0], analysis, "energy", BLUE)
+            _draw_stationary(row[1], analysis, "entropy", ORANGE)
             row[0].set(title=title, ylabel="training loss U")
             row[1].set(title=title, ylabel="entropy S (nats)")
             baseline = (baselines or {}).get(title)
             if baseline is not None:
-                _draw_baseline(row[0], float(baseline["uniform_loss"]))
-                _draw_baseline(row[1], float(baseline["uniform_entropy"].sel(k=FIGURE_K)))
+                _draw_baseline(row[0], float(baseline["uniform_loss"]), "upper left")
+                _draw_baseline(row[1], float(baseline["uniform_entropy"].sel(k=FIGURE_K)), "lower right")
             _draw_temperature(row[2], analysis)
             _draw_free_energy(row[3], analysis)
         return figure
@@ -124,20 +125,34 @@ def temperature_decay(sweep: xr.Dataset, title: str, runs: int = 4, last: int = 
             axes.plot(t, y, "o", color=colour, label=f"η = {float(one['lr']):.3g}, T ∝ t^{law.exponent:.1f}")
             axes.plot(t, law.prefactor * t**law.exponent, color=colour, lw=1.0)
         axes.set(xscale="log", yscale="log", xlabel="iteration t", ylabel="temperature T", title=title)
+        _label_short_axis(axes.xaxis)
         axes.legend(fontsize=8)
         return figure
 
 
-def _draw_stationary(axes: Axes, values: xr.Dataset, name: str, colour: str) -> None:
+def _draw_stationary(axes: Axes, analysis: Analysis, name: str, colour: str) -> None:
+    """Draw a stationary value; hollow where the fit found the point off the convex hull."""
+    values, fit = analysis.stationary, analysis.fit
     axes.errorbar(
         values["lr"], values[name], values[f"{name}_std"], fmt="o-", color=colour, lw=1.2, capsize=2
     )
+    off_hull = values.sel(lr=fit.lr[~fit.feasible])
+    if off_hull.sizes["lr"]:
+        axes.plot(off_hull["lr"], off_hull[name], "o", color=colour, mfc="white", label="off the convex hull")
+        axes.legend(fontsize=8)
     axes.set(xscale="log", xlabel=LR_LABEL)
 
 
-def _draw_baseline(axes: Axes, level: float) -> None:
+def _label_short_axis(axis: Axis) -> None:
+    """Label 1, 2 and 5 times the powers of ten: a logarithmic axis may span little more than one."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _draw_baseline(axes: Axes, level: float, legend_at: Literal["upper left", "lower right"]) -> None:
     axes.axhline(level, color=GREY, ls="--", lw=1.0, label="uniform on the sphere")
-    axes.legend(fontsize=8)
+    axes.margins(y=0.12)
+    axes.legend(fontsize=8, loc=legend_at)
 
 
 def _draw_temperature(axes: Axes, analysis: Analysis) -> None:
@@ -161,6 +176,7 @@ def _draw_temperature(axes: Axes, analysis: Analysis) -> None:
         law = f"{fit.prefactor:.1e} · η^{fit.exponent:.2f}"
         axes.plot(fit.lr, fit.prefactor * fit.lr**fit.exponent, "--", color=GREY, lw=1.0, label=law)
     axes.set(xscale="log", yscale="log", xlabel=LR_LABEL, ylabel="temperature T", title="temperature")
+    _label_short_axis(axes.yaxis)
     axes.legend(fontsize=8)
 
 
@@ -179,5 +195,6 @@ def _draw_free_energy(axes: Axes, analysis: Analysis, curves: int = 4) -> None:
         axes.plot(fit.lr[i], free[i], "*", color=colour, ms=12, mec="black", mew=0.6)
     axes.set(xscale="log", xlabel=LR_LABEL, ylabel="F(η) - min F", title="free energy U - T S")
     axes.set_yscale("symlog", linthresh=0.1)
+    axes.set_ylim(bottom=-0.02)
     if len(chosen):
         axes.legend(fontsize=8)
