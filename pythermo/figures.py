@@ -138,7 +138,15 @@ def _draw_stationary(axes: Axes, analysis: Analysis, name: str, colour: str) -> 
     )
     off_hull = values.sel(lr=fit.lr[~fit.feasible])
     if off_hull.sizes["lr"]:
-        axes.plot(off_hull["lr"], off_hull[name], "o", color=colour, mfc="white", label="off the convex hull")
+        axes.plot(
+            off_hull["lr"],
+            off_hull[name],
+            "o",
+            color=colour,
+            mfc="white",
+            zorder=3,
+            label="off the convex hull",
+        )
         axes.legend(fontsize=8)
     axes.set(xscale="log", xlabel=LR_LABEL)
 

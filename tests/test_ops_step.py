@@ -248,3 +248,88 @@ def test_registered_operator(name):
     dispatched = arguments[0].clone()
     OPERATORS[name](dispatched, *arguments[1:])
     assert torch.equal(direct, dispatched)
+
+
+# From this size on float32 steps are made by a predicted norm: csrc/cpu/projected_sgd_step.cpp.
+BEYOND_CACHES = 2**22 + 5
+
+
+def tangent(weights: torch.Tensor, length: float) -> torch.Tensor:
+    grad = normal(len(weights), seed=1)
+    grad -= float(grad.double() @ weights.double()) / float(weights.double().square().sum()) * weights
+    return grad * (length / float(grad.norm()))
+
+
+@pytest.mark.parametrize(
+    ("start", "radius", "length", "is_tangent"),
+    [
+        (1.0, 1.0, 0.5, True),  # predicted
+        (3.0, 3.0, 40.0, True),
+        (1.0, 1.0, 0.5, False),  # corrected: the gradient is not tangent
+        (7.0, 1.0, 0.5, True),  # corrected: the weights are not on the sphere
+        (1e-20, 1.0, 1e-20, True),  # squares of the weights beyond float32
+        (1e-20, 1e-20, 1e-20, True),
+        (1e20, 1e20, 1e20, True),
+    ],
+)
+def test_steps_by_a_predicted_norm(start, radius, length, is_tangent):
+    weights = start * sphere_point(BEYOND_CACHES)
+    grad = tangent(weights, 4.0 * length)
+    if not is_tangent:
+        grad -= 2.0 * length / start * weights
+    expected = projected_step(weights, grad, 0.25, radius)
+    pt.ops.projected_sgd_step_(weights, grad, 0.25, radius)
+    # One rounding more than without the prediction, which may be off by 2^-24.
+    allowed = 6 * torch.finfo(torch.float32).eps * float(expected.abs().max())
+    assert float((weights.double() - expected).abs().max()) <= allowed
+    assert float(weights.double().norm()) == pytest.approx(radius, rel=2e-7)
+
+
+def test_the_norm_does_not_drift_over_predicted_steps():
+    weights = sphere_point(BEYOND_CACHES)
+    for _ in range(10):
+        pt.ops.projected_sgd_step_(weights, tangent(weights, 1.0), 0.25)
+        assert float(weights.double().norm()) == pytest.approx(1.0, rel=2e-7)
+
+
+def test_predicted_steps_have_the_same_bits_for_any_thread_count_and_instruction_set():
+    start = sphere_point(BEYOND_CACHES)
+    grad, chosen, results = tangent(start, 1.0), _core.chosen_instruction_set(), []
+    try:
+        for instruction_set in _core.instruction_sets():
+            try:
+                _core.choose_instruction_set(instruction_set)
+            except ValueError:
+                continue  # this processor lacks it
+            for threads in (1, 3):
+                torch.set_num_threads(threads)
+                results.append(pt.ops.projected_sgd_step_(start.clone(), grad, 0.25))
+    finally:
+        _core.choose_instruction_set(chosen)
+        torch.set_num_threads(2)
+    assert all(torch.equal(results[0], result) for result in results)
+
+
+def test_predicted_steps_refuse_bad_input_with_the_weights_untouched():
+    start = sphere_point(BEYOND_CACHES)
+    grad = tangent(start, 1.0)
+    for bad in (NAN, INF):
+        grad[BEYOND_CACHES - 2] = bad
+        weights = start.clone()
+        with pytest.raises(ValueError, match=f"grad: element {BEYOND_CACHES - 2} is"):
+            pt.ops.projected_sgd_step_(weights, grad, 0.25)
+        assert torch.equal(weights, start)
+    zero = torch.zeros(BEYOND_CACHES)
+    with pytest.raises(ValueError, match="weights: all elements are zero"):
+        pt.ops.projected_sgd_step_(zero, start, 0.25)
+    assert not zero.any()
+    weights = start.clone()
+    with pytest.raises(ValueError, match="the step ends in the centre"):
+        pt.ops.projected_sgd_step_(weights, 4.0 * start, 0.25)
+    assert torch.equal(weights, start)
+    weights[7] = NAN
+    with pytest.raises(ValueError, match="weights: element 7 is nan"):
+        pt.ops.projected_sgd_step_(weights, start, 0.25)
+    weights = start.clone()
+    pt.ops.projected_sgd_step_(weights, torch.zeros(BEYOND_CACHES), 0.25)
+    assert torch.equal(weights, start)
