@@ -134,10 +134,7 @@ def test_a_tiny_gradient_is_not_taken_for_zero(name, dtype):
     assert float(weights.double().norm()) == pytest.approx(1.0, rel=1e-6)
 
 
-@each_step
-@each_dtype
-def test_the_same_bits_for_any_thread_count_and_instruction_set(name, dtype):
-    start, grad = sphere_point(300001, dtype=dtype), normal(300001, seed=1, dtype=dtype)
+def on_every_instruction_set_and_thread_count(compute):
     chosen, results = _core.chosen_instruction_set(), []
     try:
         for instruction_set in _core.instruction_sets():
@@ -147,12 +144,22 @@ def test_the_same_bits_for_any_thread_count_and_instruction_set(name, dtype):
                 continue  # this processor lacks it
             for threads in (1, 2, 5):
                 torch.set_num_threads(threads)
-                results.append(STEPS[name][0](start.clone(), grad, 0.01))
+                results.append(compute())
     finally:
         _core.choose_instruction_set(chosen)
         torch.set_num_threads(2)
     assert len(results) >= 3
-    assert all(torch.equal(results[0], result) for result in results)
+    return results
+
+
+@each_step
+@each_dtype
+def test_the_same_bits_for_any_thread_count_and_instruction_set(name, dtype):
+    start, grad = sphere_point(300001, dtype=dtype), normal(300001, seed=1, dtype=dtype)
+    first, *others = on_every_instruction_set_and_thread_count(
+        lambda: STEPS[name][0](start.clone(), grad, 0.01)
+    )
+    assert all(torch.equal(first, other) for other in others)
 
 
 @each_step
@@ -294,20 +301,11 @@ def test_the_norm_does_not_drift_over_predicted_steps():
 
 def test_predicted_steps_have_the_same_bits_for_any_thread_count_and_instruction_set():
     start = sphere_point(BEYOND_CACHES)
-    grad, chosen, results = tangent(start, 1.0), _core.chosen_instruction_set(), []
-    try:
-        for instruction_set in _core.instruction_sets():
-            try:
-                _core.choose_instruction_set(instruction_set)
-            except ValueError:
-                continue  # this processor lacks it
-            for threads in (1, 3):
-                torch.set_num_threads(threads)
-                results.append(pt.ops.projected_sgd_step_(start.clone(), grad, 0.25))
-    finally:
-        _core.choose_instruction_set(chosen)
-        torch.set_num_threads(2)
-    assert all(torch.equal(results[0], result) for result in results)
+    grad = tangent(start, 1.0)
+    first, *others = on_every_instruction_set_and_thread_count(
+        lambda: pt.ops.projected_sgd_step_(start.clone(), grad, 0.25)
+    )
+    assert all(torch.equal(first, other) for other in others)
 
 
 def test_predicted_steps_refuse_bad_input_with_the_weights_untouched():

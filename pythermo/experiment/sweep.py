@@ -96,7 +96,11 @@ def sweep(
         spawning = multiprocessing.get_context("spawn")
         workers = min(jobs or os.cpu_count() or 1, len(rates))
         with ProcessPoolExecutor(workers, mp_context=spawning) as processes:
-            _run_all(configs, folder, processes, checkpoint_seconds)
+            try:
+                _run_all(configs, folder, processes, checkpoint_seconds)
+            except KeyboardInterrupt:
+                processes.shutdown(cancel_futures=True)  # the runs that have not begun
+                raise
     dataset = load_sweep(folder)
     storage.write_dataset(folder / SWEEP, dataset)
     return dataset
