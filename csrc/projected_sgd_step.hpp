@@ -22,6 +22,8 @@ struct Projection {
     terms[0] = v * v;
   }
 
+  PYTHERMO_INLINE static bool well_conditioned(const double*) { return true; }
+
   template <class T>
   struct Update {
     T lr, scale;
@@ -55,6 +57,11 @@ struct Exponential {
     terms[0] = w * w;
     terms[1] = g * g;
     terms[2] = w * g;
+  }
+
+  // Whether little of |t|^2 = |g|^2 - <w, g>^2 / |w|^2 is lost by cancellation.
+  PYTHERMO_INLINE static bool well_conditioned(const double* sums) {
+    return sums[1] * sums[0] - sums[2] * sums[2] > 0.1 * sums[1] * sums[0];
   }
 
   template <class T>

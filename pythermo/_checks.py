@@ -1,5 +1,6 @@
 """Checks that every public function makes at its door."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,7 +61,10 @@ def require_ks(ks: Sequence[int], n: int) -> list[int]:
 
 def require_positive(name: str, value: float) -> float:
     """Return ``value`` as a float if it is positive and finite."""
-    number = float(value)
-    if not (number > 0.0 and np.isfinite(number)):
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: must be a number, not {value!r}") from None
+    if not (number > 0.0 and math.isfinite(number)):
         raise ValueError(f"{name}: must be positive and finite, not {value}")
     return number

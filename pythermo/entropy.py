@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from pythermo import ops
-from pythermo._checks import as_tensor, like_input, require_ks, require_positive
+from pythermo._checks import FLOAT_DTYPES, as_tensor, like_input, require_ks, require_positive
 
 _PAPER_KS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
@@ -113,6 +113,8 @@ class TrajectoryEntropy:
             raise ValueError(f"dim: must be at least 2, not {dim}")
         if window < 2:
             raise ValueError(f"window: must be at least 2, not {window}")
+        if dtype not in FLOAT_DTYPES:
+            raise TypeError(f"dtype: must be float32 or float64, not {dtype}")
         self.ks = require_ks(default_ks(window) if ks is None else ks, window)
         self._points = torch.zeros(window, dim, dtype=dtype)
         self._appended = 0
@@ -143,14 +145,22 @@ class TrajectoryEntropy:
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to go on from here."""
         held = min(self._appended, len(self._points))
-        return {"appended": self._appended, "points": self._points[:held].clone()}
+        return {
+            "window": len(self._points),
+            "appended": self._appended,
+            "points": self._points[:held].clone(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the state of another window of the same size."""
         points = state["points"]
-        if points.shape[1:] != self._points.shape[1:] or len(points) > len(self._points):
+        same_kind = points.shape[1:] == self._points.shape[1:] and points.dtype == self._points.dtype
+        if state["window"] != len(self._points) or not same_kind:
             raise ValueError(
-                f"state: points of shape {list(points.shape)} do not fit {list(self._points.shape)}"
+                f"state: a window of {state['window']} points of shape {list(points.shape[1:])}, "
+                f"{points.dtype}, "
+                f"does not fit one of {len(self._points)} of shape {list(self._points.shape[1:])}, "
+                f"{self._points.dtype}"
             )
         self._points[: len(points)] = points
         self._appended = state["appended"]

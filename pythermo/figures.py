@@ -1,6 +1,7 @@
 """Figures of the paper: Dataset in, matplotlib Figure out."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,9 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from pythermo.experiment.analysis import FIGURE_K, Analysis
+from pythermo.experiment.analysis import Analysis
+from pythermo.experiment.config import FIGURE_K
+from pythermo.experiment.storage import write_whole
 from pythermo.temperature import fit_power_law, free_energy, temperature_along_run
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -31,9 +34,10 @@ LR_LABEL = "learning rate η"
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG and as PDF, at ``path`` with these endings."""
-    for ending in (".png", ".pdf"):
-        figure.savefig(Path(path).with_suffix(ending), dpi=200, bbox_inches="tight")
+    """Write a figure as PNG and as PDF: ``path`` is their common name without an ending."""
+    for kind in ("png", "pdf"):
+        target = Path(path).with_name(f"{Path(path).name}.{kind}")
+        write_whole(target, partial(figure.savefig, format=kind, dpi=200, bbox_inches="tight"))
 
 
 def stationary_values(titled: Mapping[str, Analysis]) -> Figure:

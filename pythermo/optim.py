@@ -69,16 +69,18 @@ class ProjectedSGD(Optimizer):
     Raises
     ------
     ValueError, TypeError
-        From `step`, with the weights of the group untouched: a gradient that is not finite, weights
+        From `step`, with all weights untouched: a gradient that is not finite, weights
         that are all zero, a sparse gradient, one of another dtype, ``lr`` or ``radius`` that are not
         positive. The checks cost no pass of their own: see `pythermo.ops.projected_sgd_step_`.
 
     Notes
     -----
-    A gradient that lies in the flat buffer is used where it is; one that was assigned anew, as
-    ``zero_grad(set_to_none=True)`` followed by ``backward()`` does, is copied into the buffer, and
-    ``.grad`` stays the user's. A parameter without gradient counts as one with gradient zero. Where
-    no gradient of a group is other than zero, its weights stay as they are, to the bit.
+    Gradients that lie in the flat buffer, as after ``zero_grad(set_to_none=False)``, are used where
+    they are. Where one was assigned anew, as ``zero_grad()`` followed by ``backward()`` does, all are
+    copied into a second buffer, one pass more, and ``.grad`` stays the user's. A parameter without
+    gradient counts as one with gradient zero. Where no gradient of a group is other than zero, its
+    weights stay as they are, to the bit. With several groups the weights are copied before each step, so
+    that a step which is refused for one group changes none.
 
     Source: arXiv 2505.23489, section 3 (THEORY section 1); the exponential map of section 7.
     """
@@ -98,14 +100,11 @@ class ProjectedSGD(Optimizer):
         options = {**self.defaults, **param_group}
         require_positive("lr", options["lr"])
         require_positive("radius", options["radius"])
-        if options["retraction"] not in RETRACTIONS:
-            raise ValueError(
-                f"retraction: must be one of {sorted(RETRACTIONS)}, not {options['retraction']!r}"
-            )
+        _retraction(options["retraction"])
         super().add_param_group(param_group)
         try:
             self._spheres.append(_Sphere(self.param_groups[-1]["params"]))
-        except (TypeError, ValueError):
+        except Exception:
             self.param_groups.pop()
             raise
 
@@ -138,16 +137,34 @@ class ProjectedSGD(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for sphere, group in zip(self._spheres, self.param_groups, strict=True):
-            weights, grad = sphere.gather()
-            RETRACTIONS[group["retraction"]](weights, grad, group["lr"], group["radius"])
+        moved: list[tuple[Tensor, Tensor]] = []
+        try:
+            for sphere, group in zip(self._spheres, self.param_groups, strict=True):
+                weights, grad = sphere.gather()
+                if len(self._spheres) > 1:
+                    moved.append((weights, weights.clone()))
+                _retraction(group["retraction"])(weights, grad, group["lr"], group["radius"])
+        except (TypeError, ValueError):
+            for weights, before in moved:
+                weights.copy_(before)
+            raise
+        for sphere in self._spheres:
+            sphere.mark_changed()
         return loss
+
+
+def _retraction(name: str) -> Callable[..., Any]:
+    if name not in RETRACTIONS:
+        raise ValueError(f"retraction: must be one of {sorted(RETRACTIONS)}, not {name!r}")
+    return RETRACTIONS[name]
 
 
 class _Sphere:
     """The flat buffers of one parameter group."""
 
     def __init__(self, params: list[Tensor]) -> None:
+        if not params:
+            raise ValueError("params: a group needs at least one parameter")
         first = params[0]
         if first.dtype not in FLOAT_DTYPES:
             raise TypeError(f"params: the dtype must be float32 or float64, not {first.dtype}")
@@ -161,6 +178,8 @@ class _Sphere:
         size = sum(param.numel() for param in params)
         self._weights = _flat_buffer(size, first)
         self._grad = _flat_buffer(size, first)
+        self._copied: Tensor | None = None  # of gradients that the user assigned; made when first needed
+        self._copied_views: list[Tensor] = []
         self._weight_views = _views(self._weights, params)
         self._grad_views = _views(self._grad, params)
         self._adopt_weights()
@@ -173,26 +192,44 @@ class _Sphere:
         """Return the flat weights and gradient, brought up to date with what the user assigned."""
         if [param.data_ptr() for param in self._params] != self._addresses:
             self._adopt_weights()
-        for param, view in zip(self._params, self._grad_views, strict=True):
-            grad = param.grad
-            if grad is view:
-                continue
-            if grad is None:
+        if all(param.grad is view for param, view in zip(self._params, self._grad_views, strict=True)):
+            return self._weights, self._grad
+        if self._copied is None:
+            self._copied = _flat_buffer(len(self._grad), self._grad)
+            self._copied_views = _views(self._copied, self._params)
+        for param, view in zip(self._params, self._copied_views, strict=True):
+            if param.grad is None:
                 view.zero_()
-            elif grad.is_sparse:
-                raise TypeError("grad: must be dense, not sparse")
-            elif grad.dtype is not view.dtype:
-                raise TypeError(
-                    f"grad: the dtype must be that of the weights, {view.dtype}, not {grad.dtype}"
-                )
-            else:
-                view.copy_(grad)
-        return self._weights, self._grad
+                continue
+            _require_fitting("grad", param.grad, view)
+            view.copy_(param.grad)
+        return self._weights, self._copied
+
+    def mark_changed(self) -> None:
+        """Tell autograd that the parameters have other values than the graphs made so far have saved."""
+        for param in self._params:
+            if not param.is_inference():
+                torch.autograd.graph.increment_version(param)
 
     def _adopt_weights(self) -> None:
         for param, view in zip(self._params, self._weight_views, strict=True):
+            _require_fitting("params", param, view)
+        for param, view in zip(self._params, self._weight_views, strict=True):
             view.copy_(param.detach())
             param.data = view
+
+
+def _require_fitting(name: str, tensor: Tensor, view: Tensor) -> None:
+    """Raise unless a tensor that the user assigned may go where the optimizer keeps its copy."""
+    if tensor.is_sparse:
+        raise TypeError(f"{name}: must be dense, not sparse")
+    if tensor.dtype is not view.dtype:
+        raise TypeError(f"{name}: the dtype must be {view.dtype}, as at first, not {tensor.dtype}")
+    if tensor.device != view.device or tensor.shape != view.shape:
+        raise ValueError(
+            f"{name}: must have the shape {list(view.shape)} on {view.device}, as at first, "
+            f"not {list(tensor.shape)} on {tensor.device}; make the optimizer after moving the model"
+        )
 
 
 def _flat_buffer(size: int, like: Tensor) -> Tensor:

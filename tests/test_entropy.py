@@ -201,5 +201,9 @@ def test_trajectory_window_refuses_other_points():
         pt.TrajectoryEntropy(6, window=1)
     with pytest.raises(ValueError, match="dim: must be at least 2"):
         pt.TrajectoryEntropy(1)
+    with pytest.raises(TypeError, match=r"dtype: must be float32 or float64, not torch.int64"):
+        pt.TrajectoryEntropy(6, window=10, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"state: a window of 10 points .* does not fit one of 20"):
+        pt.TrajectoryEntropy(6, window=20).load_state_dict(window.state_dict())
     with pytest.raises(ValueError, match="ks: 50 is not"):
         pt.TrajectoryEntropy(6, window=10, ks=[50])

@@ -235,3 +235,68 @@ def test_project_puts_all_parameters_on_one_sphere():
     assert float(flat(params).double().norm()) == pytest.approx(2.0, rel=1e-6)
     with pytest.raises(ValueError, match="params: their common norm"):
         pt.project_([torch.zeros(3)])
+
+
+def test_a_step_refused_for_one_group_changes_none():
+    a, b = nn.Parameter(sphere_point(10)), nn.Parameter(sphere_point(20, seed=1))
+    optimizer = pt.ProjectedSGD([{"params": [a]}, {"params": [b]}], lr=0.1)
+    a.grad, b.grad = normal(10, seed=2), normal(20, seed=3)
+    b.grad[3] = float("inf")
+    with pytest.raises(ValueError, match="grad: element 3 is inf"):
+        optimizer.step()
+    assert torch.equal(a.detach(), sphere_point(10))
+    assert torch.equal(b.detach(), sphere_point(20, seed=1))
+
+
+def test_a_refused_group_leaves_the_optimizer_as_it_was():
+    a = nn.Parameter(sphere_point(10))
+    optimizer = pt.ProjectedSGD([a], lr=0.1)
+    with pytest.raises(ValueError, match="params: a group needs at least one parameter"):
+        optimizer.add_param_group({"params": []})
+    a.grad = normal(10, seed=1)
+    optimizer.step()
+    assert not torch.equal(a.detach(), sphere_point(10))
+
+
+def test_a_model_that_changed_its_dtype_is_refused():
+    model = network()
+    optimizer = pt.ProjectedSGD(trained(model), lr=0.1)
+    model.double()
+    before = flat(trained(model))
+    with pytest.raises(
+        TypeError, match=r"params: the dtype must be torch.float32, as at first, not torch.float64"
+    ):
+        optimizer.step()
+    assert torch.equal(flat(trained(model)), before)
+
+
+def test_a_gradient_that_the_user_keeps_is_not_overwritten():
+    param = nn.Parameter(sphere_point(10))
+    optimizer = pt.ProjectedSGD([param], lr=0.1)
+    (param @ normal(10, seed=1)).backward()  # accumulated into the optimizer's buffer
+    kept = param.grad
+    optimizer.step()
+    optimizer.zero_grad()
+    (param @ normal(10, seed=2)).backward()
+    optimizer.step()
+    assert torch.equal(kept, normal(10, seed=1))
+
+
+def test_autograd_knows_that_the_weights_changed():
+    param = nn.Parameter(sphere_point(10))
+    optimizer = pt.ProjectedSGD([param], lr=0.1)
+    loss = (param**3).sum()
+    loss.backward(retain_graph=True)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_an_unknown_retraction_set_later_is_named():
+    param = nn.Parameter(sphere_point(10))
+    optimizer = pt.ProjectedSGD([param], lr=0.1)
+    optimizer.param_groups[0]["retraction"] = "cayley"
+    with pytest.raises(ValueError, match="retraction: must be one of"):
+        optimizer.step()
+    with pytest.raises(TypeError, match="lr: must be a number, not None"):
+        pt.ProjectedSGD([param], lr=None)

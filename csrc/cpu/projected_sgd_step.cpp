@@ -81,8 +81,7 @@ void require_finite(VectorView<T> values, const char* name) {
   for (std::size_t i = 0; i < values.size; ++i) {
     if (std::isfinite(values.data[i])) continue;
     throw std::invalid_argument(std::string(name) + ": element " + std::to_string(i) + " is " +
-                                std::to_string(values.data[i]) +
-                                "; all elements must be finite (the weights are unchanged)");
+                                std::to_string(values.data[i]) + "; all elements must be finite");
   }
 }
 
@@ -123,7 +122,7 @@ template <class Retraction, class T>
 void step_after_sums(VectorView<T> weights, VectorView<T> grad, double lr, double radius, int threads) {
   Sums total = sum_all<Retraction, T>(weights, grad, lr, threads);
   if constexpr (sizeof(T) == 4) {
-    bool exact = true;
+    bool exact = Retraction::well_conditioned(total.data());
     for (int k = 0; k < Retraction::square_count; ++k) exact &= exact_in_float(total[k]);
     if (!exact) total = sum_all<Retraction, double>(weights, grad, lr, threads);
   }

@@ -10,6 +10,7 @@ import typer
 
 from pythermo import _core
 from pythermo.bench import step
+from pythermo.experiment.storage import write_text
 
 
 def main(
@@ -28,7 +29,8 @@ def main(
         results += [step.measure(network, rounds=9 if quick else 41) for network in step.NETWORKS]
     typer.echo(step.table(results))
     if json_file is not None:
-        json_file.write_text(json.dumps({"step": [asdict(result) for result in results]}, indent=1) + "\n")
+        text = json.dumps({"step": [asdict(result) for result in results]}, indent=1)
+        write_text(json_file, text + "\n")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pythermo.experiment.config import FitConfig
+from pythermo.experiment.config import FIGURE_K, FitConfig
 from pythermo.temperature import TemperatureFit, fit_temperature
-
-FIGURE_K = 50
 
 
 def stationary(sweep: xr.Dataset, last: int, k: int = FIGURE_K) -> xr.Dataset:
@@ -27,7 +25,9 @@ def stationary(sweep: xr.Dataset, last: int, k: int = FIGURE_K) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        ``energy``, ``entropy`` (nats), ``snr`` and their ``*_std``, with the dimension lr.
+        ``energy``, ``entropy`` (nats), their ``*_std``, and ``snr``, with the dimension lr. The SNR is
+        the root of mean |G|^2 over mean noise squared: single estimates of |G|^2 may be negative, and
+        leaving these out would be a bias. NaN where even their mean is negative.
 
     Raises
     ------
@@ -43,11 +43,13 @@ def stationary(sweep: xr.Dataset, last: int, k: int = FIGURE_K) -> xr.Dataset:
     if not 1 <= last <= sweep.sizes["iteration"]:
         raise ValueError(f"last: must lie between 1 and {sweep.sizes['iteration']}, not {last}")
     tail = sweep.isel(iteration=slice(-last, None))
-    columns = {"energy": tail["loss"], "entropy": tail["entropy"].sel(k=k, drop=True), "snr": tail["snr"]}
     result = xr.Dataset()
-    for name, values in columns.items():
-        result[name] = values.mean("iteration", skipna=name == "snr")
-        result[f"{name}_std"] = values.std("iteration", skipna=name == "snr")
+    for name, values in (("energy", tail["loss"]), ("entropy", tail["entropy"].sel(k=k, drop=True))):
+        result[name] = values.mean("iteration", skipna=False)
+        result[f"{name}_std"] = values.std("iteration", skipna=False)
+    signal = tail["squared_full_grad_norm"].mean("iteration")
+    noise = (tail["rms_noise_norm"] ** 2).mean("iteration")
+    result["snr"] = (signal.where(signal >= 0.0) / noise) ** 0.5
     return result
 
 
@@ -61,10 +63,13 @@ class Analysis:
         Of all learning rates: see `stationary`.
     fit : TemperatureFit
         Of the learning rates of the fit's range.
+    full_gradient : str
+        What the SNR took for the full gradient: "mean" of minibatch gradients or "evaluation" batches.
     """
 
     stationary: xr.Dataset
     fit: TemperatureFit
+    full_gradient: str
 
 
 def analyse(sweep: xr.Dataset, last: int, settings: FitConfig, k: int = FIGURE_K) -> Analysis:
@@ -98,7 +103,7 @@ def analyse(sweep: xr.Dataset, last: int, settings: FitConfig, k: int = FIGURE_K
     fit = fit_temperature(
         ranged["lr"].values, ranged["energy"].values, ranged["entropy"].values, settings.tolerance
     )
-    return Analysis(values, fit)
+    return Analysis(values, fit, str(sweep.attrs["full_gradient"]))
 
 
 def power_law_text(fit: TemperatureFit) -> str:
@@ -141,9 +146,15 @@ def summary(titled: dict[str, Analysis], k: int = FIGURE_K) -> str:
     parts = [
         "# Thermodynamics of SGD",
         f"U: full training loss; S: entropy of the last window, k = {k}, up to a constant common to a "
-        "sweep; T: the temperature at which SGD at η minimises U - T S. U, S and SNR are means ± standard "
-        "deviations over the last measurements of a run.",
+        "sweep; T: the temperature at which SGD at η minimises U - T S. U and S are means ± standard "
+        "deviations over the last measurements of a run, the SNR is that of the mean squares, around the "
+        "full gradient that each sweep names.",
     ]
     for title, analysis in titled.items():
-        parts += [f"## {title}", f"Power law: {power_law_text(analysis.fit)}", table(analysis)]
+        choice = analysis.full_gradient
+        parts += [
+            f"## {title}",
+            f"Power law: {power_law_text(analysis.fit)}. Full gradient of the SNR: {choice}.",
+            table(analysis),
+        ]
     return "\n\n".join(parts) + "\n"

@@ -14,7 +14,12 @@ from pythermo.experiment.schedule import measured_iterations
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+# Neighbours of the entropies that the analysis and the figures use, as the paper's.
+FIGURE_K = 50
 
 
 class _Section(BaseModel):
@@ -98,8 +103,8 @@ class RunConfig(_Section):
 class GridPiece(_Section):
     """Log-spaced learning rates from 10**start to 10**stop; without the last one if ``open``."""
 
-    start: float
-    stop: float
+    start: Finite
+    stop: Finite
     count: PositiveInt
     open: bool = False
 
@@ -114,7 +119,7 @@ class FitConfig(_Section):
 
     first: int = 0
     last: int = -1
-    tolerance: Annotated[float, Field(ge=0.0)] = 0.0
+    tolerance: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
 
 
 class Preset(_Section):
@@ -137,8 +142,19 @@ class Preset(_Section):
         return self
 
     @model_validator(mode="after")
+    def _one_place_for_learning_rates(self) -> Self:
+        if "lr" in self.run.model_fields_set:
+            raise ValueError("run.lr: has no effect in a preset; the learning rates are those of the grid")
+        return self
+
+    @model_validator(mode="after")
     def _entropy_when_stationary(self) -> Self:
         measurement = self.run.measurement
+        if measurement.window <= FIGURE_K:
+            raise ValueError(
+                f"run.measurement.window: must be more than the {FIGURE_K} neighbours of the analysis, "
+                f"not {measurement.window}"
+            )
         measured = measured_iterations(self.run.training.iterations, measurement.count)
         begin = measured[-measurement.stationary :][0]
         if begin < measurement.window - 1:
@@ -147,6 +163,10 @@ class Preset(_Section):
                 f"{begin}, where the window of {measurement.window} iterates is not full"
             )
         return self
+
+    def to_toml(self) -> str:
+        """Return the preset as TOML."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True, exclude={"run": {"lr"}}))
 
     @classmethod
     def load(cls, name_or_path: str | Path, settings: Iterable[str] = ()) -> Self:

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import tomli_w
 import xarray as xr
 
 from pythermo.experiment import storage
@@ -32,7 +31,7 @@ def run_preset(
     """
     folder = Path(out)
     dataset = sweep(preset.run, preset.lr, folder, executor=executor, jobs=jobs)
-    storage.write_text(folder / PRESET, tomli_w.dumps(preset.model_dump(exclude_none=True)))
+    storage.write_text(folder / PRESET, preset.to_toml())
     if not (folder / BASELINE).exists():
         storage.write_dataset(folder / BASELINE, uniform_baseline(preset.run))
     return dataset
@@ -88,7 +87,7 @@ def write_results(out: str | Path) -> list[Path]:
     from pythermo import figures
 
     folder = Path(out)
-    sweeps = _read_sweeps(folder)
+    sweeps = _with_different_titles(_read_sweeps(folder))
     titled = {one.title: one.analysis for one in sweeps}
     baselines = {one.title: one.baseline for one in sweeps if one.baseline is not None}
     decaying = sweeps[-1]
@@ -122,9 +121,22 @@ def _read_sweeps(folder: Path) -> list[_Sweep]:
     return sorted(sweeps, key=lambda one: int(one.dataset.attrs["weights"]))
 
 
+def _with_different_titles(sweeps: list[_Sweep]) -> list[_Sweep]:
+    """Add the folder's name to titles that repeat: sweeps of one network on other data, say."""
+    titles = [one.title for one in sweeps]
+    return [
+        replace(one, title=f"{one.title}, {one.name}") if titles.count(one.title) > 1 else one
+        for one in sweeps
+    ]
+
+
 def _read_sweep(folder: Path) -> _Sweep:
     preset = Preset.load(folder / PRESET)
     dataset = load_sweep(folder)
+    missing = sorted(set(preset.lr) - set(dataset["lr"].values.tolist()))
+    if missing:
+        raise FileNotFoundError(f"out: {folder} lacks the runs at the learning rates {missing}")
+    dataset = dataset.sel(lr=sorted(preset.lr))
     baseline = folder / BASELINE
     model = preset.run.model
     return _Sweep(

@@ -21,7 +21,7 @@ from pythermo.experiment.config import RunConfig
 from pythermo.experiment.draws import BATCHES
 from pythermo.experiment.measure import GradientMeter, evaluate
 from pythermo.experiment.schedule import measured_iterations, recorded_iterates
-from pythermo.models.layers import initialise_, trained_parameters
+from pythermo.models.layers import initialise_, own_generator, trained_parameters
 from pythermo.optim import ProjectedSGD
 
 MEASUREMENTS, CHECKPOINT, PROGRESS = "measurements.nc", "checkpoint.pt", "progress.txt"
@@ -49,13 +49,14 @@ Report = Callable[[int, float], None]
 def build_model(config: RunConfig, images: data.Images) -> nn.Module:
     """Return the network of a configuration at its initial point."""
     network = getattr(models, config.model.name)
-    model: nn.Module = network(
-        config.model.width,
-        in_channels=images.channels,
-        num_classes=images.num_classes,
-        head_norm=config.model.head_norm,
-    )
     training = config.training
+    with own_generator():  # the constructor draws an initialisation too
+        model: nn.Module = network(
+            config.model.width,
+            in_channels=images.channels,
+            num_classes=images.num_classes,
+            head_norm=config.model.head_norm,
+        )
     return initialise_(model, training.initial_seed, training.head_seed, training.radius)
 
 
@@ -217,9 +218,10 @@ def run(
     out : path, optional
         Folder of the run: its configuration, its measurements (NetCDF) and, until it is finished, its
         checkpoint. A finished run is read and not computed again; an unfinished one goes on to results
-        that are bit-equal to those of an uninterrupted run. Without a folder nothing is kept on disk.
+        that are bit-equal to those of an uninterrupted run with as many torch threads (`sweep` takes
+        one). Without a folder nothing is kept on disk.
     report : callable, optional
-        Called with iteration and current loss U, after each measurement and about once a second; a
+        Called with iteration and last measured loss U, about once a second and at the end; a
         progress bar, shown on a terminal only, if not given.
     checkpoint_seconds : float
         Seconds between checkpoints; they do not change the results. A checkpoint holds the window of
@@ -257,7 +259,8 @@ def run(
     dataset = trainer.to_dataset()
     if folder is not None:
         storage.write_dataset(folder / MEASUREMENTS, dataset)
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+        for leftover in (folder / CHECKPOINT, storage.partial(folder / CHECKPOINT)):
+            leftover.unlink(missing_ok=True)
     return dataset
 
 

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-import torch
 import xarray as xr
 
 from pythermo.experiment.config import differing_keys
 
 
+def partial(path: Path) -> Path:
+    """Return where a file is written before it gets its name; a killed process may leave it there."""
+    return path.with_name(f".{path.name}.part")
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` make a file beside ``path``, bring it to the disk and give it its name."""
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = partial(path)
     try:
         write(temporary)
         with temporary.open("rb") as file:
@@ -27,7 +31,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
-    write_whole(path, lambda part: part.write_text(text))
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def write_dataset(path: Path, dataset: xr.Dataset) -> None:
@@ -42,11 +46,15 @@ def read_dataset(path: Path) -> xr.Dataset:
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write tensors and plain values, whole or not at all."""
+    import torch
+
     write_whole(path, lambda part: torch.save(dict(state), part))
 
 
 def read_state(path: Path) -> dict[str, Any]:
     """Read what `write_state` wrote; no code of the file is run."""
+    import torch
+
     state: dict[str, Any] = torch.load(path, weights_only=True)
     return state
 
@@ -64,7 +72,7 @@ def claim_folder(folder: Path, config: Mapping[str, Any]) -> None:
     if not path.exists():
         write_text(path, tomli_w.dumps(config))
         return
-    differences = differing_keys(tomllib.loads(path.read_text()), config)
+    differences = differing_keys(tomllib.loads(path.read_text(encoding="utf-8")), config)
     if differences:
         listed = "\n  ".join(differences)
         raise ValueError(

@@ -5,6 +5,7 @@ import os
 import traceback
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import torch
@@ -64,14 +65,15 @@ def sweep(
     executor : concurrent.futures.Executor, optional
         Where the runs are computed; processes on this machine if not given.
     jobs : int, optional
-        Number of those processes, one torch thread each; the number of cores if not given.
+        Number of those processes, one torch thread each; the number of cores if not given. They are
+        spawned: a script that calls this needs the usual ``if __name__ == "__main__":``.
     checkpoint_seconds : float
         Seconds between the checkpoints of a run.
 
     Returns
     -------
     xarray.Dataset
-        The runs' measurements along the dimension ``lr``, ascending.
+        The measurements of these learning rates along the dimension ``lr``, ascending.
 
     Raises
     ------
@@ -87,21 +89,19 @@ def sweep(
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs: must be at least 1, not {jobs}")
     configs = {rate: config.with_lr(rate) for rate in rates}
-    folder = Path(out)
+    folder = Path(out).resolve()
     storage.claim_folder(folder, config.model_dump(exclude_none=True, exclude={"lr"}))
-    if executor is not None:
-        _run_all(configs, folder, executor, checkpoint_seconds)
-    else:
-        # Forked processes would inherit torch's threads in an unknown state.
-        spawning = multiprocessing.get_context("spawn")
-        workers = min(jobs or os.cpu_count() or 1, len(rates))
-        with ProcessPoolExecutor(workers, mp_context=spawning) as processes:
-            try:
-                _run_all(configs, folder, processes, checkpoint_seconds)
-            except KeyboardInterrupt:
-                processes.shutdown(cancel_futures=True)  # the runs that have not begun
-                raise
-    dataset = load_sweep(folder)
+    threads = torch.get_num_threads()
+    try:
+        if executor is not None:
+            failures = _run_all(configs, folder, executor, checkpoint_seconds)
+        else:
+            failures = _run_in_processes(configs, folder, jobs or os.cpu_count() or 1, checkpoint_seconds)
+    finally:
+        torch.set_num_threads(threads)  # runs in threads of this process had set it to 1
+    if failures:
+        raise SweepError(failures, folder)
+    dataset = load_sweep(folder).sel(lr=rates)
     storage.write_dataset(folder / SWEEP, dataset)
     return dataset
 
@@ -142,10 +142,39 @@ def load_sweep(out: str | Path) -> xr.Dataset:
     )
 
 
+def _run_in_processes(
+    configs: dict[float, RunConfig], folder: Path, jobs: int, checkpoint_seconds: float
+) -> dict[float, str]:
+    """Compute all runs in processes of this machine and return the errors of those that failed.
+
+    A process that is killed, by lack of memory for instance, takes its pool with it: the runs that this
+    leaves undone go on in a pool of their own each.
+    """
+    failures = _run_in_pool(configs, folder, jobs, checkpoint_seconds)
+    for rate, error in failures.items():
+        if error.startswith(BrokenProcessPool.__name__):
+            alone = {rate: configs[rate]}
+            failures = {**failures, rate: ""} | _run_in_pool(alone, folder, 1, checkpoint_seconds)
+    return {rate: error for rate, error in failures.items() if error}
+
+
+def _run_in_pool(
+    configs: dict[float, RunConfig], folder: Path, jobs: int, checkpoint_seconds: float
+) -> dict[float, str]:
+    # Forked processes would inherit torch's threads in an unknown state.
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(configs)), mp_context=spawning) as processes:
+        try:
+            return _run_all(configs, folder, processes, checkpoint_seconds)
+        except BaseException:
+            processes.shutdown(cancel_futures=True)  # the runs that have not begun
+            raise
+
+
 def _run_all(
     configs: dict[float, RunConfig], folder: Path, executor: Executor, checkpoint_seconds: float
-) -> None:
-    """Compute all runs, showing progress, and raise for the failed ones at the end."""
+) -> dict[float, str]:
+    """Compute all runs, showing progress, and return the errors of those that failed."""
     futures = {
         executor.submit(_run_one, config, run_folder(folder, rate), checkpoint_seconds): rate
         for rate, config in configs.items()
@@ -154,15 +183,18 @@ def _run_all(
     failures = {}
     for future, rate in futures.items():
         error = future.exception()
-        if error is not None:
-            failures[rate] = f"{type(error).__name__}: {error}"
-    if failures:
-        raise SweepError(failures, folder)
+        if error is None:
+            continue
+        failures[rate] = f"{type(error).__name__}: {error}"
+        log = run_folder(folder, rate) / ERROR_LOG
+        if not log.exists():
+            log.parent.mkdir(parents=True, exist_ok=True)
+            storage.write_text(log, "".join(traceback.format_exception(error)))
+    return failures
 
 
 def _run_one(config: RunConfig, folder: Path, checkpoint_seconds: float) -> None:
     """Compute one run in a worker: one thread, so that results do not depend on the machine's cores."""
-    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         run(config, folder, report=_ReportToFile(folder / PROGRESS), checkpoint_seconds=checkpoint_seconds)
@@ -171,7 +203,6 @@ def _run_one(config: RunConfig, folder: Path, checkpoint_seconds: float) -> None
         storage.write_text(folder / ERROR_LOG, traceback.format_exc())
         raise
     finally:
-        torch.set_num_threads(threads)
         (folder / PROGRESS).unlink(missing_ok=True)
     (folder / ERROR_LOG).unlink(missing_ok=True)
 

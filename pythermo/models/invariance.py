@@ -42,7 +42,7 @@ class ScaleInvariance:
     @property
     def ok(self) -> bool:
         """Whether both numbers are within the tolerance."""
-        return max(self.output_change, self.radial_gradient) <= self.tolerance
+        return self.output_change <= self.tolerance and self.radial_gradient <= self.tolerance
 
     @property
     def reason(self) -> str:
@@ -85,7 +85,8 @@ def check_scale_invariance(
     Raises
     ------
     ValueError
-        For a model without trained weights, or factors that are not positive.
+        For a model without trained weights, one whose outputs are not finite or all zero, no factors, or
+        factors that are not positive.
 
     Notes
     -----
@@ -95,26 +96,34 @@ def check_scale_invariance(
     weights = trained_parameters(model) if params is None else list(params)
     if not weights:
         raise ValueError("params: the model has no trained weights")
-    if not all(factor > 0.0 for factor in factors):
-        raise ValueError(f"factors: all must be positive, not {list(factors)}")
+    if not factors or not all(factor > 0.0 for factor in factors):
+        raise ValueError(f"factors: some are needed, all positive, not {list(factors)}")
     with buffers_restored(model):
         outputs = model(inputs)
-        direction = torch.randn(
-            outputs.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32
-        ).to(outputs)
+        scale = outputs.detach().square().mean().sqrt()
+        if not (float(scale) > 0.0 and bool(outputs.isfinite().all())):
+            raise ValueError("model: its outputs must be finite and not all zero")
+        random = torch.Generator().manual_seed(0)
+        direction = torch.randn(outputs.shape, generator=random).to(outputs)
         grads = torch.autograd.grad((outputs * direction).sum() / len(inputs), weights)
-        change = 0.0
-        with torch.no_grad():
-            for factor in factors:
-                originals = [weight.clone() for weight in weights]
-                for weight in weights:
-                    weight.mul_(factor)
-                scaled = model(inputs)
-                for weight, original in zip(weights, originals, strict=True):
-                    weight.copy_(original)
-                scale = outputs.square().mean().sqrt()
-                change = max(change, float((scaled - outputs).abs().max() / scale))
+        changes = [_output_change(model, inputs, outputs, weights, factor) / scale for factor in factors]
     flat_w = torch.cat([weight.detach().flatten() for weight in weights]).double()
     flat_g = torch.cat([grad.flatten() for grad in grads]).double()
     radial = float((flat_w @ flat_g).abs() / (flat_w.norm() * flat_g.norm()))
-    return ScaleInvariance(change, radial, tolerance)
+    return ScaleInvariance(float(torch.stack(changes).max()), radial, tolerance)
+
+
+@torch.no_grad()
+def _output_change(
+    model: nn.Module, inputs: Tensor, outputs: Tensor, weights: Sequence[nn.Parameter], factor: float
+) -> Tensor:
+    """Return the largest change of an output when the weights are scaled, which they are for the while."""
+    originals = [weight.clone() for weight in weights]
+    try:
+        for weight in weights:
+            weight.mul_(factor)
+        scaled: Tensor = model(inputs)
+        return (scaled - outputs).abs().max()
+    finally:
+        for weight, original in zip(weights, originals, strict=True):
+            weight.copy_(original)

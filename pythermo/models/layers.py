@@ -1,5 +1,8 @@
 """What the networks share: normalisation, the frozen head, the initial point."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +25,16 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     """Return a 3x3 convolution with padding 1 and no bias."""
     return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+
+
+_generator_lock = threading.RLock()
+
+
+@contextmanager
+def own_generator() -> Iterator[None]:
+    """Let torch's global generator be seeded and drawn from here, by one thread at a time, and restore it."""
+    with _generator_lock, torch.random.fork_rng(devices=[]):
+        yield
 
 
 class FrozenHead(nn.Linear):
@@ -47,7 +60,8 @@ def initialise_(model: nn.Module, seed: int = 1, head_seed: int = 4, radius: flo
     """Draw a network's initial point and its frozen head from generators of their own.
 
     Each layer gets PyTorch's default initialisation; then all trained weights together are scaled to
-    norm ``radius``. The global random state is left as it was.
+    norm ``radius``. torch's global random state is used for that and left as it was; other threads
+    must not draw from it meanwhile, by making a layer for instance.
 
     Parameters
     ----------
@@ -69,7 +83,7 @@ def initialise_(model: nn.Module, seed: int = 1, head_seed: int = 4, radius: flo
     """
     heads = [module for module in model.modules() if isinstance(module, FrozenHead)]
     others = [module for module in model.modules() if not isinstance(module, FrozenHead)]
-    with torch.random.fork_rng(devices=[]):
+    with own_generator():
         for modules, module_seed in ((others, seed), (heads, head_seed)):
             torch.manual_seed(module_seed)
             for module in modules:

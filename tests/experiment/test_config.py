@@ -18,13 +18,14 @@ def test_settings_override_keys():
     preset = Preset.load(
         "digits-up",
         [
-            "run.training.iterations=50",
-            "run.measurement.window=20",
+            "run.training.iterations=70",
+            "run.measurement.window=60",
+            "run.measurement.stationary=1",
             "run.training.sampling=epochs",
             "run.data.samples_per_class=7",
         ],
     )
-    assert preset.run.training.iterations == 50
+    assert preset.run.training.iterations == 70
     assert preset.run.training.sampling == "epochs"
     assert preset.run.data.samples_per_class == 7
 

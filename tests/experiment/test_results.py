@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -24,10 +26,11 @@ def made_sweep(n: int = 8, last: int = 30) -> xr.Dataset:
         {
             "loss": (("lr", "iteration"), loss),
             "entropy": (("lr", "iteration", "k"), np.stack([entropy - 1, entropy], axis=-1)),
-            "snr": (("lr", "iteration"), np.ones_like(loss)),
+            "squared_full_grad_norm": (("lr", "iteration"), np.resize([5.0, -1.0], loss.shape)),
+            "rms_noise_norm": (("lr", "iteration"), np.full_like(loss, 2.0)),
         },
         coords={"lr": lr, "iteration": iteration, "k": k},
-        attrs={"weights": 101},
+        attrs={"weights": 101, "full_gradient": "mean"},
     )
 
 
@@ -36,6 +39,8 @@ def test_stationary_values_are_those_of_the_last_measurements():
     values = stationary(sweep, last=5)
     np.testing.assert_allclose(values["energy"], sweep["loss"][:, -5:].mean("iteration"))
     np.testing.assert_allclose(values["entropy_std"], sweep["entropy"].sel(k=50)[:, -5:].std("iteration"))
+    # Half of the estimates of |G|^2 are 5, half are -1, and the noise is 4: none may be left out.
+    np.testing.assert_allclose(stationary(sweep, last=6)["snr"], np.sqrt(2.0 / 4.0))
     with pytest.raises(ValueError, match="k: the sweep has no entropies for 7 neighbours"):
         stationary(sweep, last=5, k=7)
     with pytest.raises(ValueError, match="last: must lie between 1 and"):
@@ -68,6 +73,7 @@ def test_the_summary_has_the_power_law_and_a_row_per_learning_rate():
     assert text.count("Power law: T = (") == 2
     assert text.count("| 0.001 |") == 2
     assert text.count("outside the fit") == 2
+    assert text.count("Full gradient of the SNR: mean") == 2
     assert f"η^({analysis.fit.exponent:.2f}" in text
 
 
@@ -117,23 +123,15 @@ def test_uniform_baseline():
 
 
 TINY = [
-    *(
-        "--set",
-        "run.training.iterations=60",
-        "--set",
-        "run.measurement.count=20",
-        "--set",
-        "run.measurement.window=10",
-    ),
-    *(
-        "--set",
-        "run.measurement.gradients=2",
-        "--set",
-        "run.measurement.stationary=3",
-        "--set",
+    argument
+    for setting in (
+        "run.training.iterations=90",
+        "run.measurement={count=40, window=52, gradients=2, stationary=3}",
+        "run.data.samples_per_class=15",
         "fit={first=0, last=-1}",
-    ),
-    *("--set", "run.data.samples_per_class=15", "--set", "grid=[{start=-2.0, stop=-1.0, count=3}]"),
+        "grid=[{start=-2.0, stop=-1.0, count=3}]",
+    )
+    for argument in ("--set", setting)
 ]
 
 
@@ -145,10 +143,18 @@ def test_a_sweep_from_the_command_line(tmp_path):
         assert f"wrote {out / name}" in result.output
         assert (out / name).stat().st_size > 0
     (out / "summary.md").unlink()
+    # A learning rate that is there from another grid does not shift the range of the fit.
+    preset = Preset.load(out / "preset.toml")
+    assert pt.sweep(preset.run, [0.02], out, jobs=1)["lr"].values.tolist() == [0.02]
     again = CliRunner().invoke(app, ["analyze", str(out)])
     assert again.exit_code == 0, again.output
+    assert "| 0.02 |" not in (out / "summary.md").read_text()
     assert (out / "summary.md").exists()
-    assert pt.load_sweep(out).sizes["lr"] == 3
+    assert pt.load_sweep(out).sizes["lr"] == 4
+    shutil.rmtree(next(out.glob("lr_0.1*")))
+    lacking = CliRunner().invoke(app, ["analyze", str(out)])
+    assert lacking.exit_code == 1
+    assert "lacks the runs at the learning rates [0.1]" in lacking.output
 
 
 @pytest.mark.parametrize(
@@ -162,6 +168,9 @@ def test_a_sweep_from_the_command_line(tmp_path):
             ["sweep", "digits-up", "--set", "run.measurement.window=3000"],
             "window of 3000 iterates is not full",
         ),
+        (["sweep", "digits-up", "--set", "run.measurement.window=50"], "must be more than the 50 neighbours"),
+        (["sweep", "digits-up", "--set", "run.lr=5.0"], "run.lr: has no effect in a preset"),
+        (["sweep", "digits-up", "--set", "fit.tolerance=inf"], "fit.tolerance: "),
         (["sweep", "mnist"], "preset: 'mnist' is unknown"),
         (["analyze", "nowhere"], "nowhere holds no finished sweep"),
     ],

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import xarray as xr
 
 import pythermo as pt
 from pythermo.experiment.config import MeasurementConfig
-from pythermo.experiment.run import CHECKPOINT, MEASUREMENTS, Trainer
+from pythermo.experiment.run import CHECKPOINT, MEASUREMENTS, Trainer, build_model
 
 QUICK = pt.RunConfig.from_toml("""
 lr = 0.02
@@ -31,13 +32,6 @@ stationary = 3
 window = 20
 gradients = 4
 """)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(2)
 
 
 def changed(**sections) -> pt.RunConfig:
@@ -63,8 +57,10 @@ def test_measuring_does_not_change_the_weights(full_gradient):
 
 
 def test_measuring_leaves_gradients_and_mode_and_the_global_generator():
+    state = torch.random.get_rng_state()
     trainer = Trainer(QUICK)
     trainer.step()
+    assert torch.equal(torch.random.get_rng_state(), state)
     grads = [param.grad.clone() for param in trainer.params]
     state = torch.random.get_rng_state()
     trainer.model.eval()
@@ -73,6 +69,17 @@ def test_measuring_leaves_gradients_and_mode_and_the_global_generator():
     assert not trainer.model.training
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(param.grad, grad) for param, grad in zip(trainer.params, grads, strict=True))
+
+
+def test_threads_build_the_same_network():
+    images = pt.data.load("digits")
+
+    def built(_) -> torch.Tensor:
+        return torch.cat([param.detach().flatten() for param in build_model(QUICK, images).parameters()])
+
+    with ThreadPoolExecutor(4) as threads:
+        first, *others = threads.map(built, range(40))
+    assert all(torch.equal(first, other) for other in others)
 
 
 def test_results():
@@ -164,11 +171,6 @@ def test_a_run_goes_on_from_any_iteration(tmp_path):
     whole = pt.run(QUICK, report=lambda *_: None)
     for stop in (0, 7, 55, 119):
         folder = tmp_path / str(stop)
-
-        def interrupt(iteration, loss, stop=stop):
-            if iteration >= stop:
-                raise KeyboardInterrupt
-
         trainer = Trainer(QUICK)
         while trainer.iteration < stop:
             if trainer.measurement_due:

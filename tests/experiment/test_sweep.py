@@ -1,4 +1,6 @@
 import io
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -46,7 +48,6 @@ def test_processes_give_what_any_executor_gives(tmp_path, one_worker):
 
 def test_each_run_of_a_sweep_is_the_run_alone(tmp_path, one_worker):
     dataset = pt.sweep(CONFIG, RATES, tmp_path, executor=one_worker)
-    torch.set_num_threads(1)
     alone = pt.run(CONFIG.with_lr(0.01), report=lambda *_: None)
     np.testing.assert_array_equal(dataset["loss"].sel(lr=0.01), alone["loss"])
     np.testing.assert_array_equal(dataset["entropy"].sel(lr=0.01), alone["entropy"])
@@ -85,6 +86,45 @@ def test_a_failing_run_is_reported_and_the_others_finish(tmp_path, one_worker, m
     assert not (run_folder(tmp_path, 0.01) / ERROR_LOG).exists()
 
 
+# Kills its own process at 0.01, always, as the system does where memory is short.
+KILLING = """
+import os, signal, sys
+import pythermo as pt
+from pythermo.experiment.run import Trainer
+
+step = Trainer.step
+
+def deadly_step(self):
+    if self.config.lr == 0.01 and self.iteration == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    step(self)
+
+Trainer.step = deadly_step
+
+if __name__ == "__main__":
+    config = pt.RunConfig.from_toml(open(sys.argv[1]).read())
+    try:
+        pt.sweep(config, [0.001, 0.01, 0.05], sys.argv[2], jobs=1)
+    except pt.SweepError as error:
+        print(list(error.failures))
+"""
+
+
+def test_a_killed_worker_does_not_stop_the_others(tmp_path):
+    (tmp_path / "script.py").write_text(KILLING)
+    (tmp_path / "config.toml").write_text(CONFIG.to_toml())
+    arguments = [
+        sys.executable,
+        str(tmp_path / "script.py"),
+        str(tmp_path / "config.toml"),
+        str(tmp_path / "out"),
+    ]
+    result = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[0.01]"
+    assert pt.load_sweep(tmp_path / "out")["lr"].values.tolist() == [0.001, 0.05]
+    assert "BrokenProcessPool" in (run_folder(tmp_path / "out", 0.01) / ERROR_LOG).read_text()
+
+
 def test_a_folder_of_another_sweep_is_refused(tmp_path, one_worker):
     pt.sweep(CONFIG, [0.01], tmp_path, executor=one_worker)
     other = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"seed": 9})})
@@ -113,8 +153,6 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize(("terminal", "shown"), [(Terminal, True), (io.StringIO, False)])
 def test_progress_is_shown_on_a_terminal_only(tmp_path, one_worker, monkeypatch, terminal, shown):
     monkeypatch.setattr("sys.stderr", terminal())
-    import sys
-
     pt.sweep(CONFIG, RATES, tmp_path / "sweep", executor=one_worker)
     pt.run(CONFIG)
     written = sys.stderr.getvalue()

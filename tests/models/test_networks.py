@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from reference import normal
@@ -85,9 +87,40 @@ def test_the_check_leaves_the_model_as_it_was():
     assert all(param.grad is None for param in model.parameters())
 
 
+class Scaled(nn.Linear):
+    """Fails when its weights are scaled, and gives outputs that nobody wants."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__(3, 2)
+        self.factor = factor
+        self.norm = float(self.weight.detach().norm())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if abs(float(self.weight.detach().norm()) / self.norm - 1.0) > 0.1:
+            raise FloatingPointError("scaled")
+        return self.factor * super().forward(x)
+
+
+def test_the_check_restores_the_weights_of_a_model_that_fails():
+    model = Scaled(1.0)
+    before = model.weight.detach().clone()
+    with pytest.raises(FloatingPointError):
+        pt.models.check_scale_invariance(model, normal(2, 3))
+    assert torch.equal(model.weight.detach(), before)
+
+
+def test_a_change_to_nan_is_not_taken_for_invariance():
+    assert not pt.models.ScaleInvariance(math.nan, 0.0, 1e-3).ok
+    assert not pt.models.ScaleInvariance(0.0, math.nan, 1e-3).ok
+
+
 def test_the_check_refuses_what_it_cannot_check():
     with pytest.raises(ValueError, match="no trained weights"):
         pt.models.check_scale_invariance(nn.ReLU(), normal(2, 3))
+    with pytest.raises(ValueError, match="must be finite and not all zero"):
+        pt.models.check_scale_invariance(Scaled(0.0), normal(2, 3))
+    with pytest.raises(ValueError, match="must be finite and not all zero"):
+        pt.models.check_scale_invariance(Scaled(math.nan), normal(2, 3))
     with pytest.raises(ValueError, match="factors"):
         pt.models.check_scale_invariance(nn.Linear(3, 2), normal(2, 3), factors=[0.0])
 
