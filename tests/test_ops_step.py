@@ -27,12 +27,13 @@ def assert_close(weights: torch.Tensor, expected: torch.Tensor) -> None:
     assert float((weights.double() - expected).abs().max()) <= allowed
 
 
-@each_step
 @each_dtype
-@pytest.mark.parametrize("size", EDGE_SIZES)
+@pytest.mark.parametrize(
+    ("name", "size"),
+    # The sphere of R^1 has no tangent.
+    [(name, size) for name in STEPS for size in EDGE_SIZES if (name, size) != ("exponential", 1)],
+)
 def test_agrees_with_the_plain_step(name, dtype, size):
-    if name == "exponential" and size == 1:
-        pytest.skip("the sphere of R^1 has no tangent")
     step, plain = STEPS[name]
     weights, grad = sphere_point(size, 1, dtype), normal(size, seed=2, dtype=dtype)
     grad /= grad.norm() / 3  # an angle of about one: many turns would amplify the rounding of the angle

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -76,12 +77,18 @@ void update_all(VectorView<T> weights, VectorView<T> grad, const Update& update,
   });
 }
 
+std::string text_of(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", value);
+  return text;
+}
+
 template <class T>
 void require_finite(VectorView<T> values, const char* name) {
   for (std::size_t i = 0; i < values.size; ++i) {
     if (std::isfinite(values.data[i])) continue;
     throw std::invalid_argument(std::string(name) + ": element " + std::to_string(i) + " is " +
-                                std::to_string(values.data[i]) + "; all elements must be finite");
+                                text_of(values.data[i]) + "; all elements must be finite");
   }
 }
 
@@ -89,8 +96,7 @@ template <class T>
 void require_positive(double value, const char* name) {
   if (std::isfinite(static_cast<T>(value)) && static_cast<T>(value) > T{0}) return;
   throw std::invalid_argument(std::string(name) +
-                              ": must be positive and finite in the weights' dtype, not " +
-                              std::to_string(value));
+                              ": must be positive and finite in the weights' dtype, not " + text_of(value));
 }
 
 template <class T>

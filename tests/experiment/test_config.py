@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -131,3 +134,17 @@ def test_epochs_are_permutations():
     assert again.at(7).tolist() == batches.at(7).tolist()
     with pytest.raises(ValueError, match="more than the 10 training images"):
         EpochBatches(population=10, size=11, seed=0)
+
+
+def test_the_documented_preset_is_valid(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "presets.md").read_text()
+    (example,) = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "example.toml").write_text(example)
+    documented = Preset.load(tmp_path / "example.toml")
+    assert len(documented.lr) == 11
+    # What is called a default there is one: leaving those lines out changes nothing, but for the examples.
+    defaults_left_out = "\n".join(line for line in example.split("\n") if "# default" not in line)
+    (tmp_path / "short.toml").write_text(defaults_left_out)
+    short = Preset.load(tmp_path / "short.toml").run
+    expected = documented.run.data.model_copy(update={"samples_per_class": None, "label_noise": 0.0})
+    assert short == documented.run.model_copy(update={"data": expected})
