@@ -11,7 +11,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 
 from pythermo.experiment.analysis import Analysis
 from pythermo.experiment.config import FIGURE_K
@@ -119,16 +119,24 @@ def temperature_decay(sweep: xr.Dataset, title: str, runs: int = 4, last: int = 
         figure = Figure(figsize=(5.2, 3.8), layout="constrained")
         axes = figure.subplots()
         colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, runs))
+        drawn = 0
         for index, colour in zip(range(min(runs, sweep.sizes["lr"])), colours, strict=False):
             one = sweep.isel(lr=index).sel(k=FIGURE_K)
             known = one.isel(iteration=one["entropy"].notnull().values).isel(iteration=slice(-last, None))
             temperature = temperature_along_run(known["loss"].values, known["entropy"].values)
             positive = temperature > 0.0
             t, y = known["iteration"].values[positive], temperature[positive]
+            drawn += len(t)
             law = fit_power_law(t, y)
             axes.plot(t, y, "o", color=colour, label=f"η = {float(one['lr']):.3g}, T ∝ t^{law.exponent:.1f}")
             axes.plot(t, law.prefactor * t**law.exponent, color=colour, lw=1.0)
-        axes.set(xscale="log", yscale="log", xlabel="iteration t", ylabel="temperature T", title=title)
+        axes.set(xlabel="iteration t", ylabel="temperature T", title=title)
+        if drawn == 0:
+            axes.text(
+                0.5, 0.5, "no positive temperature\nalong these runs", ha="center", transform=axes.transAxes
+            )
+            return figure
+        axes.set(xscale="log", yscale="log")
         _label_short_axis(axes.xaxis)
         axes.legend(fontsize=8)
         return figure
@@ -158,6 +166,7 @@ def _draw_stationary(axes: Axes, analysis: Analysis, name: str, colour: str) -> 
 def _label_short_axis(axis: Axis) -> None:
     """Label 1, 2 and 5 times the powers of ten: a logarithmic axis may span little more than one."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(10.0, 10.0)))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -187,8 +196,10 @@ def _draw_temperature(axes: Axes, analysis: Analysis) -> None:
     if np.isfinite(fit.exponent):
         law = f"{fit.prefactor:.1e} · η^{fit.exponent:.2f}"
         axes.plot(fit.lr, fit.prefactor * fit.lr**fit.exponent, "--", color=GREY, lw=1.0, label=law)
-    axes.set(xscale="log", yscale="log", xlabel=LR_LABEL, ylabel="temperature T", title="temperature")
-    _label_short_axis(axes.yaxis)
+    axes.set(xscale="log", xlabel=LR_LABEL, ylabel="temperature T", title="temperature")
+    if (fit.temperature > 0.0).any():
+        axes.set_yscale("log")
+        _label_short_axis(axes.yaxis)
     axes.legend(fontsize=8)
 
 

@@ -109,6 +109,18 @@ def test_figures(tmp_path):
     assert min(path.stat().st_size for path in tmp_path.iterdir()) > 5000
 
 
+def test_figures_of_sweeps_without_any_temperature(tmp_path):
+    sweep = made_sweep()
+    sweep["loss"][:] = sweep["loss"][::-1].values  # U falls where S rises
+    titled = {"falling": analyse(sweep, 3, FitConfig())}
+    sweep["entropy"][:] = np.nan  # no window was ever full
+    figures.save(figures.stationary_values(titled), tmp_path / "figure1")
+    figures.save(figures.thermodynamics(titled), tmp_path / "figure2")
+    third = figures.temperature_decay(sweep, "no entropy")
+    figures.save(third, tmp_path / "figure3")
+    assert "no positive temperature" in third.axes[0].texts[0].get_text()
+
+
 def test_uniform_baseline():
     run = Preset.load("digits-quick", ["run.measurement.window=60", "run.data.samples_per_class=10"]).run
     baseline = uniform_baseline(run)
