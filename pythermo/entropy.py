@@ -63,7 +63,7 @@ def knn_graph_entropy(
     relative error delta of the distances is an error of d * delta nats; here the distances of float32
     points have an error without a common sign of about 1e-8 after averaging.
 
-    Source: Costa and Hero 2004, Leonenko et al. 2008; arXiv 2505.23489 (THEORY section 3).
+    Source: Costa and Hero 2004, Leonenko et al. 2008; arXiv 2505.23489.
     """
     tensor = as_tensor("points", points)
     gamma = require_positive("gamma", gamma)

@@ -68,7 +68,7 @@ def gradient_noise(full_grad: Any, stochastic_grads: Any) -> GradientNoise:
     -----
     With BatchNorm a gradient depends on how its batch is composed: a G from larger batches is not the
     mean of the g_i, and its difference counts as noise. `gradient_noise_about_mean` avoids that.
-    Source: arXiv 2505.23489, section 5 (THEORY section 6).
+    Source: arXiv 2505.23489.
     """
     center = as_tensor("full_grad", full_grad).detach()
     require_float("full_grad", center)
@@ -110,7 +110,7 @@ def gradient_noise_about_mean(stochastic_grads: Any) -> GradientNoise:
 
     Notes
     -----
-    Source: THEORY section 6 (the consistent choice with BatchNorm).
+    The choice that is consistent with BatchNorm; arXiv 2505.23489 takes evaluation batches.
     """
     if isinstance(stochastic_grads, Iterator):
         raise TypeError("stochastic_grads: is needed twice, so an iterator will not do; give an iterable")

@@ -148,7 +148,7 @@ def projected_sgd_step_(weights: Any, grad: Any, lr: float, radius: float = 1.0)
     Notes
     -----
     In float32 the squares are added up in short float32 runs and these in float64: the norm of the
-    result is ``radius`` to 2e-7. Source: arXiv 2505.23489, section 3 (THEORY section 1).
+    result is ``radius`` to 2e-7. Source: arXiv 2505.23489.
     """
     return _checked_step(_projected_step, weights, grad, lr, radius)
 
@@ -162,7 +162,7 @@ def exponential_sgd_step_(weights: Any, grad: Any, lr: float, radius: float = 1.
     times its tangent part, which that of a scale-invariant loss has not, costs log10(c) digits.
 
     Parameters, results, errors and passes over memory are those of `projected_sgd_step_`. Source:
-    arXiv 2505.23489, section 7 of THEORY (the exponential map of the sphere).
+    arXiv 2505.23489; the retraction is the exponential map of the sphere.
     """
     return _checked_step(_exponential_step, weights, grad, lr, radius)
 
@@ -264,7 +264,7 @@ def knn_distance_sums(points: Any, ks: Sequence[int], gamma: float = 1.0) -> Any
 
     Notes
     -----
-    Source: Costa and Hero 2004; arXiv 2505.23489, appendix on entropy (THEORY section 3). Memory and
+    Source: Costa and Hero 2004; arXiv 2505.23489. Memory and
     derivative as in `knn_distances`.
     """
     tensor = as_tensor("points", points)

@@ -82,7 +82,7 @@ class ProjectedSGD(Optimizer):
     weights stay as they are, to the bit. With several groups the weights are copied before each step, so
     that a step which is refused for one group changes none.
 
-    Source: arXiv 2505.23489, section 3 (THEORY section 1); the exponential map of section 7.
+    Source: arXiv 2505.23489.
     """
 
     def __init__(

@@ -102,7 +102,7 @@ def fit_temperature(
     Notes
     -----
     Assumes that the points are stationary and that S is known up to a constant common to all of them.
-    Source: arXiv 2505.23489, section 4 (THEORY section 4).
+    Source: arXiv 2505.23489.
     """
     lrs, energies, entropies = (
         _vector(name, values) for name, values in (("lr", lr), ("energy", energy), ("entropy", entropy))
@@ -250,7 +250,7 @@ def temperature_along_run(energy: ArrayLike, entropy: ArrayLike, half_width: int
 
     Notes
     -----
-    Source: arXiv 2505.23489, section 4 (THEORY section 4, over the last 100 measurements).
+    Source: arXiv 2505.23489.
     """
     u, s = _vector("energy", energy), _vector("entropy", entropy)
     if len(u) != len(s):

@@ -71,7 +71,7 @@ def load(
 
     Notes
     -----
-    Source: THEORY section 2 (separate seeds; subsets of 500 ... 5000 per class).
+    Source: arXiv 2505.23489 (separate seeds, subsets of so many images per class).
     """
     if name != "digits":
         raise ValueError(f"name: '{name}' is not a known data set; known: digits")

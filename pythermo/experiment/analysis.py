@@ -36,7 +36,7 @@ def stationary(sweep: xr.Dataset, last: int, k: int = FIGURE_K) -> xr.Dataset:
 
     Notes
     -----
-    Source: THEORY section 2. Whether a run is stationary is not checked here.
+    Source: arXiv 2505.23489. Whether a run is stationary is not checked here.
     """
     if k not in sweep["k"]:
         raise ValueError(f"k: the sweep has no entropies for {k} neighbours, but for {sweep['k'].values}")

@@ -23,7 +23,7 @@ def uniform_entropy(
 ) -> torch.Tensor:
     """Return kNN-graph entropies [draws, len(ks)] in nats of n points uniform on the unit sphere of R^dim.
 
-    Source: arXiv 2505.23489, appendix (THEORY section 5).
+    Source: arXiv 2505.23489.
     """
     chosen = default_ks(n) if ks is None else ks
     rows = []
@@ -36,7 +36,7 @@ def uniform_entropy(
 def uniform_loss(config: RunConfig, draws: int = 100, seed: int = 0) -> np.ndarray:
     """Return the full training losses [draws] of trained weights uniform on the sphere, the head kept.
 
-    Source: arXiv 2505.23489, appendix (THEORY section 5).
+    Source: arXiv 2505.23489.
     """
     images = load_data(config)
     model = build_model(config, images)

@@ -9,7 +9,7 @@ _EACH_BEFORE = 10
 def measured_iterations(iterations: int, count: int) -> NDArray[np.int64]:
     """Return iterations 0 to 9 and ``count`` log-spaced ones from 10 to the end, each once.
 
-    Source: THEORY section 2.
+    Source: arXiv 2505.23489.
     """
     early = np.arange(min(_EACH_BEFORE, iterations + 1))
     if iterations < _EACH_BEFORE:

@@ -28,7 +28,7 @@ class ConvNet(nn.Module):
     Notes
     -----
     D = 24 408, 1 550 016 and 3 486 240 trained weights at width 8, 64 and 96 with 3 channels. Source:
-    arXiv 2505.23489, appendix on the setup (THEORY section 2).
+    arXiv 2505.23489.
     """
 
     def __init__(

@@ -90,7 +90,7 @@ def check_scale_invariance(
 
     Notes
     -----
-    Source: arXiv 2505.23489, section 3 (THEORY section 1). The loss whose gradient is taken is
+    Source: arXiv 2505.23489. The loss whose gradient is taken is
     the mean of the outputs' inner product with fixed random numbers.
     """
     weights = trained_parameters(model) if params is None else list(params)

@@ -79,7 +79,7 @@ def initialise_(model: nn.Module, seed: int = 1, head_seed: int = 4, radius: flo
 
     Notes
     -----
-    Source: arXiv 2505.23489, appendix on the setup (THEORY sections 1 and 2).
+    Source: arXiv 2505.23489.
     """
     heads = [module for module in model.modules() if isinstance(module, FrozenHead)]
     others = [module for module in model.modules() if not isinstance(module, FrozenHead)]

@@ -50,7 +50,7 @@ class ResNet18(nn.Module):
     Notes
     -----
     D = 43 692, 2 790 240 and 6 277 392 trained weights at width 4, 32 and 48 with 3 channels. Source:
-    arXiv 2505.23489, appendix on the setup (THEORY section 2).
+    arXiv 2505.23489.
     """
 
     def __init__(

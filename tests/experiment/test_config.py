@@ -67,7 +67,7 @@ def test_wrong_presets_are_named(tmp_path):
 
 
 def test_the_paper_s_grid():
-    # THEORY section 2: 22 learning rates for ConvNet on CIFAR-10.
+    # arXiv 2505.23489: 22 learning rates for ConvNet on CIFAR-10.
     pieces = "{start=-4.0,stop=-3.0,count=5,open=true}, {start=-3.0,stop=-2.0,count=15,open=true}, {start=-2.0,stop=-1.0,count=4}"
     lr = Preset.load("digits-up", [f"grid=[{pieces}]"]).lr
     expected = [*np.logspace(-4, -3, 5)[:-1], *np.logspace(-3, -2, 15)[:-1], *np.logspace(-2, -1, 4)]
