@@ -1,12 +1,15 @@
 // The Python module pythermo._core: the only file that knows Python.
+#include <pybind11/functional.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <map>
 #include <string>
 #include <vector>
 
 #include "cpu/instruction_set.hpp"
 #include "cpu/projected_sgd_step.hpp"
+#include "cpu/sphere.hpp"
 #include "tensor_view.hpp"
 #if defined(PYTHERMO_CUDA)
 #include "cuda/device.hpp"
@@ -33,6 +36,70 @@ void bind_step(py::module_& module, const char* name) {
         step(w, g, lr, radius, threads);
       },
       py::arg("weights"), py::arg("grad"), py::arg("lr"), py::arg("radius"), py::arg("threads"));
+}
+
+// Runs the simulator; a signal (Ctrl-C) stops it and is raised as Python does.
+void simulate_sphere(const cpu::SphereSettings& settings, const std::map<std::string, py::capsule>& arrays,
+                     int threads) {
+  const auto view = [&](const char* name) {
+    const auto found = arrays.find(name);
+    if (found == arrays.end()) throw std::invalid_argument(std::string(name) + ": is missing");
+    return borrow(found->second, name);
+  };
+  const cpu::SphereArrays views{view("vectors"),        view("weights"),        view("lr"),
+                                view("replica"),        view("measure_at"),     view("loss"),
+                                view("full_grad_norm"), view("mean_grad_norm"), view("snr"),
+                                view("weights_at"),     view("window_mean"),    view("window_variance"),
+                                view("window_loss"),    view("trajectory")};
+  bool interrupted = false;
+  {
+    const py::gil_scoped_release release;
+    cpu::simulate_sphere(settings, views, threads, [&] {
+      const py::gil_scoped_acquire acquire;
+      interrupted = PyErr_CheckSignals() != 0;
+      return !interrupted;
+    });
+  }
+  if (interrupted) throw py::error_already_set();
+}
+
+void bind_sphere(py::module_& module) {
+  using Settings = cpu::SphereSettings;
+  py::class_<Settings>(module, "SphereSettings")
+      .def(py::init([](std::size_t dim, double sigma, std::size_t batch_size, bool epochs, std::uint64_t seed,
+                       const std::string& protocol, double weight_decay, std::uint64_t first_step,
+                       std::uint64_t last_step, std::size_t window, std::size_t stride) {
+             static const std::map<std::string, sphere::Protocol> protocols{
+                 {"projection", sphere::Protocol::projection},
+                 {"exponential", sphere::Protocol::exponential},
+                 {"fixed-lr", sphere::Protocol::fixed_lr},
+                 {"fixed-elr", sphere::Protocol::fixed_elr}};
+             return Settings{dim,          sigma,      batch_size, epochs, seed,  protocols.at(protocol),
+                             weight_decay, first_step, last_step,  window, stride};
+           }),
+           py::kw_only(), py::arg("dim"), py::arg("sigma"), py::arg("batch_size"), py::arg("epochs"),
+           py::arg("seed"), py::arg("protocol"), py::arg("weight_decay"), py::arg("first_step"),
+           py::arg("last_step"), py::arg("window"), py::arg("stride"));
+  module.def("simulate_sphere", &simulate_sphere, py::arg("settings"), py::arg("arrays"), py::arg("threads"));
+  module.def(
+      "sphere_indices",
+      [](const py::capsule& out, std::size_t replicas, std::size_t batch_size, std::size_t samples,
+         bool epochs, std::uint64_t seed, std::uint64_t first_step) {
+        const py::gil_scoped_release release;
+        cpu::sphere_indices(borrow(out, "out"), replicas, batch_size, samples, epochs, seed, first_step);
+      },
+      py::arg("out"), py::arg("replicas"), py::arg("batch_size"), py::arg("samples"), py::arg("epochs"),
+      py::arg("seed"), py::arg("first_step"));
+  module.def(
+      "sphere_normals",
+      [](const py::capsule& out, std::size_t replicas, std::size_t dim, bool start, std::uint64_t seed,
+         std::uint64_t first_step) {
+        const py::gil_scoped_release release;
+        cpu::sphere_normals(borrow(out, "out"), replicas, dim, start ? Stream::start : Stream::batches, seed,
+                            first_step);
+      },
+      py::arg("out"), py::arg("replicas"), py::arg("dim"), py::arg("start"), py::arg("seed"),
+      py::arg("first_step"));
 }
 
 std::vector<std::string> instruction_sets() {
@@ -62,4 +129,5 @@ PYBIND11_MODULE(_core, module) {
   module.def("cuda_description", &cuda_description);
   bind_step<cpu::projected_sgd_step>(module, "projected_sgd_step");
   bind_step<cpu::exponential_sgd_step>(module, "exponential_sgd_step");
+  bind_sphere(module);
 }

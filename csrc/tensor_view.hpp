@@ -5,12 +5,20 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "dlpack.hpp"
 
 namespace pythermo {
 
-enum class ScalarType { float32, float64 };
+enum class ScalarType { float32, float64, int64 };
+
+template <class T>
+constexpr ScalarType scalar_type_of = ScalarType::float64;
+template <>
+inline constexpr ScalarType scalar_type_of<float> = ScalarType::float32;
+template <>
+inline constexpr ScalarType scalar_type_of<std::int64_t> = ScalarType::int64;
 
 template <class T>
 struct VectorView {
@@ -31,17 +39,18 @@ class TensorView {
       if (dtype.bits == 32) return ScalarType::float32;
       if (dtype.bits == 64) return ScalarType::float64;
     }
-    throw std::invalid_argument(std::string(name_) + ": the dtype must be float32 or float64");
+    if (dtype.code == dlpack::TypeCode::signed_int && dtype.lanes == 1 && dtype.bits == 64) {
+      return ScalarType::int64;
+    }
+    fail("the dtype must be float32, float64 or int64");
   }
 
   // The elements of a contiguous 1-D CPU tensor whose scalar type is T.
   template <class T>
   VectorView<T> cpu_vector() const {
-    static_assert(sizeof(T) == 4 || sizeof(T) == 8);
+    static_assert(std::is_same_v<T, float> || std::is_same_v<T, double> || std::is_same_v<T, std::int64_t>);
     if (tensor_.device.type != dlpack::DeviceType::cpu) fail("must lie on the CPU");
-    if (scalar_type() != (sizeof(T) == 4 ? ScalarType::float32 : ScalarType::float64)) {
-      fail("has another dtype than the arguments before it");
-    }
+    if (scalar_type() != scalar_type_of<T>) fail("has another dtype than the arguments before it");
     if (tensor_.ndim != 1) fail("must have 1 dimension, not " + std::to_string(tensor_.ndim));
     const std::int64_t size = tensor_.shape[0];
     if (tensor_.strides != nullptr && size > 1 && tensor_.strides[0] != 1) {

@@ -1,4 +1,5 @@
-from . import data, figures, models, ops
+from . import data, figures, models, ops, sphere
+from .autocorrelation import effective_sample_size, integrated_autocorrelation_time
 from .entropy import DEFAULT_KS, TrajectoryEntropy, default_ks, knn_graph_entropy
 from .experiment.config import RunConfig
 from .experiment.run import run
@@ -26,18 +27,21 @@ __all__ = [
     "TrajectoryEntropy",
     "data",
     "default_ks",
+    "effective_sample_size",
     "figures",
     "fit_power_law",
     "fit_temperature",
     "free_energy",
     "gradient_noise",
     "gradient_noise_about_mean",
+    "integrated_autocorrelation_time",
     "knn_graph_entropy",
     "load_sweep",
     "models",
     "ops",
     "project_",
     "run",
+    "sphere",
     "sweep",
     "temperature_along_run",
 ]

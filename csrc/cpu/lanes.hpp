@@ -1,0 +1,94 @@
+// Vectors of numbers with the primitives of primitives.hpp. The compiler's vector
+// extension, whose width is that of the instruction set, keeps the state of a chain in registers from step
+// to step; loops over arrays would bring it to memory and back.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+#include "../primitives.hpp"
+
+namespace pythermo {
+namespace cpu {
+
+#if defined(__AVX512F__)
+constexpr std::size_t vector_bytes = 64;
+#elif defined(__AVX__)
+constexpr std::size_t vector_bytes = 32;
+#else
+constexpr std::size_t vector_bytes = 16;
+#endif
+
+// As many lanes for float as for double: an index of 64 bits goes with each.
+constexpr std::size_t lane_count = vector_bytes / 8;
+
+using Doubles = double __attribute__((vector_size(vector_bytes)));
+using Floats = float __attribute__((vector_size(vector_bytes / 2)));
+using Words = std::uint64_t __attribute__((vector_size(vector_bytes)));
+using Mask = std::int64_t __attribute__((vector_size(vector_bytes)));  // -1 where true
+using HalfMask = std::int32_t __attribute__((vector_size(vector_bytes / 2)));
+
+template <class T>
+struct LanesOf;
+template <>
+struct LanesOf<double> {
+  using type = Doubles;
+};
+template <>
+struct LanesOf<float> {
+  using type = Floats;
+};
+template <class T>
+using Lanes = typename LanesOf<T>::type;
+
+}  // namespace cpu
+
+template <>
+struct BitsOf<cpu::Doubles> {
+  using type = cpu::Words;
+};
+
+PYTHERMO_INLINE cpu::Doubles square_root(cpu::Doubles x) {
+  for (std::size_t l = 0; l < cpu::lane_count; ++l) x[l] = __builtin_sqrt(x[l]);
+  return x;
+}
+PYTHERMO_INLINE cpu::Floats square_root(cpu::Floats x) {
+  for (std::size_t l = 0; l < cpu::lane_count; ++l) x[l] = __builtin_sqrtf(x[l]);
+  return x;
+}
+
+// One instruction on x86, which compilers do not find: they multiply all 64 bits.
+PYTHERMO_INLINE cpu::Words multiply_low_halves(cpu::Words a, std::uint64_t b) {
+#if defined(__AVX512F__)
+  // The unmasked form makes GCC 12 warn of a value of its own that is not initialised.
+  return (cpu::Words)_mm512_maskz_mul_epu32(0xff, (__m512i)a, _mm512_set1_epi64(static_cast<long long>(b)));
+#elif defined(__AVX2__)
+  return (cpu::Words)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(static_cast<long long>(b)));
+#elif defined(__SSE2__)
+  return (cpu::Words)_mm_mul_epu32((__m128i)a, _mm_set1_epi64x(static_cast<long long>(b)));
+#else
+  return (a & std::uint64_t{0xffffffff}) * b;
+#endif
+}
+
+PYTHERMO_INLINE cpu::Doubles select(cpu::Mask mask, cpu::Doubles yes, cpu::Doubles no) {
+  return mask ? yes : no;
+}
+PYTHERMO_INLINE cpu::Floats select(cpu::HalfMask mask, cpu::Floats yes, cpu::Floats no) {
+  return mask ? yes : no;
+}
+PYTHERMO_INLINE cpu::Floats select(cpu::Mask mask, cpu::Floats yes, cpu::Floats no) {
+  return select(__builtin_convertvector(mask, cpu::HalfMask), yes, no);
+}
+
+PYTHERMO_INLINE cpu::Doubles to_double(cpu::Doubles x) { return x; }
+PYTHERMO_INLINE cpu::Doubles to_double(cpu::Floats x) { return __builtin_convertvector(x, cpu::Doubles); }
+PYTHERMO_INLINE void from_double(cpu::Doubles x, cpu::Doubles& y) { y = x; }
+PYTHERMO_INLINE void from_double(cpu::Doubles x, cpu::Floats& y) {
+  y = __builtin_convertvector(x, cpu::Floats);
+}
+
+}  // namespace pythermo

@@ -1,0 +1,214 @@
+#include "sphere.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+#if defined(__SSE2__)
+#include <xmmintrin.h>
+#endif
+
+#include "parallel.hpp"
+#include "sphere_loops.hpp"
+
+namespace pythermo::cpu {
+namespace {
+
+// Chains are dealt out to threads by as many as the widest vector has lanes.
+constexpr std::size_t chains_per_part = 8;
+
+// Near an optimum with loss 0 the weights shrink below the least normal number, where x86 takes a hundred
+// times as long for each operation; in its lifetime they are flushed to zero there.
+class FlushSubnormals {
+ public:
+#if defined(__SSE2__)
+  FlushSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | flush_to_zero | subnormals_are_zero); }
+  ~FlushSubnormals() { _mm_setcsr(before_); }
+
+ private:
+  static constexpr unsigned flush_to_zero = 0x8000, subnormals_are_zero = 0x0040;
+  unsigned before_;
+#endif
+};
+
+// Lets the calling thread ask a few times a second whether to go on, and tells all threads the answer.
+class Poll {
+ public:
+  explicit Poll(const std::function<bool()>& ask) : ask_(ask) {}
+
+  static bool keep_going(void* self) { return static_cast<Poll*>(self)->check(); }
+  bool check() {
+    if (std::this_thread::get_id() == caller_ && std::chrono::steady_clock::now() >= next_) {
+      if (!ask_()) stopped_ = true;
+      next_ = std::chrono::steady_clock::now() + std::chrono::milliseconds(200);
+    }
+    return !stopped_;
+  }
+
+ private:
+  const std::function<bool()>& ask_;
+  std::thread::id caller_ = std::this_thread::get_id();
+  std::chrono::steady_clock::time_point next_ =
+      std::chrono::steady_clock::now() + std::chrono::milliseconds(200);
+  std::atomic<bool> stopped_ = false;
+};
+
+template <class Element>
+Element* sized(const TensorView& view, std::size_t size) {
+  const VectorView<Element> vector = view.cpu_vector<Element>();
+  if (vector.size != size) {
+    throw std::invalid_argument(std::string(view.name()) + ": has " + std::to_string(vector.size) +
+                                " elements, not " + std::to_string(size));
+  }
+  return vector.data;
+}
+
+template <class Element>
+Element* optional(const TensorView& view, std::size_t size) {
+  return view.cpu_vector<Element>().size == 0 ? nullptr : sized<Element>(view, size);
+}
+
+void require(bool holds, const char* message) {
+  if (!holds) throw std::invalid_argument(message);
+}
+
+template <class T>
+SphereJob<T> job_of(const SphereSettings& s, const SphereArrays& a) {
+  require(s.dim >= 2, "dim: must be at least 2");
+  require(s.batch_size >= 1, "batch_size: must be at least 1");
+  require(s.first_step <= s.last_step, "steps: must not be negative");
+  require(s.window == 0 || s.stride >= 1, "stride: must be at least 1");
+  require(s.window == 0 || (s.window - 1) * s.stride <= s.last_step - s.first_step,
+          "window: begins before the first step");
+  SphereJob<T> job{};
+  const std::size_t entries = a.vectors.cpu_vector<T>().size;
+  require(entries % s.dim == 0, "vectors: their number of elements must be a multiple of dim");
+  job.samples = entries / s.dim;
+  require(!s.epochs || s.batch_size <= job.samples, "batch_size: more than there are samples");
+  job.table = optional<T>(a.vectors, entries);
+  job.dim = s.dim;
+  job.sigma = static_cast<T>(s.sigma);
+  job.batch_size = s.batch_size;
+  job.epochs = s.epochs;
+  job.seed = s.seed;
+  job.protocol = s.protocol;
+  job.weight_decay = static_cast<T>(s.weight_decay);
+  job.first_step = s.first_step;
+  job.last_step = s.last_step;
+  const auto measure_at = a.measure_at.cpu_vector<std::int64_t>();
+  for (std::size_t i = 0; i < measure_at.size; ++i) {
+    const std::int64_t least = i == 0 ? static_cast<std::int64_t>(s.first_step) : measure_at.data[i - 1] + 1;
+    require(least <= measure_at.data[i] && measure_at.data[i] <= static_cast<std::int64_t>(s.last_step),
+            "measure_at: must ascend from the first to the last step");
+  }
+  job.measure_at = measure_at.data;
+  job.measured = measure_at.size;
+  job.window = s.window;
+  job.stride = s.stride;
+
+  const std::size_t chains = a.lr.cpu_vector<T>().size, measured = chains * job.measured;
+  job.chains = chains;
+  job.weights = sized<T>(a.weights, chains * s.dim);
+  job.lr = sized<T>(a.lr, chains);
+  job.replica = sized<std::int64_t>(a.replica, chains);
+  job.loss = optional<double>(a.loss, measured);
+  job.full_grad_norm = optional<double>(a.full_grad_norm, measured);
+  job.mean_grad_norm = optional<double>(a.mean_grad_norm, measured);
+  job.snr = optional<double>(a.snr, measured);
+  job.weights_at = optional<T>(a.weights_at, measured * s.dim);
+  const std::size_t averaged = s.window > 0 ? chains : 0;
+  job.window_mean = sized<double>(a.window_mean, averaged);
+  job.window_variance = sized<double>(a.window_variance, averaged);
+  job.window_loss = optional<double>(a.window_loss, chains * s.window);
+  job.trajectory = optional<T>(a.trajectory, chains * s.window * s.dim);
+  return job;
+}
+
+template <class T>
+void simulate(SphereJob<T> job, int threads, const std::function<bool()>& ask) {
+  Poll poll(ask);
+  job.keep_going = &Poll::keep_going;
+  job.keep_going_context = &poll;
+  const std::size_t parts = (job.chains + chains_per_part - 1) / chains_per_part;
+  const std::size_t bytes = PYTHERMO_DISPATCH(isa::sphere_scratch_bytes(job));
+  const std::size_t used = std::min<std::size_t>(static_cast<std::size_t>(std::max(threads, 1)), parts);
+  // Allocated here, where running out of memory may be said; each thread takes the piece of its first part.
+  const std::size_t piece = (bytes + 63) / 64 * 64 + 64;
+  std::vector<std::byte> scratch(piece * used + 64);
+  auto* aligned =
+      reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(scratch.data()) + 63) / 64 * 64);
+  std::atomic<std::size_t> taken = 0;
+  parallel_for(parts, threads, [&](std::size_t first, std::size_t last) {
+    const FlushSubnormals flush;
+    std::byte* own = aligned + piece * taken++;
+    const std::size_t end = std::min(last * chains_per_part, job.chains);
+    PYTHERMO_DISPATCH(isa::simulate_chains(job, first * chains_per_part, end, own));
+  });
+}
+
+}  // namespace
+
+void simulate_sphere(const SphereSettings& settings, const SphereArrays& arrays, int threads,
+                     const std::function<bool()>& poll) {
+  if (arrays.weights.scalar_type() == ScalarType::float32) {
+    simulate(job_of<float>(settings, arrays), threads, poll);
+  } else {
+    simulate(job_of<double>(settings, arrays), threads, poll);
+  }
+}
+
+void sphere_indices(const TensorView& out, std::size_t replicas, std::size_t batch_size, std::size_t samples,
+                    bool epochs, std::uint64_t seed, std::uint64_t first_step) {
+  const auto values = out.cpu_vector<std::int64_t>();
+  require(replicas > 0 && values.size % (replicas * batch_size) == 0, "out: has another size");
+  require(!epochs || batch_size <= samples, "batch_size: more than there are samples");
+  const std::uint64_t draws = values.size / replicas, first_draw = first_step * batch_size;
+  const std::uint64_t per_epoch = samples / batch_size * batch_size;
+  std::vector<std::int64_t> order(samples);
+  for (std::size_t replica = 0; replica < replicas; ++replica) {
+    const auto index = [&](std::uint64_t draw, std::uint64_t below) {
+      const auto words = random_words<std::uint64_t>(seed, Stream::batches, replica, draw >> 2);
+      return index_below(words.word[draw & 3], below);
+    };
+    const std::uint64_t begin = epochs ? first_draw - first_draw % per_epoch : first_draw;
+    for (std::uint64_t draw = begin; draw < first_draw + draws; ++draw) {
+      std::uint64_t chosen;
+      if (epochs) {
+        const std::uint64_t place = draw % per_epoch;
+        if (place == 0) {
+          for (std::size_t i = 0; i < samples; ++i) order[i] = static_cast<std::int64_t>(i);
+        }
+        std::swap(order[place], order[place + index(draw, samples - place)]);
+        chosen = static_cast<std::uint64_t>(order[place]);
+      } else {
+        chosen = index(draw, samples);
+      }
+      if (draw >= first_draw) {
+        values.data[replica * draws + draw - first_draw] = static_cast<std::int64_t>(chosen);
+      }
+    }
+  }
+}
+
+void sphere_normals(const TensorView& out, std::size_t replicas, std::size_t dim, Stream stream,
+                    std::uint64_t seed, std::uint64_t first_step) {
+  const auto values = out.cpu_vector<double>();
+  require(replicas > 0 && values.size % (replicas * dim) == 0, "out: has another size");
+  const std::size_t steps = values.size / (replicas * dim), pairs = (dim + 1) / 2;
+  for (std::size_t row = 0; row < replicas * steps; ++row) {
+    const std::uint64_t step = first_step + row % steps;
+    for (std::size_t pair = 0; pair < pairs; ++pair) {
+      const auto words = random_words<std::uint64_t>(seed, stream, row / steps, step * pairs + pair);
+      double normal[2];
+      normal_pair(words, normal[0], normal[1]);
+      for (std::size_t i = 0; i < 2 && 2 * pair + i < dim; ++i)
+        values.data[row * dim + 2 * pair + i] = normal[i];
+    }
+  }
+}
+
+}  // namespace pythermo::cpu

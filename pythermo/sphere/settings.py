@@ -1,0 +1,129 @@
+"""Arguments of the simulator and their checks."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import psutil
+from numpy.typing import ArrayLike, NDArray
+
+from pythermo.sphere.systems import IsotropicNoise, System
+
+Retraction = Literal["projection", "exponential"]
+Protocol = Literal["sphere", "fixed-lr", "fixed-elr"]
+Sampling = Literal["iid", "epochs"]
+DType = Literal["float64", "float32"]
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What stays the same when a simulation goes on; the attributes of its Dataset."""
+
+    batch_size: int
+    seed: int
+    retraction: Retraction
+    protocol: Protocol
+    weight_decay: float
+    sampling: Sampling
+    dtype: DType
+
+    def __post_init__(self) -> None:
+        require_integer("batch_size", self.batch_size, 1)
+        require_integer("seed", self.seed, 0, 2**63 - 1)
+        for name, allowed in (
+            ("retraction", Retraction),
+            ("protocol", Protocol),
+            ("sampling", Sampling),
+            ("dtype", DType),
+        ):
+            require_one_of(name, getattr(self, name), get_args(allowed))
+        if self.protocol == "sphere" and self.weight_decay != 0.0:
+            raise ValueError(
+                f"weight_decay: must be 0 on the sphere, where it has no effect, not {self.weight_decay}; "
+                "the protocols fixed-lr and fixed-elr have one"
+            )
+        if not (self.weight_decay >= 0.0 and np.isfinite(self.weight_decay)):
+            raise ValueError(f"weight_decay: must be finite and not negative, not {self.weight_decay}")
+        if self.protocol != "sphere" and self.retraction != "projection":
+            raise ValueError(f"retraction: {self.retraction} is for the sphere; {self.protocol} has none")
+
+    @classmethod
+    def of(cls, attributes: Mapping[str, Any]) -> "Settings":
+        """Return the settings that a Dataset carries as attributes, which a file may have changed in type."""
+        kinds = {"batch_size": int, "seed": int, "weight_decay": float}
+        return cls(**{name: kinds.get(name, str)(attributes[name]) for name in cls.__dataclass_fields__})
+
+    def check_system(self, system: System) -> None:
+        """Raise if the system cannot be simulated so."""
+        if isinstance(system, IsotropicNoise):
+            if self.batch_size != 1 or self.sampling != "iid":
+                raise ValueError("batch_size, sampling: isotropic noise has no samples to make batches of")
+        elif self.sampling == "epochs" and self.batch_size > len(system.vectors):
+            raise ValueError(
+                f"batch_size: {self.batch_size} is more than the {len(system.vectors)} samples, "
+                "which are drawn without replacement"
+            )
+
+
+def learning_rates(lr: ArrayLike, dtype: str) -> Array:
+    """Return learning rates [lr] in float64, all of them positive in the chains' dtype."""
+    rates = np.atleast_1d(np.asarray(lr, dtype=np.float64))
+    if rates.ndim != 1 or len(rates) == 0:
+        raise ValueError(f"lr: must be a number or have the shape [lr], not {list(rates.shape)}")
+    narrow = rates.astype(dtype)
+    wrong = ~((narrow > 0.0) & np.isfinite(narrow))
+    if wrong.any():
+        raise ValueError(f"lr: must be positive and finite in {dtype}, not {rates[wrong][0]}")
+    return rates
+
+
+def measured_steps(measure_at: ArrayLike | None, first: int, last: int) -> Array:
+    """Return the steps to measure after, int64 and ascending, the last one if none are given."""
+    given = np.atleast_1d(np.asarray([last] if measure_at is None else measure_at))
+    if given.ndim != 1 or (given.size and not np.issubdtype(given.dtype, np.number)):
+        raise ValueError("measure_at: must be integers in one dimension")
+    steps = given.astype(np.int64)
+    least = 0 if first == 0 else first + 1
+    if (steps != given).any() or (np.diff(steps) <= 0).any():
+        raise ValueError("measure_at: must be integers that ascend")
+    if len(steps) and not (least <= steps[0] and steps[-1] <= last):
+        raise ValueError(
+            f"measure_at: must lie between {least} and {last}, the last step, "
+            f"not between {steps[0]} and {steps[-1]}"
+        )
+    return steps
+
+
+def require_memory(layout: Mapping[str, tuple[int, np.dtype[Any]]]) -> None:
+    """Raise unless arrays of these sizes, and half as much again for their labelling, fit into memory."""
+    sizes = {name: count * dtype.itemsize for name, (count, dtype) in layout.items()}
+    available = psutil.virtual_memory().available
+    if 1.5 * sum(sizes.values()) > available:
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise ValueError(
+            f"replicas, measure_at, window: the results need {sum(sizes.values()) / 2**30:.3g} GiB, "
+            f"{sizes[largest] / 2**30:.3g} of them for {largest}, and {available / 2**30:.3g} GiB are free; "
+            "ask for less, or leave some out of record"
+        )
+
+
+def require_integer(name: str, value: int, least: int, most: int = 2**62) -> int:
+    """Return ``value`` as an int between two bounds, or raise naming the argument."""
+    try:
+        number = int(value)
+        exact = number == value
+    except (TypeError, ValueError, OverflowError):
+        exact = False
+    if not exact:
+        raise TypeError(f"{name}: must be an integer, not {value!r}")
+    if not least <= number <= most:
+        raise ValueError(f"{name}: must be an integer from {least} to {most}, not {value}")
+    return number
+
+
+def require_one_of(name: str, value: object, allowed: Collection[str]) -> None:
+    """Raise ValueError naming the argument unless the value is among those allowed."""
+    if value not in allowed:
+        raise ValueError(f"{name}: must be one of {', '.join(allowed)}, not {value!r}")

@@ -1,0 +1,431 @@
+"""Chains of SGD on the sphere, run by a native kernel: settings in, labelled measurements out."""
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+from scipy.special import gammaln, hyp1f1
+
+from pythermo import _core
+from pythermo.autocorrelation import effective_sample_size
+from pythermo.sphere.settings import (
+    Array,
+    DType,
+    Protocol,
+    Retraction,
+    Sampling,
+    Settings,
+    learning_rates,
+    measured_steps,
+    require_integer,
+    require_memory,
+    require_one_of,
+)
+from pythermo.sphere.systems import IsotropicNoise, Quadratics, System, require_finite, unit_rows
+
+# Where the paper's toy starts, before it is normalised.
+PAPER_START = np.array([-0.8, 0.6, 0.1]) / np.sqrt(1.01)
+
+_AT_STEPS = ("loss", "full_grad_norm", "mean_grad_norm", "snr", "weights")
+_IN_WINDOW = ("window_loss", "trajectory")
+RECORDED = (*_AT_STEPS, *_IN_WINDOW)
+
+_UNITS = {
+    "lr": ("learning rate", "weight units per loss gradient"),
+    "step": ("number of SGD steps made", "iterations"),
+    "window_step": ("number of SGD steps made, in the window", "iterations"),
+    "loss": ("full loss", "loss units"),
+    "full_grad_norm": ("norm of the full gradient", "loss units per weight unit"),
+    "mean_grad_norm": ("mean norm of the gradients of single samples", "loss units per weight unit"),
+    "snr": ("full gradient norm over root mean square noise of single samples", "1"),
+    "weights": ("weights", "weight units"),
+    "window_loss": ("full loss in the window", "loss units"),
+    "window_loss_mean": ("mean of the full loss over the window", "loss units"),
+    "window_loss_variance": ("variance of the full loss over the window", "loss units squared"),
+    "effective_samples": ("effective sample size of the window's losses", "samples"),
+    "trajectory": ("weights in the window", "weight units"),
+    "final_weights": ("weights after the last step", "weight units"),
+}
+
+
+def simulate(
+    system: System,
+    lr: ArrayLike,
+    steps: int,
+    start: ArrayLike | None = None,
+    replicas: int = 1,
+    batch_size: int = 1,
+    seed: int = 0,
+    measure_at: ArrayLike | None = None,
+    window: int = 0,
+    stride: int = 1,
+    retraction: Retraction = "projection",
+    dtype: DType = "float64",
+    device: str = "cpu",
+    *,
+    protocol: Protocol = "sphere",
+    weight_decay: float = 0.0,
+    sampling: Sampling = "iid",
+    record: Collection[str] = RECORDED,
+    threads: int | None = None,
+) -> xr.Dataset:
+    """Run SGD chains of a small system: one per learning rate and replica, all in native code.
+
+    Parameters
+    ----------
+    system : Quadratics or IsotropicNoise
+        The loss, and where its stochastic gradients come from.
+    lr : float or array [lr]
+        Learning rates, positive; effective ones under the protocol "fixed-elr".
+    steps : int
+        SGD steps of each chain, at least 1.
+    start : array [D], [replica, D] or [lr, replica, D], optional
+        Starting points, of norm 1 on the sphere (to 1e-6; then normalised in float64), other than 0 in
+        full space. If not given, each replica starts at a point of its own, uniform on the unit sphere.
+    replicas : int
+        Chains per learning rate. A replica's random numbers are those of its number, at every learning
+        rate and for any number of other replicas.
+    batch_size : int
+        Samples per gradient.
+    seed : int
+        From 0 to 2^63 - 1.
+    measure_at : array [step] of int, optional
+        Steps after which to measure, from 0 (the start) to ``steps``, ascending; the last if not given.
+    window, stride : int
+        Samples at the end of the run, and the steps between them; ``window * stride <= steps``.
+    retraction : {"projection", "exponential"}
+        How a step returns to the sphere.
+    dtype : {"float64", "float32"}
+        Of the weights; losses and norms are stored in float64. A step of float32 weights is lost in
+        rounding where ``lr * gradient`` is below 1e-7.
+    device : {"cpu"}
+        Where to run.
+    protocol : {"sphere", "fixed-lr", "fixed-elr"}
+        On the unit sphere; or in full space, ``w <- w - s (grad + weight_decay w)``, with steps s of the
+        size lr or, at a fixed effective learning rate, ``lr * |w|^2``.
+    weight_decay : float
+        In full space.
+    sampling : {"iid", "epochs"}
+        Batches drawn with replacement, or cut from one permutation per epoch.
+    record : collection of str
+        What to keep, of loss, full_grad_norm, mean_grad_norm, snr, weights (at the measured steps) and
+        window_loss, trajectory (in the window); all of it if not given.
+    threads : int, optional
+        As many as there are cores if not given.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dimensions lr, replica, step, dim and window. At the measured steps: ``loss``,
+        ``full_grad_norm``, ``mean_grad_norm`` and ``snr`` of single samples (exact over the samples of
+        Quadratics, or over the noise), ``weights``. Of the window: ``window_loss``, ``trajectory``,
+        ``window_loss_mean``, ``window_loss_variance`` (about it, divided by the number of samples) and
+        ``effective_samples`` (see `pythermo.effective_sample_size`). ``final_weights``, ``vectors``.
+        Settings and units are attributes. `resume` goes on from it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, for values out of range, shapes that do not fit, results that do not fit
+        into memory, and chains that left the finite numbers.
+
+    Notes
+    -----
+    The same bits for any number of threads, replicas and learning rates, and on every processor but for
+    numbers below 2e-308, which x86 flushes to zero. SNR is 0/0 = NaN where a chain has reached a loss of
+    exactly 0. Source: arXiv 2505.23489 and 2511.07308.
+    """
+    settings = Settings(
+        batch_size=require_integer("batch_size", batch_size, 1),
+        seed=require_integer("seed", seed, 0, 2**63 - 1),
+        retraction=retraction,
+        protocol=protocol,
+        weight_decay=float(weight_decay),
+        sampling=sampling,
+        dtype=dtype,
+    )
+    if not isinstance(system, Quadratics | IsotropicNoise):
+        raise TypeError(f"system: must be Quadratics or IsotropicNoise, not {type(system).__name__}")
+    settings.check_system(system)
+    require_one_of("device", device, ("cpu",))
+    rates = learning_rates(lr, dtype)
+    count = require_integer("replicas", replicas, 1, 2**32)
+    require_integer("steps", steps, 1, 2**53)
+    require_memory({"weights": (len(rates) * count * system.dim, np.dtype(dtype))})
+    weights = _start(start, system, (len(rates), count), settings)
+    return _run(system, settings, rates, weights, 0, steps, measure_at, window, stride, record, threads)
+
+
+def resume(
+    simulated: xr.Dataset,
+    steps: int,
+    measure_at: ArrayLike | None = None,
+    window: int = 0,
+    stride: int = 1,
+    *,
+    record: Collection[str] = RECORDED,
+    threads: int | None = None,
+) -> xr.Dataset:
+    """Go on from where a simulation ended: to the bit as if it had never stopped.
+
+    Parameters
+    ----------
+    simulated : xarray.Dataset
+        What `simulate` or `resume` returned, or what was read back from a file that it was written to.
+    steps : int
+        Further steps.
+    measure_at, window, stride, record, threads
+        As in `simulate`; ``measure_at`` counts from the start of the first simulation.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `simulate`, of the further steps.
+
+    Raises
+    ------
+    ValueError
+        As `simulate`, and for a Dataset that lacks what is needed.
+    """
+    missing = {"final_weights", "steps", "system", *Settings.__dataclass_fields__}
+    missing -= set(simulated.variables) | set(simulated.attrs)
+    if missing:
+        raise ValueError(
+            f"simulated: lacks {', '.join(sorted(missing))}; it must come from simulate or resume"
+        )
+    attrs = simulated.attrs
+    settings = Settings.of(attrs)
+    system: System
+    if attrs["system"] == "Quadratics":
+        # The rows are of norm 1 already, and normalising them again might change their last bits.
+        system = Quadratics(simulated["vectors"].values)
+        object.__setattr__(system, "vectors", np.array(simulated["vectors"].values))
+    else:
+        system = IsotropicNoise(int(simulated.sizes["dim"]), float(attrs["sigma"]))
+    weights = np.array(simulated["final_weights"].transpose("lr", "replica", "dim").values, order="C")
+    require_integer("steps", steps, 1, 2**53)
+    first = int(attrs["steps"])
+    rates = simulated["lr"].values
+    return _run(
+        system, settings, rates, weights, first, first + steps, measure_at, window, stride, record, threads
+    )
+
+
+def draws(
+    system: System,
+    steps: int,
+    replicas: int = 1,
+    batch_size: int = 1,
+    seed: int = 0,
+    sampling: Sampling = "iid",
+    first_step: int = 0,
+) -> Array:
+    """Return the random draws that `simulate` makes with these arguments.
+
+    Parameters
+    ----------
+    system, steps, replicas, batch_size, seed, sampling
+        As in `simulate`.
+    first_step : int
+        The step that the first draw is for.
+
+    Returns
+    -------
+    array
+        Of Quadratics the indices [replica, step, batch_size] of the samples; of IsotropicNoise the
+        normal deviates [replica, step, D], which are still to be multiplied by sigma and projected.
+
+    Raises
+    ------
+    ValueError
+        As `simulate`.
+    """
+    settings = Settings(batch_size, seed, "projection", "sphere", 0.0, sampling, "float64")
+    settings.check_system(system)
+    count, length = require_integer("replicas", replicas, 1), require_integer("steps", steps, 1)
+    first = require_integer("first_step", first_step, 0, 2**53)
+    noisy = isinstance(system, IsotropicNoise)
+    shape = (count, length, system.dim if noisy else batch_size)
+    kind = np.dtype(np.float64 if noisy else np.int64)
+    require_memory({"draws": (int(np.prod([int(n) for n in shape])), kind)})
+    out = np.empty(shape, kind)
+    flat = out.reshape(-1).__dlpack__()
+    if isinstance(system, IsotropicNoise):
+        _core.sphere_normals(flat, count, system.dim, start=False, seed=seed, first_step=first)
+    else:
+        samples = len(system.vectors)
+        _core.sphere_indices(flat, count, batch_size, samples, sampling == "epochs", seed, first)
+    return out
+
+
+def _run(
+    system: System,
+    settings: Settings,
+    rates: Array,
+    weights: Array,
+    first: int,
+    last: int,
+    measure_at: ArrayLike | None,
+    window: int,
+    stride: int,
+    record: Collection[str],
+    threads: int | None,
+) -> xr.Dataset:
+    """Run chains with weights [lr, replica, D], which are moved, from one step to another."""
+    measured = measured_steps(measure_at, first, last)
+    samples, spacing = require_integer("window", window, 0), require_integer("stride", stride, 1)
+    if samples * spacing > last - first:
+        raise ValueError(
+            f"window: {samples} samples every {spacing} steps are more than the {last - first} steps "
+            "of the run"
+        )
+    for name in record:
+        require_one_of("record", name, RECORDED)
+    wanted = set(record) - set(() if samples else _IN_WINDOW)
+    if isinstance(system, IsotropicNoise) and "mean_grad_norm" in wanted:
+        wanted.add("full_grad_norm")
+    workers = _cores() if threads is None else require_integer("threads", threads, 1, 4096)
+
+    chains, dim, kind = weights.shape[0] * weights.shape[1], system.dim, np.dtype(settings.dtype)
+    rows = chains * len(measured)
+    doubles = np.dtype(np.float64)
+    layout: dict[str, tuple[int, np.dtype[Any]]] = dict.fromkeys(_AT_STEPS, (rows, doubles))
+    layout["weights"] = (rows * dim, kind)
+    layout["window_loss"], layout["trajectory"] = (chains * samples, doubles), (chains * samples * dim, kind)
+    layout = {name: size if name in wanted else (0, size[1]) for name, size in layout.items()}
+    require_memory(layout)
+    moments = {name: np.zeros(chains if samples else 0) for name in ("window_mean", "window_variance")}
+    found = {name: np.zeros(size, dtype) for name, (size, dtype) in layout.items()}
+    inputs = {
+        "vectors": system.vectors.T.ravel().astype(kind)
+        if isinstance(system, Quadratics)
+        else np.zeros(0, kind),
+        "weights": weights.reshape(-1),
+        "lr": np.repeat(rates.astype(kind), weights.shape[1]),
+        "replica": np.tile(np.arange(weights.shape[1], dtype=np.int64), weights.shape[0]),
+        "measure_at": measured,
+    }
+    outputs = {"weights_at" if name == "weights" else name: array for name, array in found.items()}
+    native = _core.SphereSettings(
+        dim=dim,
+        sigma=system.sigma if isinstance(system, IsotropicNoise) else 0.0,
+        batch_size=settings.batch_size,
+        epochs=settings.sampling == "epochs",
+        seed=settings.seed,
+        protocol=settings.retraction if settings.protocol == "sphere" else settings.protocol,
+        weight_decay=settings.weight_decay,
+        first_step=first,
+        last_step=last,
+        window=samples,
+        stride=spacing,
+    )
+    arrays = {**inputs, **outputs, **moments}
+    _core.simulate_sphere(native, {name: array.__dlpack__() for name, array in arrays.items()}, workers)
+    _require_finite_chains(weights, rates)
+    if isinstance(system, IsotropicNoise) and "mean_grad_norm" in wanted:
+        found["mean_grad_norm"] = _mean_noisy_norm(
+            found["full_grad_norm"], system.sigma * found["mean_grad_norm"], dim - 1
+        )
+    kept = {name: array for name, array in found.items() if name in wanted and name in record}
+    window_steps = last - spacing * np.arange(samples - 1, -1, -1)
+    dataset = _labelled(kept, moments, rates, weights, measured, window_steps)
+    if isinstance(system, Quadratics):
+        dataset["vectors"] = (("sample", "dim"), system.vectors)
+    else:
+        dataset.attrs["sigma"] = system.sigma
+    dataset.attrs |= {
+        "system": type(system).__name__,
+        "steps": last,
+        "window": samples,
+        "stride": spacing,
+        **asdict(settings),
+    }
+    return dataset
+
+
+def _labelled(
+    found: Mapping[str, Array],
+    moments: Mapping[str, Array],
+    rates: Array,
+    weights: Array,
+    measured: Array,
+    window_steps: Array,
+) -> xr.Dataset:
+    """Return the kernel's flat results as a Dataset with dimensions, coordinates and units."""
+    lrs, replicas, dim = weights.shape
+    dataset = xr.Dataset(coords={"lr": rates, "replica": np.arange(replicas)})
+    for name, values in found.items():
+        along, length = ("step", len(measured)) if name in _AT_STEPS else ("window", len(window_steps))
+        if name in ("weights", "trajectory"):
+            dataset[name] = (("lr", "replica", along, "dim"), values.reshape(lrs, replicas, length, dim))
+        else:
+            dataset[name] = (("lr", "replica", along), values.reshape(lrs, replicas, length))
+    dataset = dataset.assign_coords(step=measured)
+    if len(window_steps):
+        for name, values in moments.items():
+            full = name.replace("window_", "window_loss_")
+            dataset[full] = (("lr", "replica"), values.reshape(lrs, replicas))
+        dataset = dataset.assign_coords(window_step=("window", window_steps))
+    if "window_loss" in dataset and len(window_steps) >= 2:
+        size = effective_sample_size(dataset["window_loss"].values)
+        dataset["effective_samples"] = (("lr", "replica"), size)
+    dataset["final_weights"] = (("lr", "replica", "dim"), weights)
+    for name, (long_name, units) in _UNITS.items():
+        if name in dataset.variables:
+            dataset[name].attrs = {"long_name": long_name, "units": units}
+    return dataset
+
+
+def _mean_noisy_norm(full: Array, sigma: Array, freedom: int) -> Array:
+    """Return the mean of |G + noise| for |G| = ``full`` and normal noise in ``freedom`` directions."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = -0.5 * (full / sigma) ** 2
+        factor = np.exp(gammaln((freedom + 1) / 2) - gammaln(freedom / 2)) * np.sqrt(2.0)
+        mean = sigma * factor * hyp1f1(-0.5, freedom / 2, ratio)
+    return np.where(sigma > 0.0, mean, full)
+
+
+def _start(start: ArrayLike | None, system: System, chains: tuple[int, int], settings: Settings) -> Array:
+    """Return checked starting points [lr, replica, D], writeable and contiguous."""
+    shape = (*chains, system.dim)
+    if start is None:
+        normals = np.empty((chains[1], system.dim))
+        _core.sphere_normals(
+            normals.reshape(-1).__dlpack__(),
+            chains[1],
+            system.dim,
+            start=True,
+            seed=settings.seed,
+            first_step=0,
+        )
+        points = normals / np.linalg.norm(normals, axis=-1, keepdims=True)
+    else:
+        points = np.asarray(start, dtype=np.float64)
+        if points.ndim > 3 or points.ndim < 1 or points.shape != shape[3 - points.ndim :]:
+            raise ValueError(
+                f"start: must have the shape {list(shape[2:])}, {list(shape[1:])} or {list(shape)}, "
+                f"not {list(points.shape)}"
+            )
+        require_finite("start", points)
+        if not points.any(axis=-1).all():
+            raise ValueError("start: a point is zero, which has no direction")
+        if settings.protocol == "sphere":
+            points = unit_rows("start", points)
+    return np.array(np.broadcast_to(points, shape), dtype=settings.dtype, order="C")
+
+
+def _require_finite_chains(weights: Array, rates: Array) -> None:
+    finite = np.isfinite(weights).all(axis=-1)
+    if not finite.all():
+        lr, replica = np.argwhere(~finite)[0]
+        raise ValueError(
+            f"lr: the chain at {rates[lr]:g} (replica {replica}) left the finite numbers; it must be smaller"
+        )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
