@@ -5,6 +5,7 @@ from .experiment.config import RunConfig
 from .experiment.run import run
 from .experiment.sweep import SweepError, load_sweep, sweep
 from .gradient_snr import GradientNoise, gradient_noise, gradient_noise_about_mean
+from .low_dimension import kozachenko_leonenko_entropy, sphere_histogram_entropy
 from .optim import ProjectedSGD, project_
 from .temperature import (
     PowerLaw,
@@ -36,12 +37,14 @@ __all__ = [
     "gradient_noise_about_mean",
     "integrated_autocorrelation_time",
     "knn_graph_entropy",
+    "kozachenko_leonenko_entropy",
     "load_sweep",
     "models",
     "ops",
     "project_",
     "run",
     "sphere",
+    "sphere_histogram_entropy",
     "sweep",
     "temperature_along_run",
 ]

@@ -8,8 +8,8 @@ from scipy.fft import irfft, next_fast_len, rfft
 
 Floats = NDArray[np.float64]
 
-# The sum over lags ends at the first one beyond this many autocorrelation times.
-_WINDOW_TIMES = 5.0
+# The sum over lags ends at the first one beyond this many autocorrelation times, and not before the least.
+_WINDOW_TIMES, _LEAST_LAG = 5.0, 10.0
 
 # Series that are transformed together, so that memory stays bounded.
 _CHUNK = 256
@@ -35,7 +35,7 @@ def integrated_autocorrelation_time(series: ArrayLike) -> Any:
 
     Notes
     -----
-    The sum ends at the first lag beyond 5 times the result so far (Sokal 1997). The mean is taken from the
+    The sum ends at the first lag of 10 or more beyond 5 times the result so far (Sokal 1997). The mean is taken from the
     series, which makes the result too small, by a share of about twice the time over n; a series shorter
     than some 20 times does not show it at all.
     """
@@ -66,7 +66,7 @@ def _times(rows: Floats) -> Floats:
         size = next_fast_len(2 * n)
         covariance = irfft(np.abs(rfft(centred, size, axis=1)) ** 2, size, axis=1)[:, :n]
         times = 2.0 * np.cumsum(covariance / covariance[:, :1], axis=1) - 1.0
-    beyond = np.arange(n) >= _WINDOW_TIMES * times
+    beyond = np.arange(n) >= np.maximum(_WINDOW_TIMES * times, _LEAST_LAG)
     last = np.where(beyond.any(axis=1), beyond.argmax(axis=1), n - 1)
     found: Floats = np.maximum(times[np.arange(len(rows)), last], 1.0 / n)
     found[constant] = np.nan
