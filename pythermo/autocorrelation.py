@@ -35,9 +35,9 @@ def integrated_autocorrelation_time(series: ArrayLike) -> Any:
 
     Notes
     -----
-    The sum ends at the first lag of 10 or more beyond 5 times the result so far (Sokal 1997). The mean is taken from the
-    series, which makes the result too small, by a share of about twice the time over n; a series shorter
-    than some 20 times does not show it at all.
+    The sum ends at the first lag of 10 or more beyond 5 times the result so far (Sokal 1997). The mean is
+    taken from the series, which makes the result too small, by a share of about twice the time over n; a
+    series shorter than some 20 times does not show it at all.
     """
     values = np.asarray(series, dtype=np.float64)
     if values.ndim < 1 or values.shape[-1] < 2:

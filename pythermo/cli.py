@@ -45,6 +45,15 @@ def digits(
         _say_written(reproduce(loaded, folder, jobs=jobs))
 
 
+@reproduce_app.command()
+def calibration(out: Out = None) -> None:
+    """Isotropic noise, whose temperature is known: U, S, T, radius measured beside theory (a minute)."""
+    with _errors_as_messages():
+        from pythermo.experiment.calibration import calibrate
+
+        _say_written(calibrate(out or Path("out") / "calibration"))
+
+
 @app.command()
 def sweep(
     preset: Annotated[str, typer.Argument(help="Name of a preset of the package, or a TOML file.")],
@@ -104,10 +113,11 @@ def _say_written(paths: list[Path]) -> None:
 @contextmanager
 def _errors_as_messages() -> Iterator[None]:
     """Turn the errors that a user can mend into one message and exit code 1."""
+    from pythermo.experiment.calibration import CalibrationError
     from pythermo.experiment.sweep import SweepError
 
     try:
         yield
-    except (ValueError, FileNotFoundError, SweepError) as error:
+    except (ValueError, FileNotFoundError, SweepError, CalibrationError) as error:
         typer.echo(f"pythermo: {error}", err=True)
         raise typer.Exit(1) from error

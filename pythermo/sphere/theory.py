@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ive
 
 Floats = NDArray[np.float64]
+GasProtocol = Literal["fixed-lr", "fixed-elr"]
 
 
 def von_mises_fisher_energy(temperature: ArrayLike, dim: int) -> Any:
@@ -59,9 +60,7 @@ class IdealGas:
         return self.radius**2 / 2.0
 
 
-def ideal_gas(
-    lr: ArrayLike, weight_decay: float, sigma: float, dim: int, protocol: Literal["fixed-lr", "fixed-elr"]
-) -> IdealGas:
+def ideal_gas(lr: ArrayLike, weight_decay: float, sigma: float, dim: int, protocol: GasProtocol) -> IdealGas:
     """Return the stationary state of isotropic noise with weight decay in full space.
 
     Parameters

@@ -1,43 +1,18 @@
-"""Figures of the paper: Dataset in, matplotlib Figure out."""
+"""Figures of sweeps over learning rates."""
 
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 
 from pythermo.experiment.analysis import Analysis
 from pythermo.experiment.config import FIGURE_K
-from pythermo.experiment.storage import write_whole
+from pythermo.figures.style import BLUE, GREEN, GREY, LR_LABEL, ORANGE, STYLE, label_short_axis
 from pythermo.temperature import fit_power_law, free_energy, temperature_along_run
-
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
-_STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "legend.frameon": False,
-    "lines.markersize": 4.5,
-    "pdf.fonttype": 42,
-}
-LR_LABEL = "learning rate η"
-
-
-def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG and as PDF: ``path`` is their common name without an ending."""
-    for kind in ("png", "pdf"):
-        target = Path(path).with_name(f"{Path(path).name}.{kind}")
-        write_whole(target, partial(figure.savefig, format=kind, dpi=200, bbox_inches="tight"))
 
 
 def stationary_values(titled: Mapping[str, Analysis]) -> Figure:
@@ -52,7 +27,7 @@ def stationary_values(titled: Mapping[str, Analysis]) -> Figure:
     -------
     Figure
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.0, 3.0 * len(titled)), layout="constrained")
         rows = figure.subplots(len(titled), 2, squeeze=False)
         for (title, analysis), (left, right) in zip(titled.items(), rows, strict=True):
@@ -79,7 +54,7 @@ def thermodynamics(
     -------
     Figure
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(14.5, 3.4 * len(titled)), layout="constrained")
         rows = figure.subplots(len(titled), 4, squeeze=False, sharex="row")
         for (title, analysis), row in zip(titled.items(), rows, strict=True):
@@ -115,7 +90,7 @@ def temperature_decay(sweep: xr.Dataset, title: str, runs: int = 4, last: int = 
     Figure
         Positive temperatures on log axes; lines are power laws of the iteration.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 3.8), layout="constrained")
         axes = figure.subplots()
         colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, runs))
@@ -137,7 +112,7 @@ def temperature_decay(sweep: xr.Dataset, title: str, runs: int = 4, last: int = 
             )
             return figure
         axes.set(xscale="log", yscale="log")
-        _label_short_axis(axes.xaxis)
+        label_short_axis(axes.xaxis)
         axes.legend(fontsize=8)
         return figure
 
@@ -161,13 +136,6 @@ def _draw_stationary(axes: Axes, analysis: Analysis, name: str, colour: str) -> 
         )
         axes.legend(fontsize=8)
     axes.set(xscale="log", xlabel=LR_LABEL)
-
-
-def _label_short_axis(axis: Axis) -> None:
-    """Label 1, 2 and 5 times the powers of ten: a logarithmic axis may span little more than one."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(10.0, 10.0)))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _draw_baseline(axes: Axes, level: float, legend_at: Literal["upper left", "lower right"]) -> None:
@@ -199,7 +167,7 @@ def _draw_temperature(axes: Axes, analysis: Analysis) -> None:
     axes.set(xscale="log", xlabel=LR_LABEL, ylabel="temperature T", title="temperature")
     if (fit.temperature > 0.0).any():
         axes.set_yscale("log")
-        _label_short_axis(axes.yaxis)
+        label_short_axis(axes.yaxis)
     axes.legend(fontsize=8)
 
 

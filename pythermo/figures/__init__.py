@@ -1,0 +1,7 @@
+"""Figures of the paper and of our own experiments: Datasets in, matplotlib Figure out."""
+
+from pythermo.figures.calibration import calibration
+from pythermo.figures.style import save
+from pythermo.figures.sweeps import stationary_values, temperature_decay, thermodynamics
+
+__all__ = ["calibration", "save", "stationary_values", "temperature_decay", "thermodynamics"]

@@ -1,0 +1,41 @@
+"""What all figures share: colours, style, axes, and how they are written."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
+
+from pythermo.experiment.storage import write_whole
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "lines.markersize": 4.5,
+    "pdf.fonttype": 42,
+}
+LR_LABEL = "learning rate η"
+
+
+def save(figure: Figure, path: str | Path) -> list[Path]:
+    """Write a figure as PNG and as PDF: ``path`` is their common name without an ending."""
+    targets = [Path(path).with_name(f"{Path(path).name}.{kind}") for kind in ("png", "pdf")]
+    for target in targets:
+        kind = target.suffix[1:]
+        write_whole(target, partial(figure.savefig, format=kind, dpi=200, bbox_inches="tight"))
+    return targets
+
+
+def label_short_axis(axis: Axis) -> None:
+    """Label 1, 2 and 5 times the powers of ten: a logarithmic axis may span little more than one."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(10.0, 10.0)))
+    axis.set_minor_formatter(NullFormatter())
