@@ -1,12 +1,16 @@
+import importlib.util
 import json
 
+import numpy as np
 import pytest
 import torch
 from reference import projected_step
+from sphere_reference import trajectory
 from typer.testing import CliRunner
 
-from pythermo import ops
+from pythermo import ops, sphere
 from pythermo.bench import __main__ as command
+from pythermo.bench import sphere as sphere_bench
 from pythermo.bench import step
 from pythermo.bench.timing import median_seconds
 
@@ -45,6 +49,9 @@ def test_medians_and_turns():
 
 def test_the_command_prints_ratios(tmp_path, monkeypatch):
     monkeypatch.setattr(step, "NETWORKS", {"ConvNet(8)": step.NETWORKS["ConvNet(8)"]})
+    toy, costs = sphere_bench.measure_toy, sphere_bench.measure_costs
+    monkeypatch.setattr(sphere_bench, "measure_toy", lambda chains, steps, rounds: toy(64, 32, 1))
+    monkeypatch.setattr(sphere_bench, "measure_costs", lambda rounds, steps, counts: costs(1, 100, [64]))
     import typer
 
     app = typer.Typer()
@@ -56,7 +63,38 @@ def test_the_command_prints_ratios(tmp_path, monkeypatch):
         torch.set_num_threads(threads)
     assert result.exit_code == 0, result.output
     assert "x published" in result.output
-    (one, *_) = json.loads((tmp_path / "results.json").read_text())["step"]
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert written["sphere_toy"][0]["pythermo"] > 0
+    assert [one["dim"] for one in written["sphere_cost"]] == [3, 3, 16, 16, 256, 256]
+    (one, *_) = written["step"]
     assert one["weights"] == 24408
     row = step.StepResult(**one)
     assert row.against_published == pytest.approx(one["published"] / one["fused"])
+
+
+def test_the_autograd_loop_steps_as_the_simulator(monkeypatch):
+    seen = []
+    monkeypatch.setattr(sphere_bench.torch, "randint", lambda high, size: torch.tensor([0, 2, 1, 1]))
+    real = sphere_bench.torch.autograd.grad
+
+    def spy(loss, w):
+        seen.append(w.detach().numpy().copy())
+        return real(loss, w)
+
+    monkeypatch.setattr(sphere_bench.torch.autograd, "grad", spy)
+    system = sphere.underparameterized()
+    sphere_bench.autograd_loop(system, lrs=1, steps=4)
+    expected = trajectory(system, sphere.PAPER_START, sphere_bench.LR, [[0], [2], [1]])
+    np.testing.assert_allclose(seen, expected, atol=1e-15)
+
+
+def test_the_numba_kernel_does_the_same_arithmetic():
+    kernel = sphere_bench.numba_kernel()
+    if kernel is None:
+        assert importlib.util.find_spec("numba") is None
+        return
+    system, weights = sphere.underparameterized(), np.tile(sphere.PAPER_START, (9, 1))
+    kernel(system.vectors, weights, sphere_bench.LR, 101, 5)
+    found = sphere.simulate(system, sphere_bench.LR, 101, start=sphere.PAPER_START, replicas=9, seed=5)
+    # Numba may fuse products and sums: 101 roundings.
+    np.testing.assert_allclose(weights, found["final_weights"].values[0], atol=1e-13)

@@ -3,13 +3,13 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 
 from pythermo import _core
-from pythermo.bench import step
+from pythermo.bench import sphere, step
 from pythermo.experiment.storage import write_text
 
 
@@ -28,8 +28,17 @@ def main(
         torch.set_num_threads(threads)
         results += [step.measure(network, rounds=9 if quick else 41) for network in step.NETWORKS]
     typer.echo(step.table(results))
+    chain_steps = 2_000_000 if quick else 40_000_000
+    typer.echo("\nThe underparameterised toy on the sphere, float64\n")
+    toys = [sphere.measure_toy(4096, max(16, chain_steps // 4096), rounds=3 if quick else 9)]
+    typer.echo(sphere.toy_table(toys))
+    typer.echo("\nCost of a chain-step, float64\n")
+    chain_counts = (64, 4096) if quick else (64, 512, 4096, 65_536)
+    costs = sphere.measure_costs(3 if quick else 9, chain_steps, chain_counts)
+    typer.echo(sphere.cost_table(costs))
     if json_file is not None:
-        text = json.dumps({"step": [asdict(result) for result in results]}, indent=1)
+        parts: dict[str, list[Any]] = {"step": results, "sphere_toy": toys, "sphere_cost": costs}
+        text = json.dumps({name: [asdict(one) for one in part] for name, part in parts.items()}, indent=1)
         write_text(json_file, text + "\n")
 
 
