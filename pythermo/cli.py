@@ -46,6 +46,15 @@ def digits(
 
 
 @reproduce_app.command()
+def toy(out: Out = None) -> None:
+    """SGD on a sphere in three dimensions: figures 4 and 5, temperature, convergence, SNR (half a minute)."""
+    with _errors_as_messages():
+        from pythermo.experiment.toy import reproduce_toy
+
+        _say_written(reproduce_toy(out or Path("out") / "toy"))
+
+
+@reproduce_app.command()
 def calibration(out: Out = None) -> None:
     """Isotropic noise, whose temperature is known: U, S, T, radius measured beside theory (a minute)."""
     with _errors_as_messages():
@@ -79,6 +88,62 @@ def analyze(folder: Annotated[Path, typer.Argument(help="Folder of a sweep, or o
         from pythermo.experiment.reproduce import write_results
 
         _say_written(write_results(folder))
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="NetCDF file for the result.")],
+    system: Annotated[str, typer.Option(help="up, op, or noise (isotropic, of known temperature).")] = "up",
+    lr: Annotated[list[float] | None, typer.Option(help="Learning rate; may be given repeatedly.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="SGD steps of each chain.")] = 50_000,
+    replicas: Annotated[int, typer.Option(help="Chains per learning rate.")] = 64,
+    batch_size: Annotated[int, typer.Option(help="Samples per gradient.")] = 1,
+    sampling: Annotated[str, typer.Option(help="iid or epochs.")] = "iid",
+    measurements: Annotated[int, typer.Option(min=1, help="Log-spaced measurements.")] = 100,
+    window: Annotated[int, typer.Option(help="Samples at the end of the run.")] = 100,
+    stride: Annotated[int, typer.Option(help="Steps between the window's samples.")] = 100,
+    retraction: Annotated[str, typer.Option(help="projection or exponential.")] = "projection",
+    protocol: Annotated[str, typer.Option(help="sphere, fixed-lr or fixed-elr.")] = "sphere",
+    weight_decay: Annotated[float, typer.Option(help="In full space.")] = 0.0,
+    dim: Annotated[int, typer.Option(help="Dimension D of the noise system.")] = 3,
+    sigma: Annotated[float, typer.Option(help="Standard deviation of the noise.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of all random numbers.")] = 0,
+) -> None:
+    """Run SGD chains of a small system on the sphere and write what was measured as NetCDF."""
+    with _errors_as_messages():
+        import numpy as np
+
+        from pythermo import sphere
+        from pythermo.experiment.storage import write_dataset
+
+        systems: dict[str, sphere.System] = {
+            "up": sphere.underparameterized(),
+            "op": sphere.overparameterized(),
+            "noise": sphere.IsotropicNoise(dim, sigma),
+        }
+        if system not in systems:
+            raise ValueError(f"--system: must be one of {', '.join(systems)}, not {system!r}")
+        found = sphere.simulate(
+            systems[system],
+            lr or [0.001, 0.003, 0.01, 0.03, 0.1, 0.3],
+            steps,
+            replicas=replicas,
+            batch_size=batch_size,
+            seed=seed,
+            measure_at=np.unique(np.geomspace(1, steps, measurements).round().astype(np.int64)),
+            window=window,
+            stride=stride,
+            retraction=retraction,  # type: ignore[arg-type]
+            protocol=protocol,  # type: ignore[arg-type]
+            weight_decay=weight_decay,
+            sampling=sampling,  # type: ignore[arg-type]
+        )
+        write_dataset(out, found)
+        typer.echo(f"{'lr':>10} {'last loss':>12} {'last SNR':>12}  (medians over {replicas} replicas)")
+        for rate in found["lr"].values:
+            last = found.sel(lr=rate).isel(step=-1).median("replica")
+            typer.echo(f"{rate:>10.4g} {float(last['loss']):>12.5g} {float(last['snr']):>12.4g}")
+        _say_written([out])
 
 
 @app.command()

@@ -3,5 +3,15 @@
 from pythermo.figures.calibration import calibration
 from pythermo.figures.style import save
 from pythermo.figures.sweeps import stationary_values, temperature_decay, thermodynamics
+from pythermo.figures.toy import toy_runs, toy_spheres, toy_thermodynamics
 
-__all__ = ["calibration", "save", "stationary_values", "temperature_decay", "thermodynamics"]
+__all__ = [
+    "calibration",
+    "save",
+    "stationary_values",
+    "temperature_decay",
+    "thermodynamics",
+    "toy_runs",
+    "toy_spheres",
+    "toy_thermodynamics",
+]
