@@ -1,5 +1,6 @@
 """Arguments of the simulator and their checks."""
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -16,6 +17,10 @@ Sampling = Literal["iid", "epochs"]
 DType = Literal["float64", "float32"]
 Array = NDArray[Any]
 
+AT_STEPS = ("loss", "full_grad_norm", "mean_grad_norm", "snr", "weights")
+IN_WINDOW = ("window_loss", "trajectory")
+RECORDED = (*AT_STEPS, *IN_WINDOW)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -30,7 +35,7 @@ class Settings:
     dtype: DType
 
     def __post_init__(self) -> None:
-        require_integer("batch_size", self.batch_size, 1)
+        require_integer("batch_size", self.batch_size, 1, 2**15)
         require_integer("seed", self.seed, 0, 2**63 - 1)
         for name, allowed in (
             ("retraction", Retraction),
@@ -65,6 +70,49 @@ class Settings:
                 f"batch_size: {self.batch_size} is more than the {len(system.vectors)} samples, "
                 "which are drawn without replacement"
             )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one call runs and records: steps from ``first`` to ``last``, which may go on from earlier ones."""
+
+    first: int
+    last: int
+    measure_at: Array
+    window: int
+    stride: int
+    record: tuple[str, ...]
+    threads: int
+
+    @classmethod
+    def checked(
+        cls,
+        first: int,
+        steps: int,
+        measure_at: ArrayLike | None,
+        window: int,
+        stride: int,
+        record: Collection[str],
+        threads: int | None,
+    ) -> "Plan":
+        """Return the plan that a user asks for, or raise naming the argument that is wrong."""
+        last = first + require_integer("steps", steps, 1, 2**48)
+        samples, spacing = require_integer("window", window, 0), require_integer("stride", stride, 1)
+        if samples * spacing > steps:
+            raise ValueError(
+                f"window: {samples} samples every {spacing} steps are more than the {steps} steps of the run"
+            )
+        for name in record:
+            require_one_of("record", name, RECORDED)
+        return cls(
+            first=first,
+            last=last,
+            measure_at=measured_steps(measure_at, first, last),
+            window=samples,
+            stride=spacing,
+            record=tuple(name for name in RECORDED if name in record and (samples or name not in IN_WINDOW)),
+            threads=_cores() if threads is None else require_integer("threads", threads, 1, 4096),
+        )
 
 
 def learning_rates(lr: ArrayLike, dtype: str) -> Array:
@@ -127,3 +175,7 @@ def require_one_of(name: str, value: object, allowed: Collection[str]) -> None:
     """Raise ValueError naming the argument unless the value is among those allowed."""
     if value not in allowed:
         raise ValueError(f"{name}: must be one of {', '.join(allowed)}, not {value!r}")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

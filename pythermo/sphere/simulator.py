@@ -1,6 +1,5 @@
 """Chains of SGD on the sphere, run by a native kernel: settings in, labelled measurements out."""
 
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -13,14 +12,16 @@ from scipy.special import gammaln, hyp1f1
 from pythermo import _core
 from pythermo.autocorrelation import effective_sample_size
 from pythermo.sphere.settings import (
+    AT_STEPS,
+    RECORDED,
     Array,
     DType,
+    Plan,
     Protocol,
     Retraction,
     Sampling,
     Settings,
     learning_rates,
-    measured_steps,
     require_integer,
     require_memory,
     require_one_of,
@@ -29,10 +30,6 @@ from pythermo.sphere.systems import IsotropicNoise, Quadratics, System, require_
 
 # Where the paper's toy starts, before it is normalised.
 PAPER_START = np.array([-0.8, 0.6, 0.1]) / np.sqrt(1.01)
-
-_AT_STEPS = ("loss", "full_grad_norm", "mean_grad_norm", "snr", "weights")
-_IN_WINDOW = ("window_loss", "trajectory")
-RECORDED = (*_AT_STEPS, *_IN_WINDOW)
 
 _UNITS = {
     "lr": ("learning rate", "weight units per loss gradient"),
@@ -82,7 +79,7 @@ def simulate(
     lr : float or array [lr]
         Learning rates, positive; effective ones under the protocol "fixed-elr".
     steps : int
-        SGD steps of each chain, at least 1.
+        SGD steps of each chain, from 1 to 2^48.
     start : array [D], [replica, D] or [lr, replica, D], optional
         Starting points, of norm 1 on the sphere (to 1e-6; then normalised in float64), other than 0 in
         full space. If not given, each replica starts at a point of its own, uniform on the unit sphere.
@@ -90,7 +87,7 @@ def simulate(
         Chains per learning rate. A replica's random numbers are those of its number, at every learning
         rate and for any number of other replicas.
     batch_size : int
-        Samples per gradient.
+        Samples per gradient, at most 2^15.
     seed : int
         From 0 to 2^63 - 1.
     measure_at : array [step] of int, optional
@@ -140,8 +137,8 @@ def simulate(
     exactly 0. Source: arXiv 2505.23489 and 2511.07308.
     """
     settings = Settings(
-        batch_size=require_integer("batch_size", batch_size, 1),
-        seed=require_integer("seed", seed, 0, 2**63 - 1),
+        batch_size=batch_size,
+        seed=seed,
         retraction=retraction,
         protocol=protocol,
         weight_decay=float(weight_decay),
@@ -154,10 +151,10 @@ def simulate(
     require_one_of("device", device, ("cpu",))
     rates = learning_rates(lr, dtype)
     count = require_integer("replicas", replicas, 1, 2**32)
-    require_integer("steps", steps, 1, 2**53)
     require_memory({"weights": (len(rates) * count * system.dim, np.dtype(dtype))})
+    plan = Plan.checked(0, steps, measure_at, window, stride, record, threads)
     weights = _start(start, system, (len(rates), count), settings)
-    return _run(system, settings, rates, weights, 0, steps, measure_at, window, stride, record, threads)
+    return _run(system, settings, rates, weights, plan)
 
 
 def resume(
@@ -207,12 +204,9 @@ def resume(
     else:
         system = IsotropicNoise(int(simulated.sizes["dim"]), float(attrs["sigma"]))
     weights = np.array(simulated["final_weights"].transpose("lr", "replica", "dim").values, order="C")
-    require_integer("steps", steps, 1, 2**53)
     first = int(attrs["steps"])
-    rates = simulated["lr"].values
-    return _run(
-        system, settings, rates, weights, first, first + steps, measure_at, window, stride, record, threads
-    )
+    plan = Plan.checked(first, steps, measure_at, window, stride, record, threads)
+    return _run(system, settings, simulated["lr"].values, weights, plan)
 
 
 def draws(
@@ -262,89 +256,78 @@ def draws(
     return out
 
 
-def _run(
-    system: System,
-    settings: Settings,
-    rates: Array,
-    weights: Array,
-    first: int,
-    last: int,
-    measure_at: ArrayLike | None,
-    window: int,
-    stride: int,
-    record: Collection[str],
-    threads: int | None,
-) -> xr.Dataset:
-    """Run chains with weights [lr, replica, D], which are moved, from one step to another."""
-    measured = measured_steps(measure_at, first, last)
-    samples, spacing = require_integer("window", window, 0), require_integer("stride", stride, 1)
-    if samples * spacing > last - first:
-        raise ValueError(
-            f"window: {samples} samples every {spacing} steps are more than the {last - first} steps "
-            "of the run"
-        )
-    for name in record:
-        require_one_of("record", name, RECORDED)
-    wanted = set(record) - set(() if samples else _IN_WINDOW)
+def _run(system: System, settings: Settings, rates: Array, weights: Array, plan: Plan) -> xr.Dataset:
+    """Run chains with weights [lr, replica, D], which are moved, from the plan's first step to its last."""
+    wanted = set(plan.record)
     if isinstance(system, IsotropicNoise) and "mean_grad_norm" in wanted:
         wanted.add("full_grad_norm")
-    workers = _cores() if threads is None else require_integer("threads", threads, 1, 4096)
-
-    chains, dim, kind = weights.shape[0] * weights.shape[1], system.dim, np.dtype(settings.dtype)
-    rows = chains * len(measured)
-    doubles = np.dtype(np.float64)
-    layout: dict[str, tuple[int, np.dtype[Any]]] = dict.fromkeys(_AT_STEPS, (rows, doubles))
-    layout["weights"] = (rows * dim, kind)
-    layout["window_loss"], layout["trajectory"] = (chains * samples, doubles), (chains * samples * dim, kind)
-    layout = {name: size if name in wanted else (0, size[1]) for name, size in layout.items()}
-    require_memory(layout)
-    moments = {name: np.zeros(chains if samples else 0) for name in ("window_mean", "window_variance")}
-    found = {name: np.zeros(size, dtype) for name, (size, dtype) in layout.items()}
-    inputs = {
-        "vectors": system.vectors.T.ravel().astype(kind)
-        if isinstance(system, Quadratics)
-        else np.zeros(0, kind),
+    chains, kind = weights.shape[0] * weights.shape[1], np.dtype(settings.dtype)
+    found = _allocate(wanted, plan, chains, system.dim, kind)
+    moments = {name: np.zeros(chains if plan.window else 0) for name in ("window_mean", "window_variance")}
+    vectors = np.zeros(0) if isinstance(system, IsotropicNoise) else system.vectors.T.ravel()
+    arrays = {
+        "vectors": vectors.astype(kind),
         "weights": weights.reshape(-1),
         "lr": np.repeat(rates.astype(kind), weights.shape[1]),
         "replica": np.tile(np.arange(weights.shape[1], dtype=np.int64), weights.shape[0]),
-        "measure_at": measured,
+        "measure_at": plan.measure_at,
+        **{"weights_at" if name == "weights" else name: array for name, array in found.items()},
+        **moments,
     }
-    outputs = {"weights_at" if name == "weights" else name: array for name, array in found.items()}
-    native = _core.SphereSettings(
-        dim=dim,
+    _core.simulate_sphere(
+        _native(system, settings, plan),
+        {name: array.__dlpack__() for name, array in arrays.items()},
+        plan.threads,
+    )
+    _require_finite_chains(weights, rates)
+    if isinstance(system, IsotropicNoise) and "mean_grad_norm" in wanted:
+        found["mean_grad_norm"] = _mean_noisy_norm(
+            found["full_grad_norm"], system.sigma * found["mean_grad_norm"], system.dim - 1
+        )
+    dataset = _labelled({name: found[name] for name in plan.record}, moments, rates, weights, plan)
+    if isinstance(system, IsotropicNoise):
+        dataset.attrs["sigma"] = system.sigma
+    else:
+        dataset["vectors"] = (("sample", "dim"), system.vectors)
+    dataset.attrs |= {
+        "system": type(system).__name__,
+        "steps": plan.last,
+        "window": plan.window,
+        "stride": plan.stride,
+        **asdict(settings),
+    }
+    return dataset
+
+
+def _allocate(
+    wanted: Collection[str], plan: Plan, chains: int, dim: int, kind: np.dtype[Any]
+) -> dict[str, Array]:
+    """Return an array for each thing that can be recorded, empty for what is not wanted."""
+    per_chain = {name: (len(plan.measure_at), np.dtype(np.float64)) for name in AT_STEPS}
+    per_chain["weights"] = (len(plan.measure_at) * dim, kind)
+    per_chain["window_loss"] = (plan.window, np.dtype(np.float64))
+    per_chain["trajectory"] = (plan.window * dim, kind)
+    layout = {
+        name: (chains * count if name in wanted else 0, dtype) for name, (count, dtype) in per_chain.items()
+    }
+    require_memory(layout)
+    return {name: np.zeros(size, dtype) for name, (size, dtype) in layout.items()}
+
+
+def _native(system: System, settings: Settings, plan: Plan) -> _core.SphereSettings:
+    return _core.SphereSettings(
+        dim=system.dim,
         sigma=system.sigma if isinstance(system, IsotropicNoise) else 0.0,
         batch_size=settings.batch_size,
         epochs=settings.sampling == "epochs",
         seed=settings.seed,
         protocol=settings.retraction if settings.protocol == "sphere" else settings.protocol,
         weight_decay=settings.weight_decay,
-        first_step=first,
-        last_step=last,
-        window=samples,
-        stride=spacing,
+        first_step=plan.first,
+        last_step=plan.last,
+        window=plan.window,
+        stride=plan.stride,
     )
-    arrays = {**inputs, **outputs, **moments}
-    _core.simulate_sphere(native, {name: array.__dlpack__() for name, array in arrays.items()}, workers)
-    _require_finite_chains(weights, rates)
-    if isinstance(system, IsotropicNoise) and "mean_grad_norm" in wanted:
-        found["mean_grad_norm"] = _mean_noisy_norm(
-            found["full_grad_norm"], system.sigma * found["mean_grad_norm"], dim - 1
-        )
-    kept = {name: array for name, array in found.items() if name in wanted and name in record}
-    window_steps = last - spacing * np.arange(samples - 1, -1, -1)
-    dataset = _labelled(kept, moments, rates, weights, measured, window_steps)
-    if isinstance(system, Quadratics):
-        dataset["vectors"] = (("sample", "dim"), system.vectors)
-    else:
-        dataset.attrs["sigma"] = system.sigma
-    dataset.attrs |= {
-        "system": type(system).__name__,
-        "steps": last,
-        "window": samples,
-        "stride": spacing,
-        **asdict(settings),
-    }
-    return dataset
 
 
 def _labelled(
@@ -352,19 +335,19 @@ def _labelled(
     moments: Mapping[str, Array],
     rates: Array,
     weights: Array,
-    measured: Array,
-    window_steps: Array,
+    plan: Plan,
 ) -> xr.Dataset:
     """Return the kernel's flat results as a Dataset with dimensions, coordinates and units."""
     lrs, replicas, dim = weights.shape
+    window_steps = plan.last - plan.stride * np.arange(plan.window - 1, -1, -1)
     dataset = xr.Dataset(coords={"lr": rates, "replica": np.arange(replicas)})
     for name, values in found.items():
-        along, length = ("step", len(measured)) if name in _AT_STEPS else ("window", len(window_steps))
+        along, length = ("step", len(plan.measure_at)) if name in AT_STEPS else ("window", len(window_steps))
         if name in ("weights", "trajectory"):
             dataset[name] = (("lr", "replica", along, "dim"), values.reshape(lrs, replicas, length, dim))
         else:
             dataset[name] = (("lr", "replica", along), values.reshape(lrs, replicas, length))
-    dataset = dataset.assign_coords(step=measured)
+    dataset = dataset.assign_coords(step=plan.measure_at)
     if len(window_steps):
         for name, values in moments.items():
             full = name.replace("window_", "window_loss_")
@@ -425,7 +408,3 @@ def _require_finite_chains(weights: Array, rates: Array) -> None:
         raise ValueError(
             f"lr: the chain at {rates[lr]:g} (replica {replica}) left the finite numbers; it must be smaller"
         )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

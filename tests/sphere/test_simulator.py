@@ -1,3 +1,8 @@
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 import sphere_reference as reference
@@ -280,6 +285,7 @@ def test_float32_follows_float64():
         ({"measure_at": [5, 5]}, "measure_at: must be integers that ascend"),
         ({"measure_at": [0.5]}, "measure_at: must be integers that ascend"),
         ({"batch_size": 0}, "batch_size: must be an integer from 1"),
+        ({"batch_size": 2**20}, "batch_size: must be an integer from 1 to 32768"),
         ({"batch_size": 4, "sampling": "epochs"}, "batch_size: 4 is more than the 3 samples"),
         ({"window": 11, "stride": 10}, "window: 11 samples every 10 steps are more than the 100 steps"),
         ({"window": -1}, "window: must be an integer from 0"),
@@ -308,6 +314,23 @@ def test_bad_input(change, message):
     arguments = {"lr": 0.1, "steps": 100, **change}
     with pytest.raises(ValueError, match=message):
         sphere.simulate(UP, **arguments)
+
+
+def test_a_signal_stops_a_simulation():
+    code = (
+        "import pythermo as pt; print('begun', flush=True);"
+        "pt.sphere.simulate(pt.sphere.underparameterized(), 0.1, 10**11, replicas=64)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(2.0)  # the simulation would take an hour
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in errors
 
 
 def test_bad_kinds():
