@@ -8,8 +8,9 @@ from scipy.fft import irfft, next_fast_len, rfft
 
 Floats = NDArray[np.float64]
 
-# The sum over lags ends at the first one beyond this many autocorrelation times, and not before the least.
-_WINDOW_TIMES, _LEAST_LAG = 5.0, 10.0
+# The sum over lags ends at the first one beyond this many autocorrelation times, and not before the least
+# (a quarter of a short series).
+_WINDOW_TIMES, _LEAST_LAG = 5.0, 10
 
 # Series that are transformed together, so that memory stays bounded.
 _CHUNK = 256
@@ -26,7 +27,7 @@ def integrated_autocorrelation_time(series: ArrayLike) -> Any:
     Returns
     -------
     array [...]
-        At least 1 / n; NaN for a series that is constant or not finite.
+        From 10 / n (1 if n is below 10) to n; NaN for a series that is constant or not finite.
 
     Raises
     ------
@@ -36,8 +37,9 @@ def integrated_autocorrelation_time(series: ArrayLike) -> Any:
     Notes
     -----
     The sum ends at the first lag of 10 or more beyond 5 times the result so far (Sokal 1997). The mean is
-    taken from the series, which makes the result too small, by a share of about twice the time over n; a
-    series shorter than some 20 times does not show it at all.
+    taken from the series, which lowers each autocorrelation by about the time over n; that is mended to first
+    order (Wolff 2004). A series shorter than some 20 times does not show it: where no lag up to n / 2 ends the sum, the result is
+    the largest sum on the way, a lower bound.
     """
     values = np.asarray(series, dtype=np.float64)
     if values.ndim < 1 or values.shape[-1] < 2:
@@ -66,8 +68,11 @@ def _times(rows: Floats) -> Floats:
         size = next_fast_len(2 * n)
         covariance = irfft(np.abs(rfft(centred, size, axis=1)) ** 2, size, axis=1)[:, :n]
         times = 2.0 * np.cumsum(covariance / covariance[:, :1], axis=1) - 1.0
-    beyond = np.arange(n) >= np.maximum(_WINDOW_TIMES * times, _LEAST_LAG)
-    last = np.where(beyond.any(axis=1), beyond.argmax(axis=1), n - 1)
-    found: Floats = np.maximum(times[np.arange(len(rows)), last], 1.0 / n)
+    lags = np.arange(n // 2 + 1)
+    sums = times[:, : len(lags)] * (1.0 + (2 * lags + 1) / n)
+    beyond = lags >= np.maximum(_WINDOW_TIMES * sums, min(_LEAST_LAG, n // 4))
+    at_the_end = sums[np.arange(len(rows)), beyond.argmax(axis=1)]
+    found: Floats = np.where(beyond.any(axis=1), at_the_end, sums.max(axis=1))
+    found = np.clip(found, min(1.0, _LEAST_LAG / n), n)
     found[constant] = np.nan
     return found

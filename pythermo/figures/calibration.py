@@ -76,20 +76,22 @@ def _draw_radius(axes: Axes, gases: Sequence[xr.Dataset]) -> None:
 
 def _draw_gas_entropy(axes: Axes, gases: Sequence[xr.Dataset]) -> None:
     """Draw the entropy against weight decay, a line for each learning rate."""
-    for gas, colour in zip(gases, _COLOURS, strict=False):
+    sides = ((0, -6, "right"), (-1, 6, "left"))  # which end of a line bears its name
+    for gas, colour, (end, offset, align) in zip(gases, _COLOURS, sides, strict=False):
         for i in range(gas.sizes["lr"]):
             label = gas.attrs["protocol"] if i == 0 else None
             one = gas.isel(lr=i)
             axes.plot(one["weight_decay"], one["entropy"], "o-", color=colour, lw=1.0, label=label)
             axes.annotate(
                 f"η = {float(one['lr']):.3g}",
-                (float(one["weight_decay"][-1]), float(one["entropy"][-1])),
-                xytext=(6, -3),
+                (float(one["weight_decay"][end]), float(one["entropy"][end])),
+                xytext=(offset, -3),
                 textcoords="offset points",
+                ha=align,
                 fontsize=7,
                 color=colour,
             )
-    axes.margins(x=0.15)
+    axes.margins(x=0.2)
     axes.set(xscale="log", xlabel="weight decay λ", ylabel="entropy S (nats)")
     axes.set_title("slopes: -1 (fixed-elr), 0 (fixed-lr)", fontsize=10)
     axes.legend(fontsize=8)
