@@ -38,8 +38,8 @@ def integrated_autocorrelation_time(series: ArrayLike) -> Any:
     -----
     The sum ends at the first lag of 10 or more beyond 5 times the result so far (Sokal 1997). The mean is
     taken from the series, which lowers each autocorrelation by about the time over n; that is mended to first
-    order (Wolff 2004). A series shorter than some 20 times does not show it: where no lag up to n / 2 ends the sum, the result is
-    the largest sum on the way, a lower bound.
+    order (Wolff 2004). A series shorter than some 20 times does not show it: where no lag up to n / 2 ends
+    the sum, the result is the largest sum on the way, a lower bound.
     """
     values = np.asarray(series, dtype=np.float64)
     if values.ndim < 1 or values.shape[-1] < 2:

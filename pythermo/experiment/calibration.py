@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from pythermo import sphere
 from pythermo.experiment import storage
+from pythermo.experiment.stationary import stationary_samples
 from pythermo.low_dimension import kozachenko_leonenko_entropy
 from pythermo.sphere.theory import GasProtocol
 from pythermo.temperature import fit_temperature
@@ -22,7 +23,6 @@ SIGMA = 1.0
 SPHERE_LRS = np.logspace(-3.25, -0.75, 11)
 # Replicas by dimension: k-d trees are slow in 16 dimensions.
 SPHERE_REPLICAS = {3: 8192, 16: 1024}
-SAMPLES = 16  # of each chain, two correlation times apart
 
 GAS_DIM, GAS_REPLICAS = 3, 1024
 GAS_GRIDS = {
@@ -83,23 +83,10 @@ def sphere_sweep(dim: int, replicas: int, seed: int = 0, progress: bool = True) 
     with tqdm(total=round(float(np.sum(1.0 / SPHERE_LRS))), disable=None if progress else True) as bar:
         bar.set_description(f"sphere, D = {dim}")
         for lr in SPHERE_LRS:
-            spacing = int(np.ceil(2.0 / lr))
-            found = sphere.simulate(
-                system,
-                lr,
-                steps=(5 + SAMPLES) * spacing,
-                start=minimum,
-                replicas=replicas,
-                seed=seed,
-                measure_at=[],
-                window=SAMPLES,
-                stride=spacing,
-                record=("window_loss", "trajectory"),
-            )
-            energy.append(float(found["window_loss_mean"].mean()))
-            points = found["trajectory"].values.reshape(-1, dim)
-            entropy.append(float(kozachenko_leonenko_entropy(points, geometry="sphere")))
-            size.append(float(np.minimum(found["effective_samples"], SAMPLES).sum()))
+            found = stationary_samples(system, lr, int(10.0 / lr), minimum, replicas, seed)
+            energy.append(found.energy)
+            entropy.append(float(kozachenko_leonenko_entropy(found.points, geometry="sphere")))
+            size.append(found.effective_samples)
             bar.update(round(1.0 / lr))
     fit = fit_temperature(SPHERE_LRS, energy, entropy)
     expected = system.temperature(SPHERE_LRS)
@@ -146,26 +133,21 @@ def gas_sweep(protocol: GasProtocol, replicas: int, seed: int = 0, progress: boo
         for cell in np.ndindex(shape):
             lr, decay = float(lrs[cell[0]]), float(decays[cell[1]])
             rate, effective = _relaxation(protocol, lr, decay)
-            spacing = int(np.ceil(2.0 / effective))
-            found = sphere.simulate(
+            found = stationary_samples(
                 system,
                 lr,
-                steps=int(10.0 / rate) + SAMPLES * spacing,
-                start=-np.eye(GAS_DIM)[-1],
-                replicas=replicas,
-                seed=seed,
-                measure_at=[],
-                window=SAMPLES,
-                stride=spacing,
-                record=("trajectory",),
+                int(10.0 / rate),
+                -np.eye(GAS_DIM)[-1],
+                replicas,
+                seed,
+                effective_lr=effective,
                 protocol=protocol,
                 weight_decay=decay,
             )
-            points = found["trajectory"].values.reshape(-1, GAS_DIM)
-            norms = np.linalg.norm(points, axis=1)
-            energy[cell] = float(found["window_loss_mean"].mean())
+            norms = np.linalg.norm(found.points, axis=1)
+            energy[cell] = found.energy
             radius[cell] = np.sqrt((norms**2).mean())
-            directions = points / norms[:, None]
+            directions = found.points / norms[:, None]
             on_sphere = kozachenko_leonenko_entropy(directions, geometry="sphere")
             entropy[cell] = on_sphere + (GAS_DIM - 1) * np.log(norms).mean()
             bar.update()

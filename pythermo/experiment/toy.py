@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pythermo import sphere
 from pythermo.experiment import storage
 from pythermo.experiment.analysis import power_law_text
+from pythermo.experiment.stationary import stationary_samples
 from pythermo.low_dimension import kozachenko_leonenko_entropy
 from pythermo.sphere.systems import Quadratics
 from pythermo.temperature import TemperatureFit, fit_power_law, fit_temperature
@@ -29,7 +30,7 @@ SHOWN_LRS = (2.4e-3, 6.9e-2)  # of the trajectories of figure 4
 # Further on, towards 1/2, a step ends ever closer to the great circle where its sample's loss is 0: the
 # stationary distribution becomes singular and its entropy falls without bound.
 STATIONARY_LRS = np.logspace(-3.0, -0.5, 11)
-REPLICAS, SAMPLES = 2048, 16
+REPLICAS = 2048
 
 
 def paper_runs(system: Quadratics) -> xr.Dataset:
@@ -64,24 +65,11 @@ def stationary_states(system: Quadratics, replicas: int = REPLICAS, seed: int = 
     """
     energy, entropy, size = [], [], []
     for lr in STATIONARY_LRS:
-        spacing = int(np.ceil(2.0 / lr))
-        found = sphere.simulate(
-            system,
-            lr,
-            (10 + SAMPLES) * spacing,
-            start=sphere.PAPER_START,
-            replicas=replicas,
-            seed=seed,
-            measure_at=[],
-            window=SAMPLES,
-            stride=spacing,
-            record=("window_loss", "trajectory"),
-        )
-        points = found["trajectory"].values.reshape(-1, 3)
-        points = np.where(points[:, 2:] < 0.0, -points, points)
-        energy.append(float(found["window_loss_mean"].mean()))
+        found = stationary_samples(system, lr, int(20.0 / lr), sphere.PAPER_START, replicas, seed)
+        points = np.where(found.points[:, 2:] < 0.0, -found.points, found.points)
+        energy.append(found.energy)
         entropy.append(float(kozachenko_leonenko_entropy(points, geometry="sphere")))
-        size.append(float(np.minimum(found["effective_samples"], SAMPLES).sum()))
+        size.append(found.effective_samples)
     return xr.Dataset(
         {"energy": ("lr", energy), "entropy": ("lr", entropy), "effective_samples": ("lr", size)},
         coords={"lr": STATIONARY_LRS},

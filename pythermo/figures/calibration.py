@@ -91,7 +91,7 @@ def _draw_gas_entropy(axes: Axes, gases: Sequence[xr.Dataset]) -> None:
                 fontsize=7,
                 color=colour,
             )
-    axes.margins(x=0.2)
+    axes.margins(x=0.35)
     axes.set(xscale="log", xlabel="weight decay λ", ylabel="entropy S (nats)")
     axes.set_title("slopes: -1 (fixed-elr), 0 (fixed-lr)", fontsize=10)
     axes.legend(fontsize=8)

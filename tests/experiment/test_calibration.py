@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from pythermo import sphere
 from pythermo.cli import app
-from pythermo.experiment import calibration
+from pythermo.experiment import calibration, stationary
 from pythermo.experiment.calibration import (
     Check,
     gas_checks,
@@ -72,7 +72,7 @@ def test_temperature_energy_and_entropy_are_those_of_theory(small_sphere):
     assert all(check.passed for check in checks), checks
     size = small_sphere["effective_samples"]
     # Samples are two correlation times apart: nearly all of them count.
-    assert (size > 0.6 * 2048 * calibration.SAMPLES).all()
+    assert (size > 0.6 * 2048 * stationary.SAMPLES).all()
 
 
 def test_the_full_space_is_an_ideal_gas(small_gases):
