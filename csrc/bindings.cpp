@@ -3,11 +3,15 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <functional>
 #include <map>
+#include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "cpu/instruction_set.hpp"
+#include "cpu/knn.hpp"
 #include "cpu/projected_sgd_step.hpp"
 #include "cpu/sphere.hpp"
 #include "tensor_view.hpp"
@@ -38,7 +42,29 @@ void bind_step(py::module_& module, const char* name) {
       py::arg("weights"), py::arg("grad"), py::arg("lr"), py::arg("radius"), py::arg("threads"));
 }
 
-// Runs the simulator; a signal (Ctrl-C) stops it and is raised as Python does.
+// Runs work(keep_going) without the GIL; a signal (Ctrl-C) stops it and is raised as Python does.
+template <class Work>
+auto interruptible(const Work& work) {
+  bool interrupted = false;
+  const std::function<bool()> keep_going = [&] {
+    const py::gil_scoped_acquire acquire;
+    interrupted = PyErr_CheckSignals() != 0;
+    return !interrupted;
+  };
+  const auto run = [&] {
+    const py::gil_scoped_release release;
+    return work(keep_going);
+  };
+  if constexpr (std::is_void_v<decltype(run())>) {
+    run();
+    if (interrupted) throw py::error_already_set();
+  } else {
+    auto result = run();
+    if (interrupted) throw py::error_already_set();
+    return result;
+  }
+}
+
 void simulate_sphere(const cpu::SphereSettings& settings, const std::map<std::string, py::capsule>& arrays,
                      int threads) {
   const auto view = [&](const char* name) {
@@ -51,16 +77,7 @@ void simulate_sphere(const cpu::SphereSettings& settings, const std::map<std::st
                                 view("full_grad_norm"), view("mean_grad_norm"), view("snr"),
                                 view("weights_at"),     view("window_mean"),    view("window_variance"),
                                 view("window_loss"),    view("trajectory")};
-  bool interrupted = false;
-  {
-    const py::gil_scoped_release release;
-    cpu::simulate_sphere(settings, views, threads, [&] {
-      const py::gil_scoped_acquire acquire;
-      interrupted = PyErr_CheckSignals() != 0;
-      return !interrupted;
-    });
-  }
-  if (interrupted) throw py::error_already_set();
+  interruptible([&](const auto& keep_going) { cpu::simulate_sphere(settings, views, threads, keep_going); });
 }
 
 void bind_sphere(py::module_& module) {
@@ -102,6 +119,54 @@ void bind_sphere(py::module_& module) {
       py::arg("first_step"));
 }
 
+// The cloud and the point of a row that is not finite, or None.
+py::object as_object(const std::optional<cpu::BadRow>& row) {
+  if (!row) return py::none();
+  return py::make_tuple(row->cloud, row->point);
+}
+
+void bind_knn(py::module_& module) {
+  module.def(
+      "knn_distances",
+      [](const py::capsule& points, std::size_t k, const py::capsule& distances, const py::capsule& indices,
+         int threads) {
+        const TensorView p = borrow(points, "points"), d = borrow(distances, "distances"),
+                         i = borrow(indices, "indices");
+        return as_object(interruptible(
+            [&](const auto& keep_going) { return cpu::knn_distances(p, k, d, i, threads, keep_going); }));
+      },
+      py::arg("points"), py::arg("k"), py::arg("distances"), py::arg("indices"), py::arg("threads"));
+  module.def(
+      "knn_distance_sums",
+      [](const py::capsule& points, const std::vector<std::size_t>& ks, double gamma, const py::capsule& sums,
+         int threads) {
+        const TensorView p = borrow(points, "points"), s = borrow(sums, "sums");
+        return as_object(interruptible([&](const auto& keep_going) {
+          return cpu::knn_distance_sums(p, ks, gamma, s, threads, keep_going);
+        }));
+      },
+      py::arg("points"), py::arg("ks"), py::arg("gamma"), py::arg("sums"), py::arg("threads"));
+  module.def(
+      "update_squared_distances",
+      [](const py::capsule& points, std::size_t first, std::size_t changed, const py::capsule& matrix,
+         int threads) {
+        const TensorView p = borrow(points, "points"), m = borrow(matrix, "matrix");
+        return as_object(interruptible([&](const auto& keep_going) {
+          return cpu::update_squared_distances(p, first, changed, m, threads, keep_going);
+        }));
+      },
+      py::arg("points"), py::arg("first"), py::arg("changed"), py::arg("matrix"), py::arg("threads"));
+  module.def(
+      "matrix_distance_sums",
+      [](const py::capsule& matrix, const std::vector<std::size_t>& ks, double gamma, const py::capsule& sums,
+         int threads) {
+        const TensorView m = borrow(matrix, "matrix"), s = borrow(sums, "sums");
+        interruptible(
+            [&](const auto& keep_going) { cpu::matrix_distance_sums(m, ks, gamma, s, threads, keep_going); });
+      },
+      py::arg("matrix"), py::arg("ks"), py::arg("gamma"), py::arg("sums"), py::arg("threads"));
+}
+
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> names;
   for (const auto set : cpu::built_instruction_sets()) names.emplace_back(cpu::name_of(set));
@@ -130,4 +195,5 @@ PYBIND11_MODULE(_core, module) {
   bind_step<cpu::projected_sgd_step>(module, "projected_sgd_step");
   bind_step<cpu::exponential_sgd_step>(module, "exponential_sgd_step");
   bind_sphere(module);
+  bind_knn(module);
 }

@@ -26,6 +26,14 @@ struct VectorView {
   std::size_t size;
 };
 
+// Rows [count, points, dim] whose elements lie side by side; strides in elements.
+template <class T>
+struct RowsView {
+  T* data;
+  std::size_t count, points, dim;
+  std::size_t count_stride, point_stride;
+};
+
 class TensorView {
  public:
   // `name` is the argument's name in messages; it must outlive the view.
@@ -48,19 +56,48 @@ class TensorView {
   // The elements of a contiguous 1-D CPU tensor whose scalar type is T.
   template <class T>
   VectorView<T> cpu_vector() const {
-    static_assert(std::is_same_v<T, float> || std::is_same_v<T, double> || std::is_same_v<T, std::int64_t>);
-    if (tensor_.device.type != dlpack::DeviceType::cpu) fail("must lie on the CPU");
-    if (scalar_type() != scalar_type_of<T>) fail("has another dtype than the arguments before it");
-    if (tensor_.ndim != 1) fail("must have 1 dimension, not " + std::to_string(tensor_.ndim));
-    const std::int64_t size = tensor_.shape[0];
-    if (tensor_.strides != nullptr && size > 1 && tensor_.strides[0] != 1) {
-      fail("must be contiguous, not have stride " + std::to_string(tensor_.strides[0]));
+    T* data = cpu_data<T>(1);
+    require_adjacent_elements();
+    return {data, static_cast<std::size_t>(tensor_.shape[0])};
+  }
+
+  // The elements of a 3-D CPU tensor whose scalar type is T and whose last dimension is contiguous.
+  template <class T>
+  RowsView<T> cpu_rows() const {
+    T* data = cpu_data<T>(3);
+    require_adjacent_elements();
+    const auto size = [&](int axis) { return static_cast<std::size_t>(tensor_.shape[axis]); };
+    if (tensor_.strides == nullptr) return {data, size(0), size(1), size(2), size(1) * size(2), size(2)};
+    for (int axis = 0; axis < 2; ++axis) {
+      if (tensor_.strides[axis] < 0) fail("must not have a negative stride");
     }
-    auto* bytes = static_cast<std::byte*>(tensor_.data) + tensor_.byte_offset;
-    return {reinterpret_cast<T*>(bytes), static_cast<std::size_t>(size)};
+    return {data,
+            size(0),
+            size(1),
+            size(2),
+            static_cast<std::size_t>(tensor_.strides[0]),
+            static_cast<std::size_t>(tensor_.strides[1])};
   }
 
  private:
+  template <class T>
+  T* cpu_data(int ndim) const {
+    static_assert(std::is_same_v<T, float> || std::is_same_v<T, double> || std::is_same_v<T, std::int64_t>);
+    if (tensor_.device.type != dlpack::DeviceType::cpu) fail("must lie on the CPU");
+    if (scalar_type() != scalar_type_of<T>) fail("has another dtype than the arguments before it");
+    if (tensor_.ndim != ndim) {
+      fail("must have " + std::to_string(ndim) + " dimensions, not " + std::to_string(tensor_.ndim));
+    }
+    return reinterpret_cast<T*>(static_cast<std::byte*>(tensor_.data) + tensor_.byte_offset);
+  }
+
+  void require_adjacent_elements() const {
+    const int last = tensor_.ndim - 1;
+    if (tensor_.strides != nullptr && tensor_.shape[last] > 1 && tensor_.strides[last] != 1) {
+      fail("must be contiguous, not have stride " + std::to_string(tensor_.strides[last]));
+    }
+  }
+
   [[noreturn]] void fail(const std::string& what) const {
     throw std::invalid_argument(std::string(name_) + ": " + what);
   }

@@ -33,27 +33,23 @@ def require_float(name: str, tensor: torch.Tensor) -> None:
 
 
 def require_points(points: torch.Tensor) -> None:
-    """Raise unless ``points`` is a finite float tensor [..., n, D] with n >= 1 and D >= 1."""
+    """Raise unless ``points`` is a float tensor [..., n, D] with n >= 1 and D >= 1."""
     require_float("points", points)
     if points.ndim < 2 or points.shape[-1] < 1 or points.shape[-2] < 1:
         raise ValueError(
             f"points: the shape must be [..., n, D] with n >= 1 and D >= 1, not {list(points.shape)}"
         )
-    finite = points.isfinite().all(dim=-1)
-    if not finite.all():
-        row = (~finite).nonzero()[0].tolist()
-        raise ValueError(f"points: row {row} holds NaN or infinity; all elements must be finite")
 
 
-def require_ks(ks: Sequence[int], n: int) -> list[int]:
+def require_ks(ks: Sequence[int], n: int, name: str = "ks") -> list[int]:
     """Return ``ks`` as a list of ints, all of them between 1 and n - 1."""
     values = [int(k) for k in ks]
     if not values:
-        raise ValueError("ks: at least one number of neighbours is needed")
+        raise ValueError(f"{name}: at least one number of neighbours is needed")
     for k, given in zip(values, ks, strict=True):
         if k != given or not 1 <= k <= n - 1:
             raise ValueError(
-                f"ks: {given} is not a number of neighbours among {n} points; "
+                f"{name}: {given} is not a number of neighbours among {n} points; "
                 f"integers from 1 to {n - 1} are allowed (pythermo.default_ks({n}) gives a choice)"
             )
     return values

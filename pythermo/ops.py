@@ -5,6 +5,7 @@ and returns the kind that it was given. A kernel runs on the tensor's device, on
 `torch.get_num_threads` says, and gives the same bits for any number of them.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -167,40 +168,78 @@ def exponential_sgd_step_(weights: Any, grad: Any, lr: float, radius: float = 1.
     return _checked_step(_exponential_step, weights, grad, lr, radius)
 
 
-# Squares are added up in the points' own precision over this many coordinates, and in float64 beyond:
-# with 16 vector lanes the float32 error of such a part is below 16 * 2^-24 = 1e-6, without a sign.
-_COORDINATES_PER_PART = 256
+# What the kernels return for a row that is not finite: the indices of its cloud and its point.
+_BadRow = tuple[int, int] | None
 
 
-def _all_distances(points: torch.Tensor) -> torch.Tensor:
-    """Return the distances [n, n] of points [n, D] in float64: differences first, then squares."""
-    n, dim = points.shape
-    squared = torch.zeros(n * (n - 1) // 2, dtype=torch.float64, device=points.device)
-    for start in range(0, dim, _COORDINATES_PER_PART):
-        part = points[:, start : start + _COORDINATES_PER_PART].contiguous()
-        squared += torch.pdist(part).to(torch.float64).square_()
-    distances = torch.zeros(n, n, dtype=torch.float64, device=points.device)
-    rows, columns = torch.triu_indices(n, n, offset=1, device=points.device)
-    distances[rows, columns] = squared.sqrt_()
-    distances[columns, rows] = distances[rows, columns]
+def _as_clouds(points: torch.Tensor) -> torch.Tensor:
+    """Return points [..., n, D] as [clouds, n, D] whose rows are contiguous, without a copy if they are."""
+    if points.stride(-1) != 1 and points.shape[-1] > 1:
+        points = points.contiguous()
+    clouds = math.prod(points.shape[:-2])
+    return points.detach().reshape(clouds, *points.shape[-2:])
+
+
+def _refuse(bad: _BadRow, points: torch.Tensor) -> None:
+    if bad is not None:
+        cloud, point = bad
+        batch = np.unravel_index(cloud, points.shape[:-2]) if points.ndim > 2 else ()
+        row = [*map(int, batch), point]
+        raise ValueError(f"points: row {row} holds NaN or infinity; all elements must be finite")
+
+
+@torch.library.custom_op("pythermo::knn_distances", mutates_args=(), device_types="cpu")
+def _knn_distances(points: torch.Tensor, k: int) -> torch.Tensor:
+    distances = points.new_empty((*points.shape[:-1], k), dtype=torch.float64)
+    _run_knn(points, k, distances, torch.empty(0, dtype=torch.int64))
     return distances
 
 
-def _sorted_distances(points: torch.Tensor) -> torch.Tensor:
-    """Return the distances [n, n - 1] from each point [n, D] to the others, ascending."""
-    distances = _all_distances(points)
-    distances.fill_diagonal_(-1.0)  # oneself, sorted to the front even among duplicates
-    return distances.sort(dim=1).values[:, 1:]
+@_knn_distances.register_fake
+def _(points: torch.Tensor, k: int) -> torch.Tensor:
+    return points.new_empty((*points.shape[:-1], k), dtype=torch.float64)
 
 
-def _per_cloud(points: torch.Tensor, function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """Apply a function of one cloud [n, D] to each of a batch [..., n, D]."""
-    batch = points.shape[:-2]
-    clouds = points.detach().reshape(-1, *points.shape[-2:])
-    # The shape of a result is found on a small cloud where the batch is empty.
-    results = [function(cloud) for cloud in clouds] or [function(points.new_zeros(points.shape[-2:]))]
-    stacked = torch.stack(results)[: len(clouds)]
-    return stacked.reshape(*batch, *stacked.shape[1:])
+@torch.library.custom_op("pythermo::nearest_neighbours", mutates_args=(), device_types="cpu")
+def _nearest_neighbours(points: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    distances = points.new_empty((*points.shape[:-1], k), dtype=torch.float64)
+    indices = points.new_empty((*points.shape[:-1], k), dtype=torch.int64)
+    _run_knn(points, k, distances, indices)
+    return distances, indices
+
+
+@_nearest_neighbours.register_fake
+def _(points: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    shape = (*points.shape[:-1], k)
+    return points.new_empty(shape, dtype=torch.float64), points.new_empty(shape, dtype=torch.int64)
+
+
+@torch.library.custom_op("pythermo::knn_distance_sums", mutates_args=(), device_types="cpu")
+def _knn_distance_sums(points: torch.Tensor, ks: Sequence[int], gamma: float) -> torch.Tensor:
+    sums = points.new_empty((*points.shape[:-2], len(ks)), dtype=torch.float64)
+    clouds = _to_dlpack(_as_clouds(points))
+    bad = _core.knn_distance_sums(clouds, list(ks), gamma, _to_dlpack(sums.view(-1)), torch.get_num_threads())
+    _refuse(bad, points)
+    return sums
+
+
+@_knn_distance_sums.register_fake
+def _(points: torch.Tensor, ks: Sequence[int], gamma: float) -> torch.Tensor:
+    return points.new_empty((*points.shape[:-2], len(ks)), dtype=torch.float64)
+
+
+def _run_knn(points: torch.Tensor, k: int, distances: torch.Tensor, indices: torch.Tensor) -> None:
+    clouds, threads = _to_dlpack(_as_clouds(points)), torch.get_num_threads()
+    found = _to_dlpack(distances.view(-1)), _to_dlpack(indices.view(-1))
+    _refuse(_core.knn_distances(clouds, k, *found, threads), points)
+
+
+def _checked_points(points: Any) -> torch.Tensor:
+    tensor = as_tensor("points", points)
+    require_points(tensor)
+    if not tensor.is_cpu and not tensor.is_meta:
+        raise ValueError(f"points: no kernel for the device {tensor.device}; the CPU has one")
+    return tensor
 
 
 def knn_distances(points: Any, k: int) -> Any:
@@ -212,7 +251,8 @@ def knn_distances(points: Any, k: int) -> Any:
     Parameters
     ----------
     points : Tensor or array [..., n, D]
-        Clouds of n points; float32 or float64, finite.
+        Clouds of n points; float32 or float64, finite. Any n, D and batch, also none. Views are read in
+        place where each point's coordinates lie side by side, and copied otherwise.
     k : int
         Number of neighbours, from 1 to n - 1.
 
@@ -223,18 +263,45 @@ def knn_distances(points: Any, k: int) -> Any:
 
     Raises
     ------
-    ValueError, TypeError
-        For a wrong shape, dtype, ``k``, or a row that is not finite.
+    ValueError
+        For a wrong shape or ``k``, a row that is not finite (named), or points farther apart than 1e154.
+    TypeError
+        For another dtype: float16 and bfloat16 lose more digits than a distance has, widen them knowingly.
 
     Notes
     -----
-    All n(n - 1)/2 distances of a cloud are held in memory, at some 50 bytes each: meant for n up to some
-    thousand. No derivative: the result is detached.
+    Relative error at most 1e-6 for float32, of no common sign and some 1e-8 typically, and 1e-14 for
+    float64, whatever the spread: squares are added up in float32 over runs of 29 in each vector lane and
+    in float64 beyond, or in float64 throughout. Where float32 would underflow or overflow, float64 is
+    used. Float64 differences below 1e-154 count as 0.
+
+    Up to 32 coordinates, points are sorted into boxes, and only boxes that may hold a neighbour are looked
+    into: n log n for few coordinates, n^2 for many. Beyond, each pair's distance is computed once, in
+    blocks that stay in the cache. Memory, beside the result: n * (2 k + 64) numbers in float64 at most. The
+    same bits for any number of threads.
     """
-    tensor = as_tensor("points", points)
-    require_points(tensor)
-    (k,) = require_ks([k], tensor.shape[-2])
-    return like_input(_per_cloud(tensor, lambda cloud: _sorted_distances(cloud)[:, :k]), points)
+    tensor = _checked_points(points)
+    (k,) = require_ks([k], tensor.shape[-2], "k")
+    return like_input(_knn_distances(tensor, k), points)
+
+
+def nearest_neighbours(points: Any, k: int) -> tuple[Any, Any]:
+    """Return the distances from each point to its ``k`` nearest other points, and which these are.
+
+    Of points at the same distance, those of lower index come first. Parameters, errors and precision are
+    those of `knn_distances`.
+
+    Returns
+    -------
+    distances : Tensor or array [..., n, k]
+        Ascending, in float64.
+    indices : Tensor or array [..., n, k]
+        Of the neighbours within their cloud, in int64.
+    """
+    tensor = _checked_points(points)
+    (k,) = require_ks([k], tensor.shape[-2], "k")
+    distances, indices = _nearest_neighbours(tensor, k)
+    return like_input(distances, points), like_input(indices, points)
 
 
 def knn_distance_sums(points: Any, ks: Sequence[int], gamma: float = 1.0) -> Any:
@@ -246,7 +313,7 @@ def knn_distance_sums(points: Any, ks: Sequence[int], gamma: float = 1.0) -> Any
     Parameters
     ----------
     points : Tensor or array [..., n, D]
-        Clouds of n points; float32 or float64, finite.
+        As in `knn_distances`, whose precision and errors hold here too.
     ks : sequence of int
         Numbers of neighbours, each from 1 to n - 1, in any order.
     gamma : float
@@ -264,17 +331,10 @@ def knn_distance_sums(points: Any, ks: Sequence[int], gamma: float = 1.0) -> Any
 
     Notes
     -----
-    Source: Costa and Hero 2004; arXiv 2505.23489. Memory and
-    derivative as in `knn_distances`.
+    Source: Costa and Hero 2004; arXiv 2505.23489.
     """
-    tensor = as_tensor("points", points)
-    require_points(tensor)
+    tensor = _checked_points(points)
     values = require_ks(ks, tensor.shape[-2])
-    gamma = require_positive("gamma", gamma)
-    columns = torch.tensor(values, device=tensor.device) - 1
-
-    def lengths(cloud: torch.Tensor) -> torch.Tensor:
-        by_rank = _sorted_distances(cloud).pow_(gamma).sum(dim=0)
-        return by_rank.cumsum(dim=0)[columns]
-
-    return like_input(_per_cloud(tensor, lengths), points)
+    distinct = sorted(set(values))
+    sums = _knn_distance_sums(tensor, distinct, require_positive("gamma", gamma))
+    return like_input(sums[..., [distinct.index(k) for k in values]], points)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 
 namespace pythermo::cpu {
@@ -19,6 +20,24 @@ void parallel_for(std::size_t count, int threads, const Body& body) {
   for (std::size_t part = 0; part < parts; ++part) {
     body(count * part / parts, count * (part + 1) / parts);
   }
+}
+
+// How many threads `parallel_tasks` uses at most.
+inline std::size_t workers_for(std::size_t tasks, int threads) {
+  return std::min<std::size_t>(static_cast<std::size_t>(std::max(threads, 1)), tasks);
+}
+
+// Calls body(task, worker) for each task of [0, count), in no fixed order, on workers_for(count, threads)
+// threads: for tasks of unequal length. `worker` tells the threads apart. The body must not throw; once it
+// returns false, tasks not yet begun are left out.
+template <class Body>
+void parallel_tasks(std::size_t count, int threads, const Body& body) {
+  std::atomic<std::size_t> next = 0;
+  parallel_for(workers_for(count, threads), threads, [&](std::size_t worker, std::size_t) {
+    for (std::size_t task = next++; task < count; task = next++) {
+      if (!body(task, worker)) next = count;
+    }
+  });
 }
 
 }  // namespace pythermo::cpu

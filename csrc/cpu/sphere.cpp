@@ -1,18 +1,18 @@
 #include "sphere.hpp"
 
 #include <atomic>
-#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <vector>
 #if defined(__SSE2__)
 #include <xmmintrin.h>
 #endif
 
 #include "parallel.hpp"
+#include "poll.hpp"
+#include "sized.hpp"
 #include "sphere_loops.hpp"
 
 namespace pythermo::cpu {
@@ -34,43 +34,6 @@ class FlushSubnormals {
   unsigned before_;
 #endif
 };
-
-// Lets the calling thread ask a few times a second whether to go on, and tells all threads the answer.
-class Poll {
- public:
-  explicit Poll(const std::function<bool()>& ask) : ask_(ask) {}
-
-  static bool keep_going(void* self) { return static_cast<Poll*>(self)->check(); }
-  bool check() {
-    if (std::this_thread::get_id() == caller_ && std::chrono::steady_clock::now() >= next_) {
-      if (!ask_()) stopped_ = true;
-      next_ = std::chrono::steady_clock::now() + std::chrono::milliseconds(200);
-    }
-    return !stopped_;
-  }
-
- private:
-  const std::function<bool()>& ask_;
-  std::thread::id caller_ = std::this_thread::get_id();
-  std::chrono::steady_clock::time_point next_ =
-      std::chrono::steady_clock::now() + std::chrono::milliseconds(200);
-  std::atomic<bool> stopped_ = false;
-};
-
-template <class Element>
-Element* sized(const TensorView& view, std::size_t size) {
-  const VectorView<Element> vector = view.cpu_vector<Element>();
-  if (vector.size != size) {
-    throw std::invalid_argument(std::string(view.name()) + ": has " + std::to_string(vector.size) +
-                                " elements, not " + std::to_string(size));
-  }
-  return vector.data;
-}
-
-template <class Element>
-Element* optional(const TensorView& view, std::size_t size) {
-  return view.cpu_vector<Element>().size == 0 ? nullptr : sized<Element>(view, size);
-}
 
 void require(bool holds, const char* message) {
   if (!holds) throw std::invalid_argument(message);
@@ -131,7 +94,7 @@ SphereJob<T> job_of(const SphereSettings& s, const SphereArrays& a) {
 template <class T>
 void simulate(SphereJob<T> job, int threads, const std::function<bool()>& ask) {
   Poll poll(ask);
-  job.keep_going = &Poll::keep_going;
+  job.keep_going = [](void* context) { return static_cast<Poll*>(context)->check(); };
   job.keep_going_context = &poll;
   const std::size_t parts = (job.chains + chains_per_part - 1) / chains_per_part;
   const std::size_t bytes = PYTHERMO_DISPATCH(isa::sphere_scratch_bytes(job));

@@ -1,0 +1,227 @@
+#include "../knn.hpp"
+
+#include <algorithm>
+
+#include "knn_loops.hpp"
+#include "lanes.hpp"
+
+namespace pythermo::cpu::PYTHERMO_ISA {
+namespace {
+
+template <class T>
+constexpr std::size_t lanes = vector_bytes / sizeof(T);
+template <class T>
+using Vector __attribute__((vector_size(vector_bytes))) = T;
+
+// A tile of pairs whose sums stay in registers: 32 of them, or 16.
+#if defined(__AVX512F__)
+constexpr std::size_t tile_a = 6, tile_b = 4;
+#else
+constexpr std::size_t tile_a = 4, tile_b = 2;
+#endif
+static_assert(block_points % tile_a == 0 && block_points % tile_b == 0);
+
+// Coordinates whose squares are added up in lanes of T before they go over into double. The rows of a tile
+// stay in the first cache that long, and those of two blocks in the second.
+template <class T>
+constexpr std::size_t run = (knn::run_length<T> - 1) * lanes<T>;
+
+template <class T>
+PYTHERMO_INLINE Vector<T> load(const T* from) {
+  Vector<T> vector;
+  __builtin_memcpy(&vector, from, sizeof vector);
+  return vector;
+}
+
+PYTHERMO_INLINE double sum_of_lanes(Doubles values) {
+  double sums[lane_count];
+  __builtin_memcpy(sums, &values, sizeof sums);
+  for (std::size_t half = lane_count / 2; half > 0; half /= 2) {
+    for (std::size_t l = 0; l < half; ++l) sums[l] += sums[l + half];
+  }
+  return sums[0];
+}
+
+// The sum of runs of double, in lanes, and what its roundings have lost.
+template <class T>
+struct LaneSums {
+  Doubles sum, lost;
+
+  PYTHERMO_INLINE void start(Doubles terms) {
+    sum = terms;
+    lost = Doubles{};
+  }
+  PYTHERMO_INLINE void add(Doubles terms) {
+    const Doubles next = sum + terms, grown = next - sum;
+    lost += (sum - (next - grown)) + (terms - grown);
+    sum = next;
+  }
+  PYTHERMO_INLINE double total() const { return sum_of_lanes(sum + lost); }
+};
+
+// The sum of runs of float, whose own roundings are so much larger that it needs no such account.
+template <>
+struct LaneSums<float> {
+  Doubles sum;
+
+  static PYTHERMO_INLINE Doubles halved(Vector<float> terms) {
+    Floats halves[2];
+    __builtin_memcpy(halves, &terms, sizeof halves);
+    return to_double(halves[0] + halves[1]);
+  }
+  PYTHERMO_INLINE void start(Vector<float> terms) { sum = halved(terms); }
+  PYTHERMO_INLINE void add(Vector<float> terms) { sum += halved(terms); }
+  PYTHERMO_INLINE double total() const { return sum_of_lanes(sum); }
+};
+
+template <class T>
+struct Tile {
+  const T *a[tile_a], *b[tile_b];
+
+  PYTHERMO_INLINE void add_squares(std::size_t at, Vector<T> (&sums)[tile_a][tile_b]) const {
+    Vector<T> right[tile_b];
+#pragma GCC unroll 8
+    for (std::size_t j = 0; j < tile_b; ++j) right[j] = load(b[j] + at);
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < tile_a; ++i) {
+      const Vector<T> left = load(a[i] + at);
+#pragma GCC unroll 8
+      for (std::size_t j = 0; j < tile_b; ++j) {
+        const Vector<T> difference = left - right[j];
+        sums[i][j] += difference * difference;
+      }
+    }
+  }
+
+  // The same for the last coordinates, fewer than there are lanes.
+  PYTHERMO_INLINE void add_last_squares(std::size_t at, std::size_t count,
+                                        Vector<T> (&sums)[tile_a][tile_b]) const {
+    T padded[tile_a + tile_b][lanes<T>] = {};
+    Tile last;
+    for (std::size_t i = 0; i < tile_a; ++i) {
+      std::copy_n(a[i] + at, count, padded[i]);
+      last.a[i] = padded[i];
+    }
+    for (std::size_t j = 0; j < tile_b; ++j) {
+      std::copy_n(b[j] + at, count, padded[tile_a + j]);
+      last.b[j] = padded[tile_a + j];
+    }
+    last.add_squares(0, sums);
+  }
+
+  // Adds the squares of the coordinates from `start` to before `stop`, a run of them.
+  PYTHERMO_INLINE void add_run(std::size_t start, std::size_t stop,
+                               LaneSums<T> (&totals)[tile_a][tile_b]) const {
+    const std::size_t rest = (stop - start) % lanes<T>;
+    Vector<T> sums[tile_a][tile_b] = {};
+    for (std::size_t at = start; at < stop - rest; at += lanes<T>) add_squares(at, sums);
+    if (rest > 0) add_last_squares(stop - rest, rest, sums);
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < tile_a; ++i) {
+#pragma GCC unroll 8
+      for (std::size_t j = 0; j < tile_b; ++j) {
+        if (start == 0) {
+          totals[i][j].start(sums[i][j]);
+        } else {
+          totals[i][j].add(sums[i][j]);
+        }
+      }
+    }
+  }
+};
+
+double squared_distance_in_double(const float* a, const float* b, std::size_t dim) {
+  double sum = 0.0;
+  for (std::size_t i = 0; i < dim; ++i) {
+    const double difference = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+    sum += difference * difference;
+  }
+  return sum;
+}
+
+}  // namespace
+
+std::size_t block_scratch_bytes() { return block_points * block_points * sizeof(LaneSums<double>); }
+
+template <class T>
+void block_distances(const T* a, std::size_t count_a, const T* b, std::size_t count_b, std::size_t stride,
+                     std::size_t dim, double* squared, std::byte* scratch) {
+  auto* const totals = reinterpret_cast<LaneSums<T>(*)[tile_a][tile_b]>(scratch);
+  const auto for_each_tile = [&](const auto& visit) {
+    auto* total = totals;
+    for (std::size_t i = 0; i < count_a; i += tile_a) {
+      for (std::size_t j = a == b ? i / tile_b * tile_b : 0; j < count_b; j += tile_b) visit(i, j, *total++);
+    }
+  };
+  for (std::size_t start = 0; start < dim; start += run<T>) {
+    std::size_t fetched = 0;
+    for_each_tile([&](std::size_t i, std::size_t j, auto& total) {
+      const std::size_t row = fetched++;
+      if (row < count_a + count_b) {
+        const T* next = (row < count_a ? a + row * stride : b + (row - count_a) * stride) + start + run<T>;
+        for (std::size_t k = 0; k < run<T>; k += 64 / sizeof(T)) __builtin_prefetch(next + k, 0, 2);
+      }
+      Tile<T> rows;  // beyond the last row, the last row again
+      for (std::size_t k = 0; k < tile_a; ++k) rows.a[k] = a + std::min(i + k, count_a - 1) * stride;
+      for (std::size_t k = 0; k < tile_b; ++k) rows.b[k] = b + std::min(j + k, count_b - 1) * stride;
+      rows.add_run(start, std::min(start + run<T>, dim), total);
+    });
+  }
+  for_each_tile([&](std::size_t i, std::size_t j, const auto& total) {
+    for (std::size_t p = i; p < std::min(i + tile_a, count_a); ++p) {
+      for (std::size_t q = a == b ? std::max(j, p + 1) : j; q < std::min(j + tile_b, count_b); ++q) {
+        double value = total[p - i][q - j].total();
+        if constexpr (sizeof(T) == 4) {
+          if (!knn::exact_in<T>(value, dim)) {
+            value = squared_distance_in_double(a + p * stride, b + q * stride, dim);
+          }
+        }
+        squared[p * block_points + q] = value;
+      }
+    }
+  });
+}
+
+void leaf_distances(const double* x, const double* leaf, std::size_t dim, double* squared) {
+  constexpr std::size_t vectors = 4;
+  for (std::size_t start = 0; start < leaf_points; start += vectors * lane_count) {
+    Doubles sums[vectors] = {};
+    for (std::size_t d = 0; d < dim; ++d) {
+#pragma GCC unroll 8
+      for (std::size_t v = 0; v < vectors; ++v) {
+        const Doubles difference = load(leaf + d * leaf_points + start + v * lane_count) - x[d];
+        sums[v] += difference * difference;
+      }
+    }
+    for (std::size_t v = 0; v < vectors; ++v) {
+      __builtin_memcpy(squared + start + v * lane_count, &sums[v], sizeof sums[v]);
+    }
+  }
+}
+
+// By counting how many values are smaller than each, or equal and before it: for up to some hundred values
+// faster than comparing and exchanging them, which no processor can foresee.
+void sort_smallest(const double* values, std::size_t count, std::size_t k, double* sorted) {
+  Mask lane;
+  for (std::size_t l = 0; l < lane_count; ++l) lane[l] = static_cast<std::int64_t>(l);
+  for (std::size_t start = 0; start < count; start += lane_count) {
+    const Doubles mine = load(values + start);
+    const std::size_t stop = std::min(start + lane_count, count);
+    Mask rank{};
+    for (std::size_t j = 0; j < start; ++j) rank -= values[j] <= mine;
+    for (std::size_t j = start; j < stop; ++j) {
+      rank -= (values[j] < mine) | ((values[j] == mine) & (static_cast<std::int64_t>(j - start) < lane));
+    }
+    for (std::size_t j = stop; j < count; ++j) rank -= values[j] < mine;
+    for (std::size_t l = 0; l < stop - start; ++l) {
+      if (rank[l] < static_cast<std::int64_t>(k)) sorted[rank[l]] = mine[l];
+    }
+  }
+}
+
+template void block_distances(const float*, std::size_t, const float*, std::size_t, std::size_t, std::size_t,
+                              double*, std::byte*);
+template void block_distances(const double*, std::size_t, const double*, std::size_t, std::size_t,
+                              std::size_t, double*, std::byte*);
+
+}  // namespace pythermo::cpu::PYTHERMO_ISA

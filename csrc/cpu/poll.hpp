@@ -1,0 +1,33 @@
+// Lets a long computation be stopped.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <thread>
+
+namespace pythermo::cpu {
+
+// Lets the calling thread ask a few times a second whether to go on, and tells all threads the answer.
+class Poll {
+ public:
+  explicit Poll(const std::function<bool()>& ask) : ask_(ask) {}
+
+  bool check() {
+    if (std::this_thread::get_id() == caller_ && std::chrono::steady_clock::now() >= next_) {
+      if (!ask_()) stopped_ = true;
+      next_ = std::chrono::steady_clock::now() + interval;
+    }
+    return !stopped_;
+  }
+
+ private:
+  static constexpr std::chrono::milliseconds interval{200};
+
+  const std::function<bool()>& ask_;
+  std::thread::id caller_ = std::this_thread::get_id();
+  std::chrono::steady_clock::time_point next_ = std::chrono::steady_clock::now() + interval;
+  std::atomic<bool> stopped_ = false;
+};
+
+}  // namespace pythermo::cpu
