@@ -13,6 +13,7 @@
 #include "cpu/instruction_set.hpp"
 #include "cpu/knn.hpp"
 #include "cpu/projected_sgd_step.hpp"
+#include "cpu/sketch.hpp"
 #include "cpu/sphere.hpp"
 #include "tensor_view.hpp"
 #if defined(PYTHERMO_CUDA)
@@ -158,13 +159,23 @@ void bind_knn(py::module_& module) {
       py::arg("points"), py::arg("first"), py::arg("changed"), py::arg("matrix"), py::arg("threads"));
   module.def(
       "matrix_distance_sums",
-      [](const py::capsule& matrix, const std::vector<std::size_t>& ks, double gamma, const py::capsule& sums,
-         int threads) {
+      [](const py::capsule& matrix, const std::vector<std::size_t>& ks, double gamma, std::size_t without,
+         std::size_t without_end, const py::capsule& sums, int threads) {
         const TensorView m = borrow(matrix, "matrix"), s = borrow(sums, "sums");
-        interruptible(
-            [&](const auto& keep_going) { cpu::matrix_distance_sums(m, ks, gamma, s, threads, keep_going); });
+        interruptible([&](const auto& keep_going) {
+          cpu::matrix_distance_sums(m, ks, gamma, without, without_end, s, threads, keep_going);
+        });
       },
-      py::arg("matrix"), py::arg("ks"), py::arg("gamma"), py::arg("sums"), py::arg("threads"));
+      py::arg("matrix"), py::arg("ks"), py::arg("gamma"), py::arg("without"), py::arg("without_end"),
+      py::arg("sums"), py::arg("threads"));
+  module.def(
+      "sketch",
+      [](const py::capsule& weights, const py::capsule& out, std::uint64_t seed) {
+        const TensorView w = borrow(weights, "weights"), o = borrow(out, "out");
+        const py::gil_scoped_release release;
+        cpu::sketch(w, o, seed);
+      },
+      py::arg("weights"), py::arg("out"), py::arg("seed"));
 }
 
 std::vector<std::string> instruction_sets() {

@@ -12,7 +12,7 @@
 
 namespace pythermo {
 
-enum class Stream : std::uint32_t { batches = 0, start = 1 };
+enum class Stream : std::uint32_t { batches = 0, start = 1, sketch_shifts = 2, sketch_signs = 3 };
 
 // Four 32-bit words, each in the lower half of a Word.
 template <class Word>

@@ -1,6 +1,16 @@
 from . import data, figures, models, ops, sphere
-from .autocorrelation import effective_sample_size, integrated_autocorrelation_time
-from .entropy import DEFAULT_KS, TrajectoryEntropy, default_ks, knn_graph_entropy
+from .autocorrelation import (
+    effective_sample_size,
+    integrated_autocorrelation_time,
+    trajectory_autocorrelation_time,
+)
+from .entropy import (
+    DEFAULT_KS,
+    default_ks,
+    gradient_cloud_entropy,
+    knn_graph_entropy,
+    knn_graph_entropy_error,
+)
 from .experiment.config import RunConfig
 from .experiment.run import run
 from .experiment.sweep import SweepError, load_sweep, sweep
@@ -15,10 +25,13 @@ from .temperature import (
     free_energy,
     temperature_along_run,
 )
+from .trajectory_entropy import CorrelatedWindowWarning, EntropyEstimate, TrajectoryEntropy
 
 __version__: str
 __all__ = [
     "DEFAULT_KS",
+    "CorrelatedWindowWarning",
+    "EntropyEstimate",
     "GradientNoise",
     "PowerLaw",
     "ProjectedSGD",
@@ -33,10 +46,12 @@ __all__ = [
     "fit_power_law",
     "fit_temperature",
     "free_energy",
+    "gradient_cloud_entropy",
     "gradient_noise",
     "gradient_noise_about_mean",
     "integrated_autocorrelation_time",
     "knn_graph_entropy",
+    "knn_graph_entropy_error",
     "kozachenko_leonenko_entropy",
     "load_sweep",
     "models",
@@ -47,4 +62,5 @@ __all__ = [
     "sphere_histogram_entropy",
     "sweep",
     "temperature_along_run",
+    "trajectory_autocorrelation_time",
 ]

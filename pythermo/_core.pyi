@@ -38,3 +38,22 @@ def sphere_indices(
 def sphere_normals(
     out: _Capsule, replicas: int, dim: int, start: bool, seed: int, first_step: int
 ) -> None: ...
+def knn_distances(
+    points: _Capsule, k: int, distances: _Capsule, indices: _Capsule, threads: int
+) -> tuple[int, int] | None: ...
+def knn_distance_sums(
+    points: _Capsule, ks: list[int], gamma: float, sums: _Capsule, threads: int
+) -> tuple[int, int] | None: ...
+def update_squared_distances(
+    points: _Capsule, first: int, changed: int, matrix: _Capsule, threads: int
+) -> tuple[int, int] | None: ...
+def matrix_distance_sums(
+    matrix: _Capsule,
+    ks: list[int],
+    gamma: float,
+    without: int,
+    without_end: int,
+    sums: _Capsule,
+    threads: int,
+) -> None: ...
+def sketch(weights: _Capsule, out: _Capsule, seed: int) -> None: ...

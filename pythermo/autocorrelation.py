@@ -44,9 +44,35 @@ def integrated_autocorrelation_time(series: ArrayLike) -> Any:
     values = np.asarray(series, dtype=np.float64)
     if values.ndim < 1 or values.shape[-1] < 2:
         raise ValueError(f"series: must have the shape [..., n] with n >= 2, not {list(values.shape)}")
-    rows = values.reshape(-1, values.shape[-1])
-    times = [_times(rows[start : start + _CHUNK]) for start in range(0, len(rows), _CHUNK)]
-    return np.concatenate([np.empty(0), *times]).reshape(values.shape[:-1])
+    return _times(values.reshape(-1, values.shape[-1])).reshape(values.shape[:-1])
+
+
+def trajectory_autocorrelation_time(points: ArrayLike) -> Any:
+    """Return ``1 + 2 * sum of the autocorrelations`` of a moving point, in samples.
+
+    The autocorrelation at a lag is the mean product of the point's deviations from its mean, as vectors:
+    that of all coordinates together, each by its variance.
+
+    Parameters
+    ----------
+    points : array [..., n, D]
+        Successive points of stationary processes, n >= 2.
+
+    Returns
+    -------
+    array [...]
+        From 10 / n (1 if n is below 10) to n; NaN where all points coincide or are not finite.
+
+    Notes
+    -----
+    As `integrated_autocorrelation_time`: a window shorter than some 20 times gives a lower bound.
+    """
+    values = np.asarray(points, dtype=np.float64)
+    if values.ndim < 2 or values.shape[-2] < 2:
+        raise ValueError(f"points: must have the shape [..., n, D] with n >= 2, not {list(values.shape)}")
+    clouds = values.reshape(-1, *values.shape[-2:])
+    times = [_vector_time(cloud) for cloud in clouds]
+    return np.array(times, dtype=np.float64).reshape(values.shape[:-2])
 
 
 def effective_sample_size(series: ArrayLike) -> Any:
@@ -59,20 +85,45 @@ def effective_sample_size(series: ArrayLike) -> Any:
     return values.shape[-1] / times
 
 
+def time_of_covariances(covariances: Floats) -> Floats:
+    """Return autocorrelation times [m] from autocovariances [m, n] at the lags of a series of n values.
+
+    Lags beyond n / 2 are not looked at.
+    """
+    n = covariances.shape[1]
+    lags = np.arange(n // 2 + 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sums = 2.0 * np.cumsum(covariances[:, lags] / covariances[:, :1], axis=1) - 1.0
+    sums *= 1.0 + (2 * lags + 1) / n
+    beyond = lags >= np.maximum(_WINDOW_TIMES * sums, min(_LEAST_LAG, n // 4))
+    at_the_end = sums[np.arange(len(sums)), beyond.argmax(axis=1)]
+    found: Floats = np.where(beyond.any(axis=1), at_the_end, sums.max(axis=1))
+    return np.clip(found, min(1.0, _LEAST_LAG / n), n)
+
+
+def _vector_time(cloud: Floats) -> float:
+    if (cloud == cloud[0]).all():
+        return np.nan
+    total = np.zeros(len(cloud))
+    for start in range(0, cloud.shape[1], _CHUNK):
+        total += _covariances(cloud[:, start : start + _CHUNK].T).sum(axis=0)
+    return float(time_of_covariances(total[None])[0])
+
+
 def _times(rows: Floats) -> Floats:
     """Return the autocorrelation times [m] of series [m, n]."""
-    n = rows.shape[1]
-    constant = np.ptp(rows, axis=1) == 0.0
-    with np.errstate(invalid="ignore", divide="ignore"):
-        centred = rows - rows.mean(axis=1, keepdims=True)
-        size = next_fast_len(2 * n)
-        covariance = irfft(np.abs(rfft(centred, size, axis=1)) ** 2, size, axis=1)[:, :n]
-        times = 2.0 * np.cumsum(covariance / covariance[:, :1], axis=1) - 1.0
-    lags = np.arange(n // 2 + 1)
-    sums = times[:, : len(lags)] * (1.0 + (2 * lags + 1) / n)
-    beyond = lags >= np.maximum(_WINDOW_TIMES * sums, min(_LEAST_LAG, n // 4))
-    at_the_end = sums[np.arange(len(rows)), beyond.argmax(axis=1)]
-    found: Floats = np.where(beyond.any(axis=1), at_the_end, sums.max(axis=1))
-    found = np.clip(found, min(1.0, _LEAST_LAG / n), n)
-    found[constant] = np.nan
-    return found
+    times = time_of_covariances(_covariances(rows))
+    times[np.ptp(rows, axis=1) == 0.0] = np.nan
+    return times
+
+
+def _covariances(rows: Floats) -> Floats:
+    """Return the autocovariances [m, n], times n, of series [m, n]."""
+    n, size = rows.shape[1], next_fast_len(2 * rows.shape[1])
+    covariances = np.empty(rows.shape)
+    with np.errstate(invalid="ignore"):
+        for start in range(0, len(rows), _CHUNK):
+            part = rows[start : start + _CHUNK]
+            spectrum = np.abs(rfft(part - part.mean(axis=1, keepdims=True), size, axis=1)) ** 2
+            covariances[start : start + _CHUNK] = irfft(spectrum, size, axis=1)[:, :n]
+    return covariances

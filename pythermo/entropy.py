@@ -1,12 +1,14 @@
-"""Differential entropy of a cloud of points and of the last stretch of a trajectory."""
+"""Differential entropy of a cloud of points."""
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 
 from pythermo import ops
-from pythermo._checks import FLOAT_DTYPES, as_tensor, like_input, require_ks, require_positive
+from pythermo._checks import as_tensor, like_input, require_positive
 
 _PAPER_KS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
@@ -59,108 +61,124 @@ def knn_graph_entropy(
     A constant that depends on k, d and gamma alone is left out: differences between clouds with the
     same n, k, d and gamma mean something, single values do not. The points are taken as independent;
     those of a trajectory are not, and a window shorter than some correlation times shows its path
-    rather than the stationary distribution. L_k is not taken below 1e-8: then S_k is a bound. A
-    relative error delta of the distances is an error of d * delta nats; here the distances of float32
-    points have an error without a common sign of about 1e-8 after averaging.
+    rather than the stationary distribution (docs/entropy.md). L_k is not taken below 1e-8: then S_k is a
+    bound.
+
+    Rounding: a relative error delta of the distances is an error of d * delta nats. Those of float32 points
+    have errors without a common sign of about 1e-8 after averaging: 2e-4 nats at d = 24 407. Statistical
+    error: `knn_graph_entropy_error`.
 
     Source: Costa and Hero 2004, Leonenko et al. 2008; arXiv 2505.23489.
     """
-    tensor = as_tensor("points", points)
-    gamma = require_positive("gamma", gamma)
-    if tensor.ndim < 2:
-        raise ValueError(f"points: the shape must be [..., n, D], not {list(tensor.shape)}")
-    n, ambient = tensor.shape[-2:]
-    d = ambient - 1 if dim is None else dim
-    if d < 1:
-        raise ValueError(f"dim: must be at least 1, not {d} (points [..., {n}, {ambient}])")
-    lengths = ops.knn_distance_sums(tensor, ks, gamma).clamp_(min=_LEAST_LENGTH)
-    entropy = d / gamma * (lengths.log() - (d - gamma) / d * torch.tensor(float(n)).double().log())
-    return like_input(entropy, points)
+    return _graph_entropy(points, "points", ks, dim, gamma, 1.0)
 
 
-class TrajectoryEntropy:
-    """Entropy of the last ``window`` points of a trajectory, kept in a ring buffer.
+def gradient_cloud_entropy(
+    grads: Any, lr: float, ks: Sequence[int] = DEFAULT_KS, dim: int | None = None, gamma: float = 1.0
+) -> Any:
+    """Estimate the entropy of the cloud of steps ``lr * g_i`` that minibatch gradients would make, in nats.
 
     Parameters
     ----------
-    dim : int
-        Number of weights D of each point; the entropy is that of the sphere of dimension D - 1.
-    window : int
-        Number of points n, in iterations.
-    ks : sequence of int, optional
-        Numbers of neighbours; `default_ks` of the window if not given.
-    dtype : torch.dtype
-        float32 or float64; that of the weights.
+    grads : Tensor or array [..., n, D]
+        Gradients of n minibatches at the same weights; float32 or float64, finite.
+    lr : float
+        Learning rate, positive.
+    ks, dim, gamma
+        As in `knn_graph_entropy`, whose errors, assumptions and dropped constant hold here too. The gradients
+        of batches drawn with replacement are independent: no correlation time applies.
+
+    Returns
+    -------
+    Tensor or array [..., len(ks)]
+        Nats, in float64.
+
+    Notes
+    -----
+    Source: arXiv 2505.23489.
+    """
+    return _graph_entropy(grads, "grads", ks, dim, gamma, require_positive("lr", lr))
+
+
+def knn_graph_entropy_error(
+    points: Any,
+    ks: Sequence[int] = DEFAULT_KS,
+    dim: int | None = None,
+    gamma: float = 1.0,
+    blocks: int = 10,
+) -> Any:
+    """Estimate the standard error of `knn_graph_entropy`, in nats, by leaving out blocks of points.
+
+    Parameters
+    ----------
+    points : Tensor or array [..., n, D]
+        Clouds of n points in the order of time, if there is one.
+    ks, dim, gamma
+        As in `knn_graph_entropy`; k is cut to what is left of the points.
+    blocks : int
+        Number of blocks, from 2 to n / 2.
+
+    Returns
+    -------
+    Tensor or array [..., len(ks)]
+        Nats, in float64.
 
     Raises
     ------
     ValueError, TypeError
-        For a dimension below 2, a window below 2, wrong ``ks`` or dtype.
+        As `knn_graph_entropy`, and for a wrong number of blocks.
 
     Notes
     -----
-    Holds ``window * dim`` numbers. Source and assumptions: `knn_graph_entropy`.
+    The block jackknife (Kunsch 1989): ``sqrt((b - 1) / b * sum (S_i - mean)^2)`` with S_i the entropy without
+    the i-th of b blocks. Blocks should be longer than a few autocorrelation times
+    (`trajectory_autocorrelation_time`); of shorter ones it says too little. Ten blocks know it to a quarter.
+    It does not see a bias that all S_i share. Gaussian points, D = 3 ... 1000, independent or with times
+    up to n / 50: between 0.8 and 1.3 times the standard deviation over repetitions, for all k.
     """
+    tensor = as_tensor("points", points)
+    n = tensor.shape[-2] if tensor.ndim >= 2 else 0
+    whole = knn_graph_entropy(tensor, ks, dim, gamma)  # checks the arguments
+    edges = block_edges(n, blocks)
+    left_out = []
+    for first, last in pairwise(edges):
+        rest = torch.cat([tensor[..., :first, :], tensor[..., last:, :]], dim=-2)
+        fewer = [min(int(k), rest.shape[-2] - 1) for k in ks]
+        left_out.append(knn_graph_entropy(rest, fewer, dim, gamma))
+    error = jackknife_error(torch.stack(left_out))
+    return like_input(error.reshape(whole.shape), points)
 
-    def __init__(
-        self,
-        dim: int,
-        window: int = 1000,
-        ks: Sequence[int] | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        if dim < 2:
-            raise ValueError(f"dim: must be at least 2, not {dim}")
-        if window < 2:
-            raise ValueError(f"window: must be at least 2, not {window}")
-        if dtype not in FLOAT_DTYPES:
-            raise TypeError(f"dtype: must be float32 or float64, not {dtype}")
-        self.ks = require_ks(default_ks(window) if ks is None else ks, window)
-        self._points = torch.zeros(window, dim, dtype=dtype)
-        self._appended = 0
 
-    @property
-    def full(self) -> bool:
-        """Whether the window holds as many points as it has room for."""
-        return self._appended >= len(self._points)
+def block_edges(n: int, blocks: int) -> list[int]:
+    """Return where ``blocks`` blocks of n points begin and end."""
+    if blocks != int(blocks) or not 2 <= blocks <= n // 2:
+        raise ValueError(f"blocks: must be an integer from 2 to {n // 2} for {n} points, not {blocks}")
+    return [n * block // blocks for block in range(blocks + 1)]
 
-    def append(self, weights: Any) -> None:
-        """Add a point [D]; the oldest one is dropped when the window is full."""
-        point = as_tensor("weights", weights)
-        if point.shape != self._points.shape[1:] or point.dtype != self._points.dtype:
-            raise ValueError(
-                f"weights: must be {self._points.dtype} of shape {list(self._points.shape[1:])}, "
-                f"not {point.dtype} of shape {list(point.shape)}"
-            )
-        self._points[self._appended % len(self._points)] = point.detach()
-        self._appended += 1
 
-    def entropy(self) -> torch.Tensor:
-        """Return the entropies [len(ks)] in nats; NaN until the window is full."""
-        if not self.full:
-            return torch.full((len(self.ks),), torch.nan, dtype=torch.float64)
-        result: torch.Tensor = knn_graph_entropy(self._points, self.ks)
-        return result
+def jackknife_error(left_out: torch.Tensor) -> torch.Tensor:
+    """Return the standard error [...] from the values [blocks, ...] without each block."""
+    blocks = len(left_out)
+    return (left_out.var(dim=0, unbiased=False) * (blocks - 1)).sqrt()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what `load_state_dict` needs to go on from here."""
-        held = min(self._appended, len(self._points))
-        return {
-            "window": len(self._points),
-            "appended": self._appended,
-            "points": self._points[:held].clone(),
-        }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the state of another window of the same size."""
-        points = state["points"]
-        same_kind = points.shape[1:] == self._points.shape[1:] and points.dtype == self._points.dtype
-        if state["window"] != len(self._points) or not same_kind:
-            raise ValueError(
-                f"state: a window of {state['window']} points of shape {list(points.shape[1:])}, "
-                f"{points.dtype}, "
-                f"does not fit one of {len(self._points)} of shape {list(self._points.shape[1:])}, "
-                f"{self._points.dtype}"
-            )
-        self._points[: len(points)] = points
-        self._appended = state["appended"]
+def entropy_of_lengths(lengths: torch.Tensor, n: int, d: int, gamma: float) -> torch.Tensor:
+    """Return the entropies, in nats, from lengths L_k of graphs of n points in d dimensions."""
+    return d / gamma * (lengths.clamp(min=_LEAST_LENGTH).log() - (d - gamma) / d * math.log(n))
+
+
+def _graph_entropy(
+    points: Any, name: str, ks: Sequence[int], dim: int | None, gamma: float, scale: float
+) -> Any:
+    gamma = require_positive("gamma", gamma)
+    shape = getattr(points, "shape", None)
+    if shape is None:
+        raise TypeError(f"{name}: must be a torch tensor or a numpy array, not {type(points).__name__}")
+    if len(shape) < 2:
+        raise ValueError(f"{name}: the shape must be [..., n, D], not {list(shape)}")
+    n, ambient = shape[-2:]
+    d = ambient - 1 if dim is None else dim
+    if d < 1:
+        raise ValueError(f"dim: must be at least 1, not {d} ({name} [..., {n}, {ambient}])")
+    lengths = torch.as_tensor(ops.knn_distance_sums(points, ks, gamma)) * scale**gamma
+    return like_input(entropy_of_lengths(lengths, n, d, gamma), points)

@@ -5,12 +5,13 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
 from scipy.special import betainc, betaln, digamma, gammaln
+
+from pythermo import ops
 
 Floats = NDArray[np.float64]
 
-# Beyond, the area of a cap may be below the least number; and k-d trees are of no use long before.
+# Beyond, the area of a cap may be below the least number.
 _LARGEST_SPHERE_DIM = 64
 
 _NORM_TOLERANCE = 1e-6
@@ -149,9 +150,8 @@ def _on_the_sphere(clouds: Floats) -> Floats:
 
 def _kth_distances(cloud: Floats, k: int) -> Floats:
     """Return the distance from each point [n, D] to its k-th nearest other point."""
-    # The nearest point of all is the point itself, or a duplicate at the same distance 0.
-    distances = np.asarray(cKDTree(cloud).query(cloud, k=[k + 1], workers=-1)[0])
-    return distances[:, 0]
+    distances: Floats = ops.knn_distances(cloud, k)[:, -1]
+    return distances
 
 
 def _log_ball_volume(radius: Floats, dim: int) -> Floats:

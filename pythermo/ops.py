@@ -235,6 +235,8 @@ def _run_knn(points: torch.Tensor, k: int, distances: torch.Tensor, indices: tor
 
 
 def _checked_points(points: Any) -> torch.Tensor:
+    if isinstance(points, np.ndarray) and min(points.strides, default=0) < 0:
+        points = points.copy()  # torch has no negative strides
     tensor = as_tensor("points", points)
     require_points(tensor)
     if not tensor.is_cpu and not tensor.is_meta:
@@ -275,7 +277,7 @@ def knn_distances(points: Any, k: int) -> Any:
     in float64 beyond, or in float64 throughout. Where float32 would underflow or overflow, float64 is
     used. Float64 differences below 1e-154 count as 0.
 
-    Up to 32 coordinates, points are sorted into boxes, and only boxes that may hold a neighbour are looked
+    Up to 16 coordinates, points are sorted into boxes, and only boxes that may hold a neighbour are looked
     into: n log n for few coordinates, n^2 for many. Beyond, each pair's distance is computed once, in
     blocks that stay in the cache. Memory, beside the result: n * (2 k + 64) numbers in float64 at most. The
     same bits for any number of threads.
@@ -338,3 +340,105 @@ def knn_distance_sums(points: Any, ks: Sequence[int], gamma: float = 1.0) -> Any
     distinct = sorted(set(values))
     sums = _knn_distance_sums(tensor, distinct, require_positive("gamma", gamma))
     return like_input(sums[..., [distinct.index(k) for k in values]], points)
+
+
+def update_squared_distances_(matrix: torch.Tensor, points: torch.Tensor, first: int, changed: int) -> None:
+    """Bring a matrix of squared distances up to date after some points have changed, in place.
+
+    Parameters
+    ----------
+    matrix : Tensor [n, n]
+        Squared distances in float64, with infinity on the diagonal; contiguous.
+    points : Tensor [n, D]
+        float32 or float64, their coordinates side by side.
+    first, changed : int
+        The points ``first`` to ``first + changed - 1`` have changed. ``0, n`` fills the matrix.
+
+    Raises
+    ------
+    ValueError
+        For wrong shapes, or a changed row that is not finite (named).
+    """
+    require_points(points)
+    clouds = _to_dlpack(_as_clouds(points[None]))
+    bad = _core.update_squared_distances(
+        clouds, first, changed, _to_dlpack(matrix.view(-1)), torch.get_num_threads()
+    )
+    _refuse(bad and (0, bad[1]), points)
+
+
+def matrix_distance_sums(
+    matrix: torch.Tensor, ks: Sequence[int], without: int = 0, without_end: int = 0
+) -> torch.Tensor:
+    """Return the lengths L_k of `knn_distance_sums` from a matrix of squared distances.
+
+    Parameters
+    ----------
+    matrix : Tensor [n, n]
+        As in `update_squared_distances_`.
+    ks : sequence of int
+        Numbers of neighbours among the points that are not left out, in any order.
+    without, without_end : int
+        Leave out the points ``without`` to ``without_end - 1``.
+
+    Returns
+    -------
+    Tensor [len(ks)]
+        In float64.
+    """
+    values = require_ks(ks, len(matrix) - (without_end - without))
+    distinct = sorted(set(values))
+    sums = torch.empty(len(distinct), dtype=torch.float64)
+    _core.matrix_distance_sums(
+        _to_dlpack(matrix.view(-1)),
+        distinct,
+        1.0,
+        without,
+        without_end,
+        _to_dlpack(sums),
+        torch.get_num_threads(),
+    )
+    return sums[[distinct.index(k) for k in values]]
+
+
+def sketch(weights: Any, size: int, seed: int = 0) -> Any:
+    """Return a random projection of a vector to fewer numbers, which keeps squared distances on average.
+
+    Each weight is added to one of ``size`` sums with a random sign: a sparse Johnson-Lindenstrauss
+    transform (count sketch), one pass over the weights. The squared distance of two sketches of the same
+    seed has the mean of that of the vectors and a relative standard deviation of at most sqrt(2 / size)
+    over seeds, if no few coordinates dominate.
+
+    Parameters
+    ----------
+    weights : Tensor or array [D]
+        float32 or float64, contiguous.
+    size : int
+        Number of sums, from 1 to 2^31.
+    seed : int
+        Signs and sums are a function of seed, D's place and size: the same on every machine.
+
+    Returns
+    -------
+    Tensor or array [size]
+        In float64: differences of sketches are as exact as those of the weights.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a wrong shape, dtype or size.
+
+    Notes
+    -----
+    Source: Charikar et al. 2002; Weinberger et al. 2009.
+    """
+    tensor = as_tensor("weights", weights)
+    if tensor.dtype not in FLOAT_DTYPES:
+        raise TypeError(f"weights: the dtype must be float32 or float64, not {tensor.dtype}")
+    if tensor.ndim != 1 or not tensor.is_contiguous():
+        raise ValueError(f"weights: must have the shape [D] and be contiguous, not {list(tensor.shape)}")
+    if size != int(size) or not 1 <= size <= 2**31:
+        raise ValueError(f"size: must be an integer from 1 to 2^31, not {size}")
+    sums = torch.empty(int(size), dtype=torch.float64)
+    _core.sketch(_to_dlpack(tensor.detach()), _to_dlpack(sums), seed)
+    return like_input(sums, weights)

@@ -17,7 +17,7 @@ namespace pythermo::cpu {
 namespace {
 
 // Up to here, leaves are faster than blocks.
-constexpr std::size_t most_leaf_dim = 32;
+constexpr std::size_t most_leaf_dim = 16;
 
 template <class Call>
 auto with_clouds(const TensorView& points, const Call& call) {
@@ -53,19 +53,33 @@ bool fits_a_matrix(std::size_t points, std::size_t k, std::size_t dim) {
   return dim > most_leaf_dim && Smallest<double>::room_for(k, block_points) >= points;
 }
 
-// The k nearest of each point, from a matrix.
+// A matrix [points, points] of squared distances, from which a range of points is left out.
+struct SquaredDistances {
+  const double* data;
+  std::size_t points;
+  std::size_t without = 0, without_end = 0;
+};
+
+// Calls finish(index, candidates) for each point with all its distances.
 template <class Candidate, class Finish>
-void nearest_in_matrix(const double* matrix, std::size_t n, int threads, Poll& poll, const Finish& finish) {
+void nearest_in_matrix(const SquaredDistances& squared, int threads, Poll& poll, const Finish& finish) {
+  const std::size_t n = squared.points;
   std::vector<std::vector<Candidate>> rows;
   for (std::size_t w = 0; w < workers_for(n, threads); ++w) rows.emplace_back(n + widest_vector);
   parallel_tasks(n, threads, [&](std::size_t i, std::size_t worker) {
-    Candidate* row = rows[worker].data();
+    if (squared.without <= i && i < squared.without_end) return true;
+    Candidate* const kept = rows[worker].data();
     std::size_t count = 0;
-    for (std::size_t j = 0; j < n; ++j) {
-      row[count] = candidate<Candidate>(matrix[i * n + j], j);
-      count += std::isfinite(matrix[i * n + j]) ? 1 : 0;
-    }
-    finish(i, std::span(row, count));
+    const auto keep = [&](std::size_t first, std::size_t last) {
+      for (std::size_t j = first; j < last; ++j) {
+        const double value = squared.data[i * n + j];
+        kept[count] = candidate<Candidate>(value, j);
+        count += value < std::numeric_limits<double>::infinity() ? 1 : 0;
+      }
+    };
+    keep(0, squared.without);
+    keep(squared.without_end, n);
+    finish(i, std::span(kept, count));
     return poll.check();
   });
 }
@@ -79,7 +93,7 @@ void nearest(const Clouds<T>& clouds, std::size_t k, int threads, Poll& poll, co
     std::vector<double> matrix(clouds.points * clouds.points);
     for (std::size_t c = 0; c < clouds.clouds; ++c) {
       update_matrix(clouds.cloud(c), 0, clouds.points, matrix.data(), threads, poll);
-      nearest_in_matrix<Candidate>(matrix.data(), clouds.points, threads, poll,
+      nearest_in_matrix<Candidate>(SquaredDistances{matrix.data(), clouds.points}, threads, poll,
                                    [&](std::size_t i, std::span<Candidate> found) { finish(c, i, found); });
     }
   } else {
@@ -261,17 +275,20 @@ std::optional<BadRow> update_squared_distances(const TensorView& points, std::si
 }
 
 void matrix_distance_sums(const TensorView& matrix, const std::vector<std::size_t>& ks, double gamma,
-                          const TensorView& sums, int threads, const KeepGoing& keep_going) {
+                          std::size_t without, std::size_t without_end, const TensorView& sums, int threads,
+                          const KeepGoing& keep_going) {
   const VectorView<double> squared = matrix.cpu_vector<double>();
   const auto n = static_cast<std::size_t>(std::llround(std::sqrt(static_cast<double>(squared.size))));
   require(n * n == squared.size, "matrix: must be square");
-  require_ks(ks, n);
+  require(without <= without_end && without_end <= n, "without: must be a range of points");
+  require_ks(ks, n - (without_end - without));
   auto* const out = sized<double>(sums, ks.size());
   Poll poll(keep_going);
   std::atomic<bool> missing = false;
   const SumSmallest sum(ks, gamma);
   std::vector<double> parts(n * ks.size());
-  nearest_in_matrix<double>(squared.data, n, threads, poll, [&](std::size_t i, std::span<double> found) {
+  const SquaredDistances distances{squared.data, n, without, without_end};
+  nearest_in_matrix<double>(distances, threads, poll, [&](std::size_t i, std::span<double> found) {
     if (found.size() < ks.back()) {
       missing = true;
     } else {

@@ -37,8 +37,10 @@ std::optional<BadRow> update_squared_distances(const TensorView& points, std::si
                                                std::size_t changed, const TensorView& matrix, int threads,
                                                const KeepGoing& keep_going);
 
-// The sums of knn_distance_sums from such a matrix.
+// The sums of knn_distance_sums from such a matrix, the points from `without` to before `without_end` left
+// out.
 void matrix_distance_sums(const TensorView& matrix, const std::vector<std::size_t>& ks, double gamma,
-                          const TensorView& sums, int threads, const KeepGoing& keep_going);
+                          std::size_t without, std::size_t without_end, const TensorView& sums, int threads,
+                          const KeepGoing& keep_going);
 
 }  // namespace pythermo::cpu

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import pythermo
 from pythermo import data, models
-from pythermo.entropy import TrajectoryEntropy, default_ks
+from pythermo.entropy import default_ks
 from pythermo.experiment import storage
 from pythermo.experiment.config import RunConfig
 from pythermo.experiment.draws import BATCHES
@@ -23,6 +23,7 @@ from pythermo.experiment.measure import GradientMeter, evaluate
 from pythermo.experiment.schedule import measured_iterations, recorded_iterates
 from pythermo.models.layers import initialise_, own_generator, trained_parameters
 from pythermo.optim import ProjectedSGD
+from pythermo.trajectory_entropy import TrajectoryEntropy
 
 MEASUREMENTS, CHECKPOINT, PROGRESS = "measurements.nc", "checkpoint.pt", "progress.txt"
 
@@ -32,6 +33,8 @@ _UNITS = {
     "train_accuracy": ("share of training labels predicted", "1"),
     "test_accuracy": ("share of test labels predicted", "1"),
     "entropy": ("entropy S of the last window of iterates", "nats"),
+    "entropy_error": ("standard error of the entropy by a block jackknife", "nats"),
+    "effective_samples": ("effective number of independent iterates in the window", "1"),
     "snr": ("signal-to-noise ratio of the gradient", "1"),
     "snr_l1": ("signal-to-noise ratio by the mean noise norm", "1"),
     "full_grad_norm": ("norm of the full gradient", "loss units"),
@@ -133,14 +136,16 @@ class Trainer:
         noise = asdict(self.meter.noise_at(self.iteration))
         del noise["full_gradient"]  # the same for all measurements: an attribute
         ready = self.iteration >= settings.window - 1
-        entropy = self._window.entropy() if ready else torch.full((len(self._window.ks),), torch.nan)
+        window = self._window.estimate() if ready else self._window.no_estimate()
         self.rows.append(
             {
                 "loss": train.loss,
                 "test_loss": test.loss,
                 "train_accuracy": train.accuracy,
                 "test_accuracy": test.accuracy,
-                "entropy": entropy.tolist(),
+                "entropy": window.entropy.tolist(),
+                "entropy_error": window.standard_error.tolist(),
+                "effective_samples": window.effective_samples,
                 **noise,
             }
         )
@@ -176,7 +181,7 @@ class Trainer:
         columns = {name: np.array([row[name] for row in self.rows]) for name in self.rows[0]}
         variables = {
             name: (
-                ("iteration", "k") if name == "entropy" else ("iteration",),
+                ("iteration", "k") if values.ndim == 2 else ("iteration",),
                 values,
                 dict(zip(("long_name", "units"), _UNITS[name], strict=True)),
             )
