@@ -155,13 +155,6 @@ def test_equal_points_have_no_autocorrelation_time():
         )
 
 
-def reference_sketch(weights, shifts, signs, size):
-    out = np.zeros(size)
-    for place, weight in enumerate(weights):
-        out[(place % size + shifts[place // size]) % size] += signs[place] * weight
-    return out
-
-
 @pytest.mark.parametrize(("dim", "size"), [(1, 1), (7, 3), (128, 128), (300, 7), (1000, 300)])
 def test_sketch_adds_each_weight_once_with_a_sign(dim, size):
     # The sketch of a unit vector shows its sign and where it goes; that of any other is their sum.
