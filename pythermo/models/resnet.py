@@ -8,6 +8,21 @@ from torch import Tensor, nn
 from pythermo.models.layers import FrozenHead, batch_norm, conv3x3, require_images
 
 
+class _Pointwise(nn.Conv2d):
+    """A 1x1 convolution of every ``stride``-th pixel, which is cut out here.
+
+    oneDNN 3.12 (torch 2.13) on processors with AVX2 writes past its memory in the backward pass of a strided
+    1x1 convolution of fewer than 8 channels, and gives wrong gradients (oneDNN issue 6035).
+    """
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__(before, after, 1, bias=False)
+        self._every = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x[:, :, :: self._every, :: self._every])
+
+
 class _Block(nn.Module):
     """Two pre-activated 3x3 convolutions beside a shortcut."""
 
@@ -19,9 +34,7 @@ class _Block(nn.Module):
         )
         self.shortcut: nn.Module | None = None
         if stride != 1 or before != after:
-            self.shortcut = nn.Sequential(
-                batch_norm(before), nn.Conv2d(before, after, 1, stride=stride, bias=False)
-            )
+            self.shortcut = nn.Sequential(batch_norm(before), _Pointwise(before, after, stride))
 
     def forward(self, x: Tensor) -> Tensor:
         activated = self.activate(x)
