@@ -279,7 +279,7 @@ def knn_distances(points: Any, k: int) -> Any:
 
     Up to 16 coordinates, points are sorted into boxes, and only boxes that may hold a neighbour are looked
     into: n log n for few coordinates, n^2 for many. Beyond, each pair's distance is computed once, in
-    blocks that stay in the cache. Memory, beside the result: n * (2 k + 64) numbers in float64 at most. The
+    blocks that stay in the cache. Memory, beside the result: n * (2 k + 80) numbers in float64 at most. The
     same bits for any number of threads.
     """
     tensor = _checked_points(points)

@@ -1,5 +1,6 @@
 import json
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from pythermo import ops, sphere
 from pythermo.bench import __main__ as command
+from pythermo.bench import knn as knn_bench
 from pythermo.bench import sphere as sphere_bench
 from pythermo.bench import step
 from pythermo.bench.timing import median_seconds
@@ -52,6 +54,13 @@ def test_the_command_prints_ratios(tmp_path, monkeypatch):
     toy, costs = sphere_bench.measure_toy, sphere_bench.measure_costs
     monkeypatch.setattr(sphere_bench, "measure_toy", lambda chains, steps, rounds: toy(64, 32, 1))
     monkeypatch.setattr(sphere_bench, "measure_costs", lambda rounds, steps, counts: costs(1, 100, [64]))
+    speeds = {
+        "measure_many_coordinates": lambda points, dim, rounds, measure: measure(60, 100, 1),
+        "measure_small_clouds": lambda clouds, points, dtype, rounds, measure: measure(2, 60, dtype, 1),
+        "measure_many_points": lambda points, rounds, measure: measure(100, 1),
+    }
+    for name, smaller in speeds.items():
+        monkeypatch.setattr(knn_bench, name, partial(smaller, measure=getattr(knn_bench, name)))
     import typer
 
     app = typer.Typer()
@@ -66,6 +75,8 @@ def test_the_command_prints_ratios(tmp_path, monkeypatch):
     written = json.loads((tmp_path / "results.json").read_text())
     assert written["sphere_toy"][0]["pythermo"] > 0
     assert [one["dim"] for one in written["sphere_cost"]] == [3, 3, 16, 16, 256, 256]
+    assert [one["clouds"] for one in written["knn_speed"]] == [1, 2, 2, 1]
+    assert {one["cloud"] for one in written["knn_error"]} == {"isotropic", "random walk", "line with jitter"}
     (one, *_) = written["step"]
     assert one["weights"] == 24408
     row = step.StepResult(**one)
@@ -103,3 +114,25 @@ def test_the_numba_kernel_does_the_same_arithmetic():
     found = sphere.simulate(system, sphere_bench.LR, 101, start=sphere.PAPER_START, replicas=9, seed=5)
     # Numba may fuse products and sums: 101 roundings.
     np.testing.assert_allclose(weights, found["final_weights"].values[0], atol=1e-13)
+
+
+def test_the_errors_show_what_an_expanded_square_loses():
+    results = {(one.cloud, one.spread): one for one in knn_bench.measure_errors(points=60, dim=300)}
+    for one in results.values():
+        assert one.pythermo <= 1e-6
+        assert one.pythermo_float64 <= 1e-14
+    # Squares expanded in float32 know 1 to 6e-8: nothing of a spread of 1e-5 is left, and 3 digits at 1e-2.
+    assert results["isotropic", 1e-5].cdist > 0.5
+    assert results["isotropic", 1e-7].cdist_float64 > 1e-5
+    assert results["line with jitter", 1e-2].cdist > 0.1
+
+
+def test_all_knn_contenders_find_the_same():
+    points = torch.randn(2, 100, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = ops.knn_distances(points, 5)
+    torch.testing.assert_close(knn_bench.published(points)[..., 1:6], expected)
+    torch.testing.assert_close(knn_bench.cdist_topk(points, 6)[..., 1:], expected)
+
+
+def test_a_window_beyond_memory_is_left_out():
+    assert knn_bench.measure_huge_window(10**6, 10**9) is None

@@ -101,21 +101,22 @@ void nearest(const Clouds<T>& clouds, std::size_t k, int threads, Poll& poll, co
   }
 }
 
-// Up to so many candidates, they are sorted by counting.
+// Up to so many neighbours, they are sorted by counting.
 constexpr std::size_t few_candidates = 160;
 
 // The k smallest candidates in order.
 template <class Candidate>
 std::span<Candidate> sorted(std::span<Candidate> candidates, std::size_t k) {
-  const auto end = candidates.begin() + static_cast<std::ptrdiff_t>(k);
-  if (k < candidates.size()) std::nth_element(candidates.begin(), end - 1, candidates.end());
-  std::sort(candidates.begin(), end);
-  return candidates.first(k);
+  select_smallest(candidates, k);
+  const auto nearest = candidates.first(k);
+  std::sort(nearest.begin(), nearest.end());
+  return nearest;
 }
 
 void write_distances(std::span<double> found, std::size_t k, double* distances) {
-  if (found.size() <= few_candidates) {
-    PYTHERMO_DISPATCH(isa::sort_smallest(found.data(), found.size(), k, distances));
+  if (k <= few_candidates) {
+    select_smallest(found, k);
+    PYTHERMO_DISPATCH(isa::sort_few(found.data(), k, distances));
   } else {
     std::ranges::copy(sorted(found, k), distances);
   }
@@ -138,8 +139,9 @@ class SumSmallest {
 
   void operator()(std::span<double> squared, double* sums) const {
     double few[few_candidates];
-    if (squared.size() <= few_candidates) {
-      PYTHERMO_DISPATCH(isa::sort_smallest(squared.data(), squared.size(), ks_.back(), few));
+    if (ks_.back() <= few_candidates) {
+      select_smallest(squared, ks_.back());
+      PYTHERMO_DISPATCH(isa::sort_few(squared.data(), ks_.back(), few));
       squared = std::span(few);
     } else {
       split(squared, 0, std::span(ks_));
@@ -158,9 +160,7 @@ class SumSmallest {
   static void split(std::span<double> squared, std::size_t before, std::span<const std::size_t> ks) {
     if (ks.empty()) return;
     const std::size_t middle = ks.size() / 2, at = ks[middle] - before;
-    if (at < squared.size()) {
-      std::nth_element(squared.begin(), squared.begin() + static_cast<std::ptrdiff_t>(at), squared.end());
-    }
+    select_smallest(squared, at);
     split(squared.first(at), before, ks.first(middle));
     split(squared.subspan(at), ks[middle], ks.subspan(middle + 1));
   }

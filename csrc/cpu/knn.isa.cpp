@@ -13,11 +13,11 @@ constexpr std::size_t lanes = vector_bytes / sizeof(T);
 template <class T>
 using Vector __attribute__((vector_size(vector_bytes))) = T;
 
-// A tile of pairs whose sums stay in registers: 32 of them, or 16.
+// A tile of pairs whose sums stay in registers: 32 of them, or 16, of which a row and a difference need four.
 #if defined(__AVX512F__)
 constexpr std::size_t tile_a = 6, tile_b = 4;
 #else
-constexpr std::size_t tile_a = 4, tile_b = 2;
+constexpr std::size_t tile_a = 6, tile_b = 2;
 #endif
 static_assert(block_points % tile_a == 0 && block_points % tile_b == 0);
 
@@ -185,7 +185,9 @@ void block_distances(const T* a, std::size_t count_a, const T* b, std::size_t co
 void leaf_distances(const double* x, const double* leaf, std::size_t dim, double* squared) {
   constexpr std::size_t vectors = 4;
   for (std::size_t start = 0; start < leaf_points; start += vectors * lane_count) {
-    Doubles sums[vectors] = {};
+    Doubles sums[vectors];
+#pragma GCC unroll 8
+    for (std::size_t v = 0; v < vectors; ++v) sums[v] = Doubles{};
     for (std::size_t d = 0; d < dim; ++d) {
 #pragma GCC unroll 8
       for (std::size_t v = 0; v < vectors; ++v) {
@@ -201,7 +203,7 @@ void leaf_distances(const double* x, const double* leaf, std::size_t dim, double
 
 // By counting how many values are smaller than each, or equal and before it: for up to some hundred values
 // faster than comparing and exchanging them, which no processor can foresee.
-void sort_smallest(const double* values, std::size_t count, std::size_t k, double* sorted) {
+void sort_few(const double* values, std::size_t count, double* sorted) {
   Mask lane;
   for (std::size_t l = 0; l < lane_count; ++l) lane[l] = static_cast<std::int64_t>(l);
   for (std::size_t start = 0; start < count; start += lane_count) {
@@ -213,9 +215,7 @@ void sort_smallest(const double* values, std::size_t count, std::size_t k, doubl
       rank -= (values[j] < mine) | ((values[j] == mine) & (static_cast<std::int64_t>(j - start) < lane));
     }
     for (std::size_t j = stop; j < count; ++j) rank -= values[j] < mine;
-    for (std::size_t l = 0; l < stop - start; ++l) {
-      if (rank[l] < static_cast<std::int64_t>(k)) sorted[rank[l]] = mine[l];
-    }
+    for (std::size_t l = 0; l < stop - start; ++l) sorted[rank[l]] = mine[l];
   }
 }
 

@@ -8,7 +8,7 @@
 namespace pythermo::cpu {
 
 // Points of many coordinates whose pairs are taken together, and of few coordinates that lie side by side.
-constexpr std::size_t block_points = 48, leaf_points = 64;
+constexpr std::size_t block_points = 72, leaf_points = 64;
 
 // Doubles in a vector of any instruction set, at most.
 constexpr std::size_t widest_vector = 8;
@@ -26,8 +26,8 @@ PYTHERMO_FOR_EACH_ISA(
   // Squared distances from x [dim] to the points of a leaf [dim, leaf_points].
   void leaf_distances(const double* x, const double* leaf, std::size_t dim, double* squared);
 
-  // The k smallest of `count` values in order; they are readable up to a multiple of widest_vector.
-  void sort_smallest(const double* values, std::size_t count, std::size_t k, double* sorted);
+  // Sorts values, which are readable up to a multiple of widest_vector.
+  void sort_few(const double* values, std::size_t count, double* sorted);
 )
 // clang-format on
 

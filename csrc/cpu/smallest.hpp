@@ -26,6 +26,39 @@ inline knn::Neighbour candidate<knn::Neighbour>(double squared, std::size_t inde
 inline double squared_of(double candidate) { return candidate; }
 inline double squared_of(const knn::Neighbour& candidate) { return candidate.squared; }
 
+// Brings the k smallest values to the front, in no order. A quickselect whose partition has no branch that the
+// processor would have to foresee; std::nth_element, whose every other comparison it foresees wrongly, takes
+// over where pivots divide badly, as among equal values.
+template <class Value>
+void select_smallest(std::span<Value> values, std::size_t k) {
+  std::size_t low = 0, high = values.size();
+  while (low < k && k < high) {
+    const std::size_t count = high - low;
+    if (count < 8) break;
+    Value* const from = values.data() + low;
+    const Value a = from[count / 4], b = from[count / 2], c = from[count - 1 - count / 4];
+    const Value smaller = std::min(a, b), larger = std::max(a, b);
+    const Value pivot = std::max(smaller, std::min(larger, c));
+    std::size_t below = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const Value value = from[i];
+      from[i] = from[below];
+      from[below] = value;
+      below += value < pivot ? 1 : 0;
+    }
+    if (below == 0 || below < count / 16) break;
+    if (low + below >= k) {
+      high = low + below;
+    } else {
+      low += below;
+    }
+  }
+  if (low < k && k < high) {
+    const auto at = [&](std::size_t i) { return values.begin() + static_cast<std::ptrdiff_t>(i); };
+    std::nth_element(at(low), at(k - 1), at(high));
+  }
+}
+
 // Candidates are appended while they are below the k-th smallest so far, which is found anew whenever the
 // room is full: the k smallest of all are among them, whatever their order.
 template <class Candidate>
@@ -55,7 +88,8 @@ class Smallest {
       end += kept[end] < limit ? 1 : 0;
     }
     count_ = end;
-    if (count_ >= k && !(squared_of(limit_) < std::numeric_limits<double>::infinity())) select(room, k);
+    // A first limit from twice as many is worth its selection.
+    if (count_ >= 2 * k && !(squared_of(limit_) < std::numeric_limits<double>::infinity())) select(room, k);
   }
 
   // The candidates kept, at least k if that many finite ones were offered; in no order.
@@ -64,9 +98,9 @@ class Smallest {
  private:
   void select(std::span<Candidate> room, std::size_t k) {
     if (count_ < k) return;
-    std::nth_element(room.begin(), room.begin() + (k - 1), room.begin() + count_);
+    select_smallest(room.first(count_), k);
     count_ = k;
-    limit_ = room[k - 1];
+    limit_ = *std::max_element(room.begin(), room.begin() + static_cast<std::ptrdiff_t>(k));
   }
 
   std::size_t count_;

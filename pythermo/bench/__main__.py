@@ -1,7 +1,9 @@
 """`python -m pythermo.bench`: run the benchmarks and print their tables."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,37 +11,77 @@ import torch
 import typer
 
 from pythermo import _core
-from pythermo.bench import sphere, step
+from pythermo.bench import knn, sphere, step
 from pythermo.experiment.storage import write_text
 
 
+class Part(StrEnum):
+    """What is compared."""
+
+    STEP = "step"
+    SPHERE = "sphere"
+    KNN = "knn"
+
+
 def main(
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions.")] = False,
+    parts: Annotated[
+        list[Part] | None, typer.Argument(help="step, sphere, knn; all if none is named.", show_default=False)
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions and smaller sizes.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results there.")] = None,
 ) -> None:
     """Compare pythermo's kernels with other ways of doing the same work on this machine."""
     typer.echo(
         f"pythermo {_core.version}, torch {torch.__version__}, {_core.chosen_instruction_set()}; "
-        "medians of interleaved repetitions\n"
+        "medians of interleaved repetitions"
     )
-    typer.echo("One step of projected SGD, float32\n")
+    run = {Part.STEP: _step, Part.SPHERE: _sphere, Part.KNN: _knn}
+    results: dict[str, Sequence[Any]] = {}
+    for part in parts or list(Part):
+        results |= run[part](quick)
+    if json_file is not None:
+        text = json.dumps({name: [asdict(one) for one in part] for name, part in results.items()}, indent=1)
+        write_text(json_file, text + "\n")
+
+
+def _show(title: str, table: str) -> None:
+    typer.echo(f"\n{title}\n\n{table}")
+
+
+def _step(quick: bool) -> dict[str, Sequence[Any]]:
     results = []
-    for threads in sorted({1, torch.get_num_threads()}):
+    before = torch.get_num_threads()
+    for threads in sorted({1, before}):
         torch.set_num_threads(threads)
         results += [step.measure(network, rounds=9 if quick else 41) for network in step.NETWORKS]
-    typer.echo(step.table(results))
-    chain_steps = 2_000_000 if quick else 40_000_000
-    typer.echo("\nThe underparameterised toy on the sphere, float64\n")
-    toys = [sphere.measure_toy(4096, max(16, chain_steps // 4096), rounds=3 if quick else 9)]
-    typer.echo(sphere.toy_table(toys))
-    typer.echo("\nCost of a chain-step, float64\n")
+    _show("One step of projected SGD, float32", step.table(results))
+    return {"step": results}
+
+
+def _sphere(quick: bool) -> dict[str, Sequence[Any]]:
+    chain_steps, rounds = (2_000_000, 3) if quick else (40_000_000, 9)
+    toys = [sphere.measure_toy(4096, max(16, chain_steps // 4096), rounds)]
+    _show("The underparameterised toy on the sphere, float64", sphere.toy_table(toys))
     chain_counts = (64, 4096) if quick else (64, 512, 4096, 65_536)
-    costs = sphere.measure_costs(3 if quick else 9, chain_steps, chain_counts)
-    typer.echo(sphere.cost_table(costs))
-    if json_file is not None:
-        parts: dict[str, list[Any]] = {"step": results, "sphere_toy": toys, "sphere_cost": costs}
-        text = json.dumps({name: [asdict(one) for one in part] for name, part in parts.items()}, indent=1)
-        write_text(json_file, text + "\n")
+    costs = sphere.measure_costs(rounds, chain_steps, chain_counts)
+    _show("Cost of a chain-step, float64", sphere.cost_table(costs))
+    return {"sphere_toy": toys, "sphere_cost": costs}
+
+
+def _knn(quick: bool) -> dict[str, Sequence[Any]]:
+    rounds = 3 if quick else 9
+    speeds = [
+        knn.measure_many_coordinates(200 if quick else 1000, 24_408, rounds),
+        knn.measure_small_clouds(4 if quick else 64, 1000, torch.float32, rounds),
+        knn.measure_small_clouds(4 if quick else 64, 1000, torch.float64, rounds),
+        knn.measure_many_points(5000 if quick else 100_000, rounds),
+    ]
+    huge = None if quick else knn.measure_huge_window(1000, 1_550_016)
+    speeds += [huge] if huge is not None else []
+    _show("Nearest neighbours, seconds", knn.speed_table(speeds))
+    errors = knn.measure_errors()
+    _show("Largest relative error of the 10 nearest distances, n = 200, D = 1000", knn.error_table(errors))
+    return {"knn_speed": speeds, "knn_error": errors}
 
 
 if __name__ == "__main__":

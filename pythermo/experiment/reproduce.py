@@ -77,7 +77,7 @@ def write_results(out: str | Path) -> list[Path]:
     -------
     list of Path
         ``sweep.nc`` (where there are several, along the dimension ``setup``), ``figure1`` to
-        ``figure3`` as PNG and PDF, ``summary.md``.
+        ``figure3`` and, of the smallest network, ``neighbours`` as PNG and PDF, ``summary.md``.
 
     Raises
     ------
@@ -94,11 +94,14 @@ def write_results(out: str | Path) -> list[Path]:
     figures.save(figures.stationary_values(titled), folder / "figure1")
     figures.save(figures.thermodynamics(titled, baselines), folder / "figure2")
     figures.save(figures.temperature_decay(decaying.dataset, decaying.title), folder / "figure3")
+    first = sweeps[0]
+    figures.save(figures.entropy_by_neighbours(first.title, first.by_neighbours()), folder / "neighbours")
     storage.write_text(folder / SUMMARY, summary(titled))
     if not (folder / PRESET).exists():
         storage.write_dataset(folder / SWEEP, _along_setup(sweeps))
-    numbered = [folder / f"figure{i}{ending}" for i in (1, 2, 3) for ending in (".png", ".pdf")]
-    return [folder / SWEEP, *numbered, folder / SUMMARY]
+    names = ("figure1", "figure2", "figure3", "neighbours")
+    drawn = [folder / f"{name}{ending}" for name in names for ending in (".png", ".pdf")]
+    return [folder / SWEEP, *drawn, folder / SUMMARY]
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,14 @@ class _Sweep:
     title: str
     dataset: xr.Dataset
     baseline: xr.Dataset | None
+    preset: Preset
     analysis: Analysis
+
+    def by_neighbours(self) -> dict[int, Analysis]:
+        """Return the analyses by the number of neighbours of the entropy."""
+        last = self.preset.run.measurement.stationary
+        ks = map(int, self.dataset["k"].values)
+        return {k: analyse(self.dataset, last, self.preset.fit, k) for k in ks}
 
 
 def _read_sweeps(folder: Path) -> list[_Sweep]:
@@ -144,6 +154,7 @@ def _read_sweep(folder: Path) -> _Sweep:
         title=f"{model.name}({model.width}), D = {dataset.attrs['weights']}",
         dataset=dataset,
         baseline=storage.read_dataset(baseline) if baseline.exists() else None,
+        preset=preset,
         analysis=analyse(dataset, preset.run.measurement.stationary, preset.fit),
     )
 

@@ -14,6 +14,8 @@ from pythermo.experiment.config import FIGURE_K
 from pythermo.figures.style import BLUE, GREEN, GREY, LR_LABEL, ORANGE, STYLE, label_short_axis
 from pythermo.temperature import fit_power_law, free_energy, temperature_along_run
 
+_COMPARED_KS = (10, 50, 200)
+
 
 def stationary_values(titled: Mapping[str, Analysis]) -> Figure:
     """Draw stationary U and S against the learning rate, one row per sweep (figure 1 of the paper).
@@ -114,6 +116,50 @@ def temperature_decay(sweep: xr.Dataset, title: str, runs: int = 4, last: int = 
         axes.set(xscale="log", yscale="log")
         label_short_axis(axes.xaxis)
         axes.legend(fontsize=8)
+        return figure
+
+
+def entropy_by_neighbours(title: str, by_k: Mapping[int, Analysis]) -> Figure:
+    """Draw S of a sweep against the number of neighbours k, and what T becomes for some of them.
+
+    Parameters
+    ----------
+    title : str
+        Title of the figure.
+    by_k : mapping of int to Analysis
+        Analyses of one sweep by the k of their entropies, in ascending order.
+
+    Returns
+    -------
+    Figure
+        Left: S, a line per learning rate. Middle: how far the S of one k rises with the learning rate
+        otherwise than that of k = 50, common constant removed. Right: T.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(12.5, 3.8), layout="constrained")
+        figure.suptitle(title)
+        left, middle, right = figure.subplots(1, 3)
+        ks = np.array(list(by_k))
+        lr = next(iter(by_k.values())).stationary["lr"].values
+        entropy = np.array([analysis.stationary["entropy"].values for analysis in by_k.values()])
+        colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, len(lr)))
+        for one, values, colour in zip(lr, entropy.T, colours, strict=True):
+            left.plot(ks, values, "o-", color=colour, lw=1.0, label=f"η = {one:.2g}")
+        left.set(xscale="log", xlabel="neighbours k", ylabel="entropy $S_k$ (nats)")
+        left.legend(fontsize=7)
+        shown = [k for k in _COMPARED_KS if k in by_k]
+        for k, colour, marker in zip(shown, (BLUE, GREEN, ORANGE), "osD", strict=False):
+            analysis = by_k[k]
+            change = analysis.stationary["entropy"] - by_k[FIGURE_K].stationary["entropy"]
+            middle.plot(lr, change - change[-1], marker + "-", color=colour, lw=1.0, label=f"k = {k}")
+            fit = analysis.fit
+            law = f"k = {k}: {fit.prefactor:.1e} · η^{fit.exponent:.2f}"
+            usable = fit.feasible & (fit.temperature > 0.0)
+            right.plot(fit.lr[usable], fit.temperature[usable], marker + "-", color=colour, lw=1.0, label=law)
+        middle.set(xscale="log", xlabel=LR_LABEL, ylabel="$S_k - S_{50}$, 0 at the largest η (nats)")
+        right.set(xscale="log", xlabel=LR_LABEL, ylabel="temperature T", yscale="log")
+        for axes in (middle, right):
+            axes.legend(fontsize=8)
         return figure
 
 

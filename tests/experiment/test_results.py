@@ -109,6 +109,19 @@ def test_figures(tmp_path):
     assert min(path.stat().st_size for path in tmp_path.iterdir()) > 5000
 
 
+def test_the_figure_of_neighbours_compares_temperatures_by_k(tmp_path):
+    sweep = made_sweep()
+    sweep["entropy"][:, :, 0] *= 0.5  # at k = 10 S rises half as much: T is twice as large
+    by_k = {k: analyse(sweep, 3, FitConfig(), k) for k in (10, 50)}
+    figure = figures.entropy_by_neighbours("made", by_k)
+    right = figure.axes[2]
+    ten, fifty = (line.get_ydata() for line in right.get_lines())
+    np.testing.assert_allclose(ten, 2 * fifty, rtol=1e-9)
+    assert len(figure.axes[0].get_lines()) == sweep.sizes["lr"]
+    assert drawn_texts(figure).count("k = 10") == drawn_texts(figure).count("k = 50") == 2
+    figures.save(figure, tmp_path / "neighbours")
+
+
 def test_figures_of_sweeps_without_any_temperature(tmp_path):
     sweep = made_sweep()
     sweep["loss"][:] = sweep["loss"][::-1].values  # U falls where S rises
@@ -118,6 +131,7 @@ def test_figures_of_sweeps_without_any_temperature(tmp_path):
     figures.save(figures.thermodynamics(titled), tmp_path / "figure2")
     third = figures.temperature_decay(sweep, "no entropy")
     figures.save(third, tmp_path / "figure3")
+    figures.save(figures.entropy_by_neighbours("falling", {50: titled["falling"]}), tmp_path / "neighbours")
     assert "no positive temperature" in third.axes[0].texts[0].get_text()
 
 
@@ -151,7 +165,7 @@ def test_a_sweep_from_the_command_line(tmp_path):
     out = tmp_path / "sweep"
     result = CliRunner().invoke(app, ["sweep", "digits-up", *TINY, "--out", str(out), "--jobs", "1"])
     assert result.exit_code == 0, result.output
-    for name in ("sweep.nc", "figure1.png", "figure2.pdf", "figure3.png", "summary.md"):
+    for name in ("sweep.nc", "figure1.png", "figure2.pdf", "figure3.png", "neighbours.png", "summary.md"):
         assert f"wrote {out / name}" in result.output
         assert (out / name).stat().st_size > 0
     (out / "summary.md").unlink()

@@ -318,6 +318,8 @@ def test_bad_input(change, message):
 
 def test_a_signal_stops_a_simulation():
     code = (
+        # A shell may have started the tests with SIGINT ignored.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "import pythermo as pt; print('begun', flush=True);"
         "pt.sphere.simulate(pt.sphere.underparameterized(), 0.1, 10**11, replicas=64)"
     )
@@ -328,7 +330,10 @@ def test_a_signal_stops_a_simulation():
     process.stdout.readline()
     time.sleep(2.0)  # the simulation would take an hour
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode != 0
     assert "KeyboardInterrupt" in errors
 
