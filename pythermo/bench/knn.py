@@ -1,4 +1,4 @@
-"""Exact nearest neighbours against torch.cdist, faiss and scipy's k-d tree: speed, and digits that are left."""
+"""Exact nearest neighbours against torch.cdist, faiss and a k-d tree: speed, and digits that are left."""
 
 import math
 import time
