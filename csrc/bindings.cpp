@@ -1,4 +1,4 @@
-// The Python module pythermo._core: the only file that knows Python.
+// The Python module pythermo._core. Only the bindings know Python.
 #include <pybind11/functional.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -10,13 +10,14 @@
 #include <type_traits>
 #include <vector>
 
+#include "borrow.hpp"
 #include "cpu/instruction_set.hpp"
 #include "cpu/knn.hpp"
 #include "cpu/projected_sgd_step.hpp"
 #include "cpu/sketch.hpp"
 #include "cpu/sphere.hpp"
-#include "tensor_view.hpp"
 #if defined(PYTHERMO_CUDA)
+#include "bindings_cuda.hpp"
 #include "cuda/device.hpp"
 #endif
 
@@ -24,12 +25,6 @@ namespace py = pybind11;
 using namespace pythermo;
 
 namespace {
-
-// Borrows the tensor of a DLPack capsule, which stays the owner.
-TensorView borrow(const py::capsule& capsule, const char* name) {
-  const auto* managed = capsule.get_pointer<dlpack::ManagedTensor>();
-  return {managed->tensor, name};
-}
 
 template <void (*step)(const TensorView&, const TensorView&, double, double, int)>
 void bind_step(py::module_& module, const char* name) {
@@ -207,4 +202,8 @@ PYBIND11_MODULE(_core, module) {
   bind_step<cpu::exponential_sgd_step>(module, "exponential_sgd_step");
   bind_sphere(module);
   bind_knn(module);
+#if defined(PYTHERMO_CUDA)
+  py::module_ cuda = module.def_submodule("cuda", "The kernels on CUDA devices.");
+  bind_cuda(cuda);
+#endif
 }

@@ -8,9 +8,24 @@
 
 #include <cmath>
 
+#include "elementary.hpp"
 #include "portable.hpp"
 
 namespace pythermo {
+
+template <class T>
+PYTHERMO_INLINE bool is_finite(T x) {
+  return x - x == T{0};
+}
+
+// Whether a number that is not negative is neither zero nor subnormal nor infinite.
+PYTHERMO_INLINE bool is_normal(float x) { return x >= 0x1p-126f && is_finite(x); }
+PYTHERMO_INLINE bool is_normal(double x) { return x >= 0x1p-1022 && is_finite(x); }
+
+// Within these bounds a sum of squares in float has lost nothing to overflow or underflow.
+PYTHERMO_INLINE bool exact_in_float(double sum_of_squares) {
+  return sum_of_squares > 1e-25 && sum_of_squares < 1e30;
+}
 
 // w <- radius * v / |v| with v = w - lr * g.
 struct Projection {
@@ -27,7 +42,7 @@ struct Projection {
   template <class T>
   struct Update {
     T lr, scale;
-    bool usable() const { return std::isnormal(scale); }
+    PYTHERMO_INLINE bool usable() const { return is_normal(scale); }
     PYTHERMO_INLINE T operator()(T w, T g) const { return (w - lr * g) * scale; }
   };
 
@@ -67,7 +82,7 @@ struct Exponential {
   template <class T>
   struct Update {
     T weight_factor, grad_factor;
-    bool usable() const { return std::isfinite(weight_factor) && std::isfinite(grad_factor); }
+    PYTHERMO_INLINE bool usable() const { return is_finite(weight_factor) && is_finite(grad_factor); }
     PYTHERMO_INLINE T operator()(T w, T g) const { return weight_factor * w - grad_factor * g; }
   };
 
@@ -76,9 +91,10 @@ struct Exponential {
     const double radial = sums[2] / sums[0];  // t = g - radial * w
     const double tangent = std::sqrt(std::fmax(sums[1] - radial * sums[2], 0.0));
     const double angle = lr * tangent / radius;
-    const double cosine = radius * std::cos(angle) / std::sqrt(sums[0]);
-    const double sine = tangent > 0.0 ? radius * std::sin(angle) / tangent : 0.0;
-    return {static_cast<T>(cosine + sine * radial), static_cast<T>(sine)};
+    double sine, cosine;
+    sine_cosine(angle, sine, cosine);
+    const double along = tangent > 0.0 ? radius * sine / tangent : 0.0;
+    return {static_cast<T>(radius * cosine / std::sqrt(sums[0]) + along * radial), static_cast<T>(along)};
   }
 };
 

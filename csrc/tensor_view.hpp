@@ -53,18 +53,32 @@ class TensorView {
     fail("the dtype must be float32, float64 or int64");
   }
 
-  // The elements of a contiguous 1-D CPU tensor whose scalar type is T.
+  // The elements of a contiguous 1-D tensor whose scalar type is T.
   template <class T>
-  VectorView<T> cpu_vector() const {
-    T* data = cpu_data<T>(1);
+  VectorView<T> vector_on(dlpack::DeviceType device) const {
+    T* data = data_on<T>(device, 1);
     require_adjacent_elements();
     return {data, static_cast<std::size_t>(tensor_.shape[0])};
   }
-
-  // The elements of a 3-D CPU tensor whose scalar type is T and whose last dimension is contiguous.
   template <class T>
-  RowsView<T> cpu_rows() const {
-    T* data = cpu_data<T>(3);
+  VectorView<T> cpu_vector() const {
+    return vector_on<T>(dlpack::DeviceType::cpu);
+  }
+
+  // Those of one that has `size` elements.
+  template <class T>
+  T* sized_on(dlpack::DeviceType device, std::size_t size) const {
+    const VectorView<T> vector = vector_on<T>(device);
+    if (vector.size != size) {
+      fail("has " + std::to_string(vector.size) + " elements, not " + std::to_string(size));
+    }
+    return vector.data;
+  }
+
+  // The elements of a 3-D tensor whose scalar type is T and whose last dimension is contiguous.
+  template <class T>
+  RowsView<T> rows_on(dlpack::DeviceType device) const {
+    T* data = data_on<T>(device, 3);
     require_adjacent_elements();
     const auto size = [&](int axis) { return static_cast<std::size_t>(tensor_.shape[axis]); };
     if (tensor_.strides == nullptr) return {data, size(0), size(1), size(2), size(1) * size(2), size(2)};
@@ -78,12 +92,18 @@ class TensorView {
             static_cast<std::size_t>(tensor_.strides[0]),
             static_cast<std::size_t>(tensor_.strides[1])};
   }
+  template <class T>
+  RowsView<T> cpu_rows() const {
+    return rows_on<T>(dlpack::DeviceType::cpu);
+  }
 
  private:
   template <class T>
-  T* cpu_data(int ndim) const {
+  T* data_on(dlpack::DeviceType device, int ndim) const {
     static_assert(std::is_same_v<T, float> || std::is_same_v<T, double> || std::is_same_v<T, std::int64_t>);
-    if (tensor_.device.type != dlpack::DeviceType::cpu) fail("must lie on the CPU");
+    if (tensor_.device.type != device) {
+      fail(device == dlpack::DeviceType::cpu ? "must lie on the CPU" : "must lie on a CUDA device");
+    }
     if (scalar_type() != scalar_type_of<T>) fail("has another dtype than the arguments before it");
     if (tensor_.ndim != ndim) {
       fail("must have " + std::to_string(ndim) + " dimensions, not " + std::to_string(tensor_.ndim));

@@ -55,7 +55,7 @@ def require_ks(ks: Sequence[int], n: int, name: str = "ks") -> list[int]:
     return values
 
 
-def require_positive(name: str, value: float) -> float:
+def require_positive(name: str, value: Any) -> float:
     """Return ``value`` as a float if it is positive and finite."""
     try:
         number = float(value)

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.utils.dlpack
 
 from pythermo import _core
+from pythermo._backends import BACKENDS, backend_of
+from pythermo._backends import to_dlpack as _to_dlpack
 from pythermo._checks import (
     FLOAT_DTYPES,
     as_tensor,
@@ -23,44 +24,68 @@ from pythermo._checks import (
     require_positive,
 )
 
-# The capsule of a tensor, without the seven-fold overhead of Tensor.__dlpack__.
-_to_dlpack = torch.utils.dlpack.to_dlpack  # type: ignore[attr-defined]
-
 _library = torch.library.Library("pythermo", "DEF")
 
-_Step = Callable[[torch.Tensor, torch.Tensor, float, float], None]
+_Step = Callable[[torch.Tensor, torch.Tensor, float, float, torch.Tensor | None], None]
 
 
-def _register_step(name: str, kernel: Callable[..., None]) -> _Step:
-    """Register a step kernel as the operator ``pythermo::name`` and return a function that runs it."""
-    _library.define(f"{name}(Tensor(a!) weights, Tensor grad, float lr, float radius) -> ()")
+def _register_step(name: str) -> _Step:
+    """Register a step kernel as the operator ``pythermo::name_`` and return a function that runs it."""
+    _library.define(
+        f"{name}_(Tensor(a!) weights, Tensor grad, float lr, float radius, Tensor? lr_on_device=None) -> ()"
+    )
 
-    def on_cpu(weights: torch.Tensor, grad: torch.Tensor, lr: float, radius: float) -> None:
-        kernel(_to_dlpack(weights), _to_dlpack(grad), lr, radius, torch.get_num_threads())
+    def on_device(
+        weights: torch.Tensor,
+        grad: torch.Tensor,
+        lr: float,
+        radius: float,
+        lr_on_device: torch.Tensor | None = None,
+    ) -> None:
+        BACKENDS[weights.device.type].step(name, weights, grad, lr, radius, lr_on_device)
         # A graph that saved the old values must not be gone back through with the new ones.
         if not weights.is_inference():
             torch.autograd.graph.increment_version(weights)
 
-    def fake(weights: torch.Tensor, grad: torch.Tensor, lr: float, radius: float) -> None:
+    def fake(
+        weights: torch.Tensor,
+        grad: torch.Tensor,
+        lr: float,
+        radius: float,
+        lr_on_device: torch.Tensor | None = None,
+    ) -> None:
         return None
 
-    def no_derivative(weights: torch.Tensor, grad: torch.Tensor, lr: float, radius: float) -> None:
-        _refuse_derivative(name, weights, grad)
+    def no_derivative(
+        weights: torch.Tensor,
+        grad: torch.Tensor,
+        lr: float,
+        radius: float,
+        lr_on_device: torch.Tensor | None = None,
+    ) -> None:
+        _refuse_derivative(f"{name}_", weights, grad)
         with torch._C._AutoDispatchBelowAutograd():
-            operator(weights, grad, lr, radius)
+            operator(weights, grad, lr, radius, lr_on_device)
 
-    _library.impl(name, on_cpu, "CPU")
-    _library.impl(name, no_derivative, "Autograd")
-    torch.library.register_fake(f"pythermo::{name}", fake, lib=_library)
-    operator = getattr(torch.ops.pythermo, name).default
+    for key in ("CPU", "CUDA"):
+        _library.impl(f"{name}_", on_device, key)
+    _library.impl(f"{name}_", no_derivative, "Autograd")
+    torch.library.register_fake(f"pythermo::{name}_", fake, lib=_library)
+    operator = getattr(torch.ops.pythermo, f"{name}_").default
 
-    def run(weights: torch.Tensor, grad: torch.Tensor, lr: float, radius: float) -> None:
+    def run(
+        weights: torch.Tensor,
+        grad: torch.Tensor,
+        lr: float,
+        radius: float,
+        lr_on_device: torch.Tensor | None = None,
+    ) -> None:
         # On small vectors torch's dispatcher takes as long as the step: plain tensors do without.
-        if type(weights) is torch.Tensor and weights.is_cpu and not torch.compiler.is_compiling():
-            _refuse_derivative(name, weights, grad)
-            on_cpu(weights, grad, lr, radius)
+        if type(weights) is torch.Tensor and not weights.is_meta and not torch.compiler.is_compiling():
+            _refuse_derivative(f"{name}_", weights, grad)
+            on_device(weights, grad, lr, radius, lr_on_device)
         else:
-            operator(weights, grad, lr, radius)
+            operator(weights, grad, lr, radius, lr_on_device)
 
     return run
 
@@ -72,18 +97,47 @@ def _refuse_derivative(name: str, weights: torch.Tensor, grad: torch.Tensor) -> 
         )
 
 
-_projected_step = _register_step("projected_sgd_step_", _core.projected_sgd_step)
-_exponential_step = _register_step("exponential_sgd_step_", _core.exponential_sgd_step)
+_projected_step = _register_step("projected_sgd_step")
+_exponential_step = _register_step("exponential_sgd_step")
 
 
-def _checked_step(step: _Step, weights: Any, grad: Any, lr: float, radius: float) -> Any:
+def _checked_step(step: _Step, weights: Any, grad: Any, lr: float | torch.Tensor, radius: float) -> Any:
     """Check what the kernel does not, make the step in place and return ``weights`` as given."""
     if isinstance(weights, np.ndarray) and not weights.flags.writeable:
         raise ValueError("weights: must be writeable, for the step is made in place")
     w, g = as_tensor("weights", weights), as_tensor("grad", grad)
     _check_vectors(w, g)
-    step(w, g, require_positive("lr", lr), require_positive("radius", radius))
+    radius = require_positive("radius", radius)
+    if isinstance(lr, torch.Tensor) and lr.device == w.device and not w.is_cpu:
+        if lr.numel() != 1:
+            raise ValueError(f"lr: must be one number, not a tensor of shape {list(lr.shape)}")
+        step(w, g, 0.0, radius, lr.detach().double().reshape(1))
+    else:
+        step(w, g, require_positive("lr", lr), radius, None)
     return weights
+
+
+def raise_failed_steps(device: torch.device | str) -> None:
+    """Wait for the steps made on a device, and raise what went wrong with them.
+
+    On a CUDA device a step does not wait: where it fails, the weights stay as they were and all further
+    steps go on from there. Call this where the host waits anyway, at a measurement. On the CPU a step
+    raises itself.
+
+    Parameters
+    ----------
+    device : torch.device or str
+        Whose steps.
+
+    Raises
+    ------
+    ValueError
+        If a step has failed since this was called last: for elements that are not finite, weights that
+        are all zero, a step that ends at the origin, a learning rate that is not positive.
+    """
+    where = torch.device(device)
+    if where.type in BACKENDS:
+        BACKENDS[where.type].raise_failed_steps(where)
 
 
 def _check_vectors(weights: torch.Tensor, grad: torch.Tensor) -> None:
@@ -102,11 +156,11 @@ def _check_vectors(weights: torch.Tensor, grad: torch.Tensor) -> None:
         raise ValueError("weights and grad: both must be contiguous")
     if weights.device != grad.device:
         raise ValueError(f"grad: must lie on the device of weights, {weights.device}, not {grad.device}")
-    if not weights.is_cpu and not weights.is_meta:
-        raise ValueError(f"weights: no kernel for the device {weights.device}; the CPU has one")
+    if not weights.is_meta:
+        backend_of("weights", weights)
 
 
-def projected_sgd_step_(weights: Any, grad: Any, lr: float, radius: float = 1.0) -> Any:
+def projected_sgd_step_(weights: Any, grad: Any, lr: float | torch.Tensor, radius: float = 1.0) -> Any:
     """Make one step of projected SGD in place: ``w <- radius * v / |v|`` with ``v = w - lr * grad``.
 
     Two passes over memory: the first reads weights and gradient and finds |v|, the second reads both
@@ -128,8 +182,9 @@ def projected_sgd_step_(weights: Any, grad: Any, lr: float, radius: float = 1.0)
         Overwritten.
     grad : Tensor or array [D]
         The gradient there, of the same dtype and device; not changed.
-    lr : float
-        Learning rate, positive. On a sphere of radius r the effective one is ``lr / r**2``.
+    lr : float or Tensor [] or [1]
+        Learning rate, positive. On a sphere of radius r the effective one is ``lr / r**2``. A tensor on the
+        weights' CUDA device is read there.
     radius : float
         Radius of the sphere, positive.
 
@@ -154,7 +209,7 @@ def projected_sgd_step_(weights: Any, grad: Any, lr: float, radius: float = 1.0)
     return _checked_step(_projected_step, weights, grad, lr, radius)
 
 
-def exponential_sgd_step_(weights: Any, grad: Any, lr: float, radius: float = 1.0) -> Any:
+def exponential_sgd_step_(weights: Any, grad: Any, lr: float | torch.Tensor, radius: float = 1.0) -> Any:
     """Make one Riemannian SGD step in place: along a great circle by the arc length ``lr * |t|``.
 
     Here t is the part of the gradient that is tangent to the sphere at the weights; the new weights are

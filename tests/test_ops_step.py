@@ -1,3 +1,5 @@
+import backends
+import emulation
 import numpy as np
 import pytest
 import torch
@@ -16,9 +18,11 @@ OPERATORS = {
     "projection": torch.ops.pythermo.projected_sgd_step_,
     "exponential": torch.ops.pythermo.exponential_sgd_step_,
 }
+KERNELS = {"projection": "projected_sgd_step", "exponential": "exponential_sgd_step"}
 DTYPES = [torch.float32, torch.float64]
 each_step = pytest.mark.parametrize("name", STEPS)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
+on_all_kernels = pytest.mark.usefixtures("kernels")  # the CPU's, and CUDA's emulated or on a device
 
 
 def assert_close(weights: torch.Tensor, expected: torch.Tensor) -> None:
@@ -27,6 +31,7 @@ def assert_close(weights: torch.Tensor, expected: torch.Tensor) -> None:
     assert float((weights.double() - expected).abs().max()) <= allowed
 
 
+@on_all_kernels
 @each_dtype
 @pytest.mark.parametrize(
     ("name", "size"),
@@ -44,6 +49,7 @@ def test_agrees_with_the_plain_step(name, dtype, size):
     assert torch.equal(grad, untouched)
 
 
+@on_all_kernels
 def test_agrees_with_torch_sgd_and_a_division():
     parameter = torch.nn.Parameter(sphere_point(5000))
     parameter.grad = normal(5000, seed=3)
@@ -56,6 +62,7 @@ def test_agrees_with_torch_sgd_and_a_division():
     torch.testing.assert_close(weights, parameter.detach(), rtol=5e-7, atol=1e-9)
 
 
+@on_all_kernels
 @each_step
 @each_dtype
 def test_lands_on_the_sphere(name, dtype):
@@ -65,6 +72,7 @@ def test_lands_on_the_sphere(name, dtype):
     assert float(weights.double().norm()) == pytest.approx(2.5, rel=4 * torch.finfo(dtype).eps)
 
 
+@on_all_kernels
 def test_the_two_retractions_agree_to_second_order():
     # tan(a) - a = a^3 / 3 for the angle a of a step.
     start, grad = sphere_point(100, dtype=torch.float64), normal(100, seed=1, dtype=torch.float64)
@@ -78,12 +86,14 @@ def test_the_two_retractions_agree_to_second_order():
     assert gaps[1] < gaps[0] / 900
 
 
+@on_all_kernels
 def test_exponential_goes_half_way_round():
     weights = np.array([1.0, 0.0, 0.0])
     pt.ops.exponential_sgd_step_(weights, np.array([7.0, 0.0, -2.0]), np.pi / 4)
     np.testing.assert_allclose(weights, [0.0, 0.0, 1.0], atol=1e-15)
 
 
+@on_all_kernels
 @each_step
 @each_dtype
 @given(
@@ -105,6 +115,7 @@ def test_any_scale_of_the_gradient(name, dtype, size, exponent, lr, radius, seed
     assert_close(weights, expected)
 
 
+@on_all_kernels
 @each_step
 @pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
 def test_squares_beyond_float32(name, scale):
@@ -116,6 +127,7 @@ def test_squares_beyond_float32(name, scale):
     assert_close(weights, expected)
 
 
+@on_all_kernels
 @each_step
 @each_dtype
 def test_a_zero_gradient_changes_nothing(name, dtype):
@@ -125,6 +137,7 @@ def test_a_zero_gradient_changes_nothing(name, dtype):
     assert torch.equal(weights, before)
 
 
+@on_all_kernels
 @each_step
 @each_dtype
 def test_a_tiny_gradient_is_not_taken_for_zero(name, dtype):
@@ -163,6 +176,7 @@ def test_the_same_bits_for_any_thread_count_and_instruction_set(name, dtype):
     assert all(torch.equal(first, other) for other in others)
 
 
+@on_all_kernels
 @each_step
 def test_numpy_arrays_share_their_memory(name):
     weights = sphere_point(50).numpy()
@@ -192,6 +206,7 @@ def test_bad_values_are_refused_with_the_weights_untouched(name, dtype, weights,
     assert torch.equal(w, before)
 
 
+@on_all_kernels
 def test_a_step_to_the_centre_is_refused():
     weights = torch.tensor([1.0, 2.0])
     with pytest.raises(ValueError, match="grad: the step ends in the centre"):
@@ -199,6 +214,7 @@ def test_a_step_to_the_centre_is_refused():
     assert weights.tolist() == [1.0, 2.0]
 
 
+@on_all_kernels
 @each_step
 @pytest.mark.parametrize("value", [0.0, -1.0, NAN, INF, 1e-60])
 def test_lr_and_radius_must_be_positive(name, value):
@@ -270,6 +286,7 @@ def test_read_only_arrays_are_refused(name):
     STEPS[name][0](sphere_point(5).numpy(), grad, 0.1)
 
 
+@on_all_kernels
 def test_exponential_step_with_a_mostly_radial_gradient():
     """|t|^2 = |g|^2 - <w, g>^2 / |w|^2 would lose its digits in float32 sums."""
     weights = sphere_point(1000)
@@ -366,3 +383,72 @@ def test_predicted_steps_refuse_bad_input_with_the_weights_untouched():
     weights = start.clone()
     pt.ops.projected_sgd_step_(weights, torch.zeros(BEYOND_CACHES), 0.25)
     assert torch.equal(weights, start)
+
+
+@pytest.mark.parametrize("bad", [NAN, INF])
+@each_dtype
+def test_cuda_kernels_refuse_what_is_not_finite(kernels, bad, dtype):
+    if kernels == "cpu":
+        pytest.skip("names the element: test_bad_values_are_refused_with_the_weights_untouched")
+    for place in (0, 700, 1999):
+        weights, grad = sphere_point(2000, dtype=dtype), normal(2000, seed=1, dtype=dtype)
+        grad[place] = bad
+        before = weights.clone()
+        for name in STEPS:
+            with pytest.raises(ValueError, match="must be finite"):
+                STEPS[name][0](weights, grad, 0.1)
+            assert torch.equal(weights, before)
+        grad[place], weights[place] = 0.0, bad
+        with pytest.raises(ValueError, match="must be finite"):
+            pt.ops.projected_sgd_step_(weights, grad, 0.1)
+
+
+@each_step
+@each_dtype
+@pytest.mark.parametrize("size", [1000, 24408, 300001])
+def test_cuda_kernels_give_the_same_bits_for_any_block_size(name, dtype, size):
+    backend, start = backends.emulated(), sphere_point(size, dtype=dtype)
+    grad, results = normal(size, seed=1, dtype=dtype), []
+    for threads in (32, 64, 160, 256):
+        backend.threads = threads
+        for schedule in backends.SCHEDULES.values():
+            emulation.module().set_schedule(schedule)
+            weights = start.clone()
+            backend.step(KERNELS[name], weights, grad, 0.01, 1.0, None)
+            results.append(weights)
+    assert all(torch.equal(results[0], other) for other in results[1:])
+
+
+@on_all_kernels
+@each_step
+@each_dtype
+def test_views_that_are_not_aligned(name, dtype):
+    step, plain = STEPS[name]
+    weights, grad = normal(2001, dtype=dtype)[1:], normal(2003, seed=1, dtype=dtype)[3:]
+    weights, grad = weights / weights.norm(), grad / grad.norm()
+    room = torch.zeros(2004, dtype=dtype)
+    for offset in range(4):
+        moved = room[offset : offset + 2000]
+        moved.copy_(weights)
+        step(moved, grad, 0.25)
+        assert_close(moved, plain(weights, grad, 0.25, 1.0))
+        assert not room[:offset].any()
+        assert not room[offset + 2000 :].any()
+        room.zero_()
+
+
+def test_a_learning_rate_on_the_device():
+    """The emulation's device is the CPU, where a tensor is read at once: the backend is called directly."""
+    backend, start, grad = backends.emulated(), sphere_point(2000), normal(2000, seed=1)
+    for lr in (0.01, 0.3):
+        moved, expected = start.clone(), start.clone()
+        backend.step("projected_sgd_step", moved, grad, 0.0, 1.0, torch.tensor([lr], dtype=torch.float64))
+        backend.step("projected_sgd_step", expected, grad, lr, 1.0, None)
+        assert torch.equal(moved, expected)
+    for lr in (0.0, -1.0, NAN, INF, 1e-60):
+        before = moved.clone()
+        with pytest.raises(ValueError, match="lr: must be positive and finite"):
+            backend.step("projected_sgd_step", moved, grad, 0.0, 1.0, torch.tensor([lr], dtype=torch.float64))
+        assert torch.equal(moved, before)
+    by_tensor = pt.ops.projected_sgd_step_(start.clone(), grad, torch.tensor(0.3))
+    assert torch.equal(by_tensor, pt.ops.projected_sgd_step_(start.clone(), grad, float(torch.tensor(0.3))))

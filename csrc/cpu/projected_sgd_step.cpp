@@ -24,9 +24,6 @@ constexpr std::size_t blocks_per_thread = 2;
 // From this size on, weights and gradient together (32 MiB) are beyond the caches and come from memory.
 constexpr std::size_t predicted_norm_size = std::size_t{1} << 22;
 
-// Within these bounds a sum of squares in float has lost nothing to overflow or underflow.
-constexpr double least_float_sum = 1e-25, largest_float_sum = 1e30;
-
 int threads_for(std::size_t blocks, int threads) {
   const std::size_t useful = blocks / blocks_per_thread;
   return useful < static_cast<std::size_t>(threads) ? static_cast<int>(useful) : threads;
@@ -109,10 +106,6 @@ void require_apart(VectorView<T> weights, VectorView<T> grad) {
   }
 }
 
-bool exact_in_float(double sum_of_squares) {
-  return sum_of_squares > least_float_sum && sum_of_squares < largest_float_sum;
-}
-
 // Found at the first element nearly always; the sign of a zero does not count.
 template <class T>
 bool all_zero(VectorView<T> values) {
@@ -156,7 +149,7 @@ bool step_by_predicted_norm(VectorView<float> weights, VectorView<float> grad, d
                             int threads) {
   const Sums gradient = sum_all<SquaredNorm, float>(grad, grad, lr, threads);
   const double moved = lr * lr * gradient[0];
-  if (!exact_in_float(gradient[0]) || !(moved < largest_float_sum) || !exact_in_float(radius * radius)) {
+  if (!exact_in_float(gradient[0]) || !(moved < 1e30) || !exact_in_float(radius * radius)) {
     return false;
   }
   const double predicted[] = {radius * radius + moved};

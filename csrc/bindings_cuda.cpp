@@ -1,0 +1,41 @@
+#include "bindings_cuda.hpp"
+
+#include "borrow.hpp"
+#include "cuda/projected_sgd_step.hpp"
+
+namespace py = pybind11;
+
+namespace pythermo {
+namespace {
+
+template <void (*step)(const TensorView&, const TensorView&, const cuda::StepArguments&)>
+void bind_step(py::module_& module, const char* name) {
+  module.def(
+      name,
+      [](const py::capsule& weights, const py::capsule& grad, double lr, const py::capsule& lr_on_device,
+         double radius, const py::capsule& workspace, const py::capsule& status, std::uintptr_t stream,
+         unsigned threads) {
+        const TensorView w = borrow(weights, "weights"), g = borrow(grad, "grad");
+        const cuda::StepArguments arguments{lr,
+                                            borrow(lr_on_device, "lr"),
+                                            radius,
+                                            borrow(workspace, "workspace"),
+                                            borrow(status, "status"),
+                                            stream,
+                                            threads};
+        const py::gil_scoped_release release;
+        step(w, g, arguments);
+      },
+      py::arg("weights"), py::arg("grad"), py::arg("lr"), py::arg("lr_on_device"), py::arg("radius"),
+      py::arg("workspace"), py::arg("status"), py::arg("stream"), py::arg("threads") = 256);
+}
+
+}  // namespace
+
+void bind_cuda(py::module_& module) {
+  module.def("step_workspace_size", &cuda::step_workspace_size);
+  bind_step<cuda::projected_sgd_step>(module, "projected_sgd_step");
+  bind_step<cuda::exponential_sgd_step>(module, "exponential_sgd_step");
+}
+
+}  // namespace pythermo

@@ -1,0 +1,38 @@
+// One SGD step on the sphere, on a CUDA device.
+#pragma once
+
+#include <cstdint>
+
+#include "../tensor_view.hpp"
+
+namespace pythermo::cuda {
+
+// Why a step was not made. Nothing is read back to the host: what went wrong is left in a status word.
+enum class StepError : std::int64_t {
+  none = 0,
+  not_finite = 1,       // an element, or the squared length of the step
+  zero_weights = 2,     // weights without a direction
+  centre = 3,           // the step ends in the centre of the sphere
+  far_from_radius = 4,  // the norm is too far from the radius for the weights' dtype
+  learning_rate = 5,    // not positive and finite in the weights' dtype
+};
+
+// What one step needs beside its weights and gradient.
+struct StepArguments {
+  double lr;
+  TensorView lr_on_device;  // [1] float64, which is read in the place of lr, or empty
+  double radius;
+  TensorView workspace;  // [step_workspace_size()] float64; of one stream at a time
+  TensorView status;     // [1] int64: the first StepError since it was set to 0
+  std::uintptr_t stream;
+  unsigned threads;  // of a block, at most 256: the same bits for any multiple of 32
+};
+
+std::size_t step_workspace_size();
+
+// In place: weights and gradient [size] contiguous. One launch, no wait; a step that fails changes no weight.
+// Throws std::invalid_argument for arguments that do not fit, std::runtime_error for what CUDA refuses.
+void projected_sgd_step(const TensorView& weights, const TensorView& grad, const StepArguments& arguments);
+void exponential_sgd_step(const TensorView& weights, const TensorView& grad, const StepArguments& arguments);
+
+}  // namespace pythermo::cuda

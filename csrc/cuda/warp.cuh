@@ -1,0 +1,43 @@
+// What the threads of a block do together. Sums have a fixed tree, so that their bits do not depend on the
+// block's size.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pythermo::cuda {
+
+constexpr unsigned warp_threads = 32, all_lanes = 0xffffffffu;
+
+__device__ __forceinline__ unsigned lane_index() { return threadIdx.x % warp_threads; }
+
+// The block's dynamic shared memory.
+template <class T>
+__device__ __forceinline__ T* shared_memory() {
+#if defined(PYTHERMO_EMULATED_CUDA)
+  return reinterpret_cast<T*>(emulation::shared_memory());
+#else
+  extern __shared__ __align__(16) unsigned char memory[];
+  return reinterpret_cast<T*>(memory);
+#endif
+}
+
+// The sum over the lanes of a warp, in all of them.
+template <class T>
+__device__ __forceinline__ T warp_sum(T value) {
+#pragma unroll
+  for (int bits = 1; bits < 32; bits *= 2) value += __shfl_xor_sync(all_lanes, value, bits);
+  return value;
+}
+
+// The sum of values[0 ... count) by one warp, in all of its lanes.
+template <class T>
+__device__ __forceinline__ T warp_sum_of(const T* values, std::size_t count) {
+  T sum{};
+  for (std::size_t i = lane_index(); i < count; i += warp_threads) sum += values[i];
+  return warp_sum(sum);
+}
+
+}  // namespace pythermo::cuda

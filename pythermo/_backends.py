@@ -1,0 +1,153 @@
+"""Which native kernels work on a tensor: those of the CPU, and their peers on CUDA devices."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Protocol
+
+import torch
+import torch.utils.dlpack
+
+from pythermo import _core
+
+# The capsule of a tensor, without the seven-fold overhead of Tensor.__dlpack__.
+to_dlpack = torch.utils.dlpack.to_dlpack  # type: ignore[attr-defined]
+
+
+class Backend(Protocol):
+    """Kernels of one kind of device, over tensors that lie there."""
+
+    def step(
+        self,
+        name: str,
+        weights: torch.Tensor,
+        grad: torch.Tensor,
+        lr: float,
+        radius: float,
+        lr_on_device: torch.Tensor | None,
+    ) -> None:
+        """Make the step of a kernel's name in place."""
+
+    def raise_failed_steps(self, device: torch.device) -> None:
+        """Raise ValueError if a step there has failed since this was asked last."""
+
+
+class CpuBackend:
+    """The CPU's kernels, on as many threads as torch uses."""
+
+    def step(
+        self,
+        name: str,
+        weights: torch.Tensor,
+        grad: torch.Tensor,
+        lr: float,
+        radius: float,
+        lr_on_device: torch.Tensor | None,
+    ) -> None:
+        """Make the step; what is wrong is raised at once."""
+        if lr_on_device is not None:
+            lr = float(lr_on_device)
+        kernel = getattr(_core, name)
+        kernel(to_dlpack(weights), to_dlpack(grad), lr, radius, torch.get_num_threads())
+
+    def raise_failed_steps(self, device: torch.device) -> None:
+        """Do nothing: `step` has raised."""
+
+
+# What StepError of csrc/cuda/projected_sgd_step.hpp says.
+_STEP_ERRORS = {
+    1: "grad: weights, gradient and the squared length of the step must be finite",
+    2: "weights: all elements are zero; a point of the sphere is required",
+    3: "grad: the step ends in the centre of the sphere, which has no direction",
+    4: "weights: their norm is too far from the radius for their dtype",
+    5: "lr: must be positive and finite in the weights' dtype",
+}
+
+
+class CudaBackend:
+    """CUDA kernels, on torch's current stream.
+
+    Parameters
+    ----------
+    kernels : module
+        The module that has them: `_core.cuda`, or the tests' emulation of it.
+    current_stream : callable
+        Returns the address of the stream that a device works on.
+    """
+
+    threads = 256  # of a block; results do not depend on it
+
+    def __init__(self, kernels: ModuleType, current_stream: Callable[[torch.device], int]) -> None:
+        self._kernels = kernels
+        self._current_stream = current_stream
+        self._workspaces: dict[tuple[torch.device, int], torch.Tensor] = {}
+        self._step_status: dict[torch.device, torch.Tensor] = {}
+
+    def step(
+        self,
+        name: str,
+        weights: torch.Tensor,
+        grad: torch.Tensor,
+        lr: float,
+        radius: float,
+        lr_on_device: torch.Tensor | None,
+    ) -> None:
+        """Make the step without waiting for it; `raise_failed_steps` tells what went wrong."""
+        device, stream = weights.device, self._current_stream(weights.device)
+        workspace = self._workspaces.get((device, stream))
+        if workspace is None:
+            size = self._kernels.step_workspace_size()
+            workspace = torch.empty(size, dtype=torch.float64, device=device)
+            self._workspaces[device, stream] = workspace
+        if lr_on_device is None:
+            lr_on_device = workspace[:0]
+        with torch.cuda.device_of(weights):
+            getattr(self._kernels, name)(
+                to_dlpack(weights),
+                to_dlpack(grad),
+                lr,
+                to_dlpack(lr_on_device),
+                radius,
+                to_dlpack(workspace),
+                to_dlpack(self._status(device)),
+                stream,
+                self.threads,
+            )
+
+    def raise_failed_steps(self, device: torch.device) -> None:
+        """Wait for the steps on a device; raise ValueError if one has failed since this was asked last."""
+        code = int(self._status(device))
+        if code != 0:
+            self._status(device).zero_()
+            raise ValueError(_STEP_ERRORS[code])
+
+    def _status(self, device: torch.device) -> torch.Tensor:
+        if device not in self._step_status:
+            if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+                raise RuntimeError("a CUDA graph captures steps only after one was made outside of it")
+            self._step_status[device] = torch.zeros(1, dtype=torch.int64, device=device)
+        return self._step_status[device]
+
+
+def _cuda_stream(device: torch.device) -> int:
+    return torch.cuda.current_stream(device).cuda_stream
+
+
+# By the type of the device.
+BACKENDS: dict[str, Backend] = {"cpu": CpuBackend()}
+if hasattr(_core, "cuda"):
+    BACKENDS["cuda"] = CudaBackend(_core.cuda, _cuda_stream)
+
+
+def backend_of(name: str, tensor: torch.Tensor) -> Backend:
+    """Return the kernels for a tensor's device, or raise ValueError naming the argument."""
+    backend = BACKENDS.get(tensor.device.type)
+    if backend is None:
+        why = " (built without CUDA)" if tensor.is_cuda else ""
+        raise ValueError(
+            f"{name}: no kernel for the device {tensor.device}{why}; there are some for {_names()}"
+        )
+    return backend
+
+
+def _names() -> str:
+    return ", ".join(BACKENDS)

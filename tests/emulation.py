@@ -1,0 +1,35 @@
+"""The CUDA kernels compiled for the CPU (tests/native/emulation), as a Python module."""
+
+import functools
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pybind11
+
+ROOT = Path(__file__).parents[1]
+BUILD = ROOT / "build" / "emulation"
+
+
+@functools.cache
+def module() -> ModuleType:
+    """Return the module, built anew where a source is newer."""
+    _cmake(
+        "-S", ROOT, "-B", BUILD, "-DPYTHERMO_CUDA=OFF", "-DPYTHERMO_EMULATION_MODULE=ON",
+        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}", f"-DPython_EXECUTABLE={sys.executable}",
+    )  # fmt: skip
+    _cmake("--build", BUILD, "--target", "pythermo_emulated", "--parallel")
+    (path,) = BUILD.glob("tests/native/emulation/pythermo_emulated*.so")
+    spec = importlib.util.spec_from_file_location("pythermo_emulated", path)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def _cmake(*arguments: object) -> None:
+    command = [str(Path(sys.executable).with_name("cmake")), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
