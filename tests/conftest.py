@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests/reference.py, from tests in subfolders too
 
-import backends  # noqa: E402
-import emulation  # noqa: E402
+import backends
+import emulation
 
-from pythermo import _backends  # noqa: E402
+from pythermo import _backends
 
 settings.register_profile(
     "pythermo",
