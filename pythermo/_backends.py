@@ -30,6 +30,9 @@ class Backend(Protocol):
     def raise_failed_steps(self, device: torch.device) -> None:
         """Raise ValueError if a step there has failed since this was asked last."""
 
+    def gradient_sums(self, grad: torch.Tensor, center: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+        """Return |g|^2 and |g - center|^2 [2], and add g to ``total``; both may be empty."""
+
 
 class CpuBackend:
     """The CPU's kernels, on as many threads as torch uses."""
@@ -51,6 +54,14 @@ class CpuBackend:
 
     def raise_failed_steps(self, device: torch.device) -> None:
         """Do nothing: `step` has raised."""
+
+    def gradient_sums(self, grad: torch.Tensor, center: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+        """Return the sums, and add to ``total``."""
+        sums = grad.new_empty(2, dtype=torch.float64)
+        _core.gradient_sums(
+            to_dlpack(grad), to_dlpack(center), to_dlpack(total), to_dlpack(sums), torch.get_num_threads()
+        )
+        return sums
 
 
 # What StepError of csrc/cuda/projected_sgd_step.hpp says.
@@ -79,7 +90,7 @@ class CudaBackend:
     def __init__(self, kernels: ModuleType, current_stream: Callable[[torch.device], int]) -> None:
         self._kernels = kernels
         self._current_stream = current_stream
-        self._workspaces: dict[tuple[torch.device, int], torch.Tensor] = {}
+        self._workspaces: dict[tuple[str, torch.device, int], torch.Tensor] = {}
         self._step_status: dict[torch.device, torch.Tensor] = {}
 
     def step(
@@ -93,11 +104,7 @@ class CudaBackend:
     ) -> None:
         """Make the step without waiting for it; `raise_failed_steps` tells what went wrong."""
         device, stream = weights.device, self._current_stream(weights.device)
-        workspace = self._workspaces.get((device, stream))
-        if workspace is None:
-            size = self._kernels.step_workspace_size()
-            workspace = torch.empty(size, dtype=torch.float64, device=device)
-            self._workspaces[device, stream] = workspace
+        workspace = self._workspace("step", self._kernels.step_workspace_size(), device, stream)
         if lr_on_device is None:
             lr_on_device = workspace[:0]
         with torch.cuda.device_of(weights):
@@ -119,6 +126,25 @@ class CudaBackend:
         if code != 0:
             self._status(device).zero_()
             raise ValueError(_STEP_ERRORS[code])
+
+    def gradient_sums(self, grad: torch.Tensor, center: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+        """Return the sums, and add to ``total``, without waiting for either."""
+        device, stream = grad.device, self._current_stream(grad.device)
+        workspace = self._workspace("gradient", self._kernels.gradient_workspace_size(), device, stream)
+        counter = torch.zeros(1, dtype=torch.int64, device=device)
+        sums = grad.new_empty(2, dtype=torch.float64)
+        with torch.cuda.device_of(grad):
+            self._kernels.gradient_sums(
+                *map(to_dlpack, (grad, center, total, sums, workspace, counter)), stream, self.threads
+            )
+        return sums
+
+    def _workspace(self, use: str, size: int, device: torch.device, stream: int) -> torch.Tensor:
+        """Return float64 numbers that kernels of one stream may use in turn."""
+        key = (use, device, stream)
+        if key not in self._workspaces:
+            self._workspaces[key] = torch.empty(size, dtype=torch.float64, device=device)
+        return self._workspaces[key]
 
     def _status(self, device: torch.device) -> torch.Tensor:
         if device not in self._step_status:

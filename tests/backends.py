@@ -31,3 +31,9 @@ class CopyingBackend(RaisingBackend):
         lr_there = None if lr_on_device is None else lr_on_device.cuda()
         super().step(name, there, grad.detach().cuda(), lr, radius, lr_there)
         weights.detach().copy_(there)
+
+    def gradient_sums(self, grad, center, total):
+        there = total.cuda()
+        sums = super().gradient_sums(grad.cuda(), center.cuda(), there)
+        total.copy_(there)
+        return sums.cpu()
