@@ -9,7 +9,7 @@
 namespace pythermo::cuda {
 namespace {
 
-constexpr unsigned most_threads = 1024;
+constexpr unsigned most_threads = 256;
 
 // Sums have one part per chunk of elements, which belongs to one warp; there are at most so many.
 constexpr std::size_t most_chunks = 2048;
@@ -50,7 +50,7 @@ __device__ __forceinline__ bool last_block(unsigned long long* finished_blocks) 
 }
 
 template <class T>
-__global__ void __launch_bounds__(most_threads) gradient_kernel(const GradientJob<T> job) {
+__global__ void __launch_bounds__(most_threads, 4) gradient_kernel(const GradientJob<T> job) {
   const std::size_t warps = std::size_t{gridDim.x} * (blockDim.x / warp_threads);
   const std::size_t own = (std::size_t{blockIdx.x} * blockDim.x + threadIdx.x) / warp_threads;
   for (std::size_t chunk = own; chunk < job.chunks; chunk += warps) {
@@ -78,7 +78,7 @@ void launch_sums(const TensorView& grad, const TensorView& center, const TensorV
                  const TensorView& sums, const TensorView& workspace, const TensorView& counter,
                  std::uintptr_t stream, unsigned threads) {
   if (threads == 0 || threads > most_threads || threads % warp_threads != 0) {
-    throw std::invalid_argument("threads: must be a multiple of 32 up to 1024");
+    throw std::invalid_argument("threads: must be a multiple of 32 up to 256");
   }
   constexpr std::size_t per_round = warp_threads * Pack<T>::width;
   const VectorView<T> g = device_vector<T>(grad);
@@ -95,7 +95,7 @@ void launch_sums(const TensorView& grad, const TensorView& center, const TensorV
   job.sums = device_array<double>(sums, 2);
   job.finished_blocks = reinterpret_cast<unsigned long long*>(device_array<std::int64_t>(counter, 1));
   const std::size_t warps = threads / warp_threads, all = (job.chunks + warps - 1) / warps;
-  const std::size_t blocks = std::max<std::size_t>(1, std::min(all, 16 * multiprocessors()));
+  const std::size_t blocks = std::max<std::size_t>(1, std::min(all, 8 * multiprocessors()));
   launch({"gradient_sums", blocks, threads, sizeof(unsigned long long)},
          reinterpret_cast<cudaStream_t>(stream), &gradient_kernel<T>, job);
 }
