@@ -1,6 +1,6 @@
 """Data sets: loaded whole, standardised, reduced and relabelled by a seed of their own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,13 @@ class Images:
     def channels(self) -> int:
         """Number of channels of an image."""
         return self.train_images.shape[1]
+
+    def to(self, device: torch.device | str) -> "Images":
+        """Return the same images and labels on a device."""
+        tensors = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **tensors)
 
 
 def load(
