@@ -38,9 +38,7 @@ class Images:
 
     def to(self, device: torch.device | str) -> "Images":
         """Return the same images and labels on a device."""
-        tensors = {
-            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
+        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **tensors)
 
 

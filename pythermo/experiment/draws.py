@@ -71,7 +71,7 @@ BATCHES: dict[str, type[IidBatches] | type[EpochBatches]] = {"iid": IidBatches, 
 
 
 class BatchesOnDevice:
-    """Training batches whose indices go to a device many steps at a time, for each copy takes microseconds."""
+    """Training batches whose indices go to a device many steps at a time: a copy takes microseconds."""
 
     _STEPS = 512
 

@@ -95,9 +95,7 @@ class Trainer:
         self.optimizer = ProjectedSGD(
             self.params, lr=config.lr, radius=training.radius, retraction=training.retraction
         )
-        batches = BATCHES[training.sampling](
-            len(self.data.train_labels), training.batch_size, training.seed
-        )
+        batches = BATCHES[training.sampling](len(self.data.train_labels), training.batch_size, training.seed)
         self.batches = BatchesOnDevice(batches, device)
         self.meter = GradientMeter(self.model, self.params, self.data, training.batch_size, measurement)
         self.measured = measured_iterations(training.iterations, measurement.count)
