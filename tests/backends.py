@@ -31,3 +31,9 @@ class CopyingBackend(RaisingBackend):
         lr_there = None if lr_on_device is None else lr_on_device.cuda()
         super().step(name, there, grad.detach().cuda(), lr, radius, lr_there)
         weights.detach().copy_(there)
+
+    def simulate_sphere(self, settings, arrays, threads):
+        there = {name: array if name == "measure_at" else array.cuda() for name, array in arrays.items()}
+        super().simulate_sphere(settings, there, threads)
+        for name, array in arrays.items():
+            array.copy_(there[name])
