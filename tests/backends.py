@@ -37,3 +37,9 @@ class CopyingBackend(RaisingBackend):
         sums = super().gradient_sums(grad.cuda(), center.cuda(), there)
         total.copy_(there)
         return sums.cpu()
+
+    def simulate_sphere(self, settings, arrays, threads):
+        there = {name: array if name == "measure_at" else array.cuda() for name, array in arrays.items()}
+        super().simulate_sphere(settings, there, threads)
+        for name, array in arrays.items():
+            array.copy_(there[name])

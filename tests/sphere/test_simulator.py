@@ -297,7 +297,9 @@ def test_float32_follows_float64():
         ({"retraction": "none"}, "retraction: must be one of projection, exponential"),
         ({"protocol": "free"}, "protocol: must be one of sphere, fixed-lr, fixed-elr"),
         ({"dtype": "float16"}, "dtype: must be one of float64, float32"),
-        ({"device": "cuda"}, "device: must be one of cpu"),
+        ({"device": "gpu"}, "device: must be cpu, cuda or cuda:N, not 'gpu'"),
+        ({"device": "mps"}, "device: must be cpu, cuda or cuda:N, not 'mps'"),
+        ({"device": "cuda:99"}, "device: cuda:99 cannot be used: "),
         ({"record": ["los"]}, "record: must be one of loss"),
         ({"weight_decay": 0.1}, "weight_decay: must be 0 on the sphere"),
         ({"protocol": "fixed-lr", "weight_decay": -0.1}, "weight_decay: must be finite and not negative"),
@@ -320,8 +322,8 @@ def test_a_signal_stops_a_simulation():
     code = (
         # A shell may have started the tests with SIGINT ignored.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "import pythermo as pt; print('begun', flush=True);"
-        "pt.sphere.simulate(pt.sphere.underparameterized(), 0.1, 10**11, replicas=64)"
+        "import pythermo as pt; system = pt.sphere.underparameterized(); print('begun', flush=True);"
+        "pt.sphere.simulate(system, 0.1, 10**11, replicas=64)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
