@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CPP := $(shell git ls-files 'csrc/*.hpp' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'tests/native/*.cpp' 'tests/native/*.hpp' 'tests/native/*.h')
 
-.PHONY: demo test test-slow test-native lint format bench clean
+.PHONY: demo test test-slow test-native lint format cuda-report gpu-check clean
 
 $(VENV)/installed: pyproject.toml constraints.txt CMakeLists.txt $(shell git ls-files csrc pythermo)
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,14 @@ test-native: $(VENV)/installed
 		-DCMAKE_BUILD_TYPE=RelWithDebInfo -DPYTHERMO_SANITIZE=address,undefined > build/native.log
 	$(BIN)/cmake --build build/native --parallel >> build/native.log
 	$(BIN)/ctest --test-dir build/native --output-on-failure
+
+# Registers, shared memory, stack and spills of each CUDA kernel, into bench/results; needs nvcc.
+cuda-report: $(VENV)/installed
+	$(BIN)/python bench/cuda_report.py
+
+# On a machine with a CUDA device: the tests there, under compute-sanitizer too, and the benchmark.
+gpu-check: $(VENV)/installed
+	$(BIN)/python tests/gpu_check.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "borrow.hpp"
+#include "cpu/gradient_sums.hpp"
 #include "cpu/instruction_set.hpp"
 #include "cpu/knn.hpp"
 #include "cpu/projected_sgd_step.hpp"
@@ -173,6 +174,19 @@ void bind_knn(py::module_& module) {
       py::arg("weights"), py::arg("out"), py::arg("seed"));
 }
 
+void bind_gradient(py::module_& module) {
+  module.def(
+      "gradient_sums",
+      [](const py::capsule& grad, const py::capsule& center, const py::capsule& total,
+         const py::capsule& sums, int threads) {
+        const TensorView g = borrow(grad, "grad"), c = borrow(center, "center"), t = borrow(total, "total"),
+                         s = borrow(sums, "sums");
+        const py::gil_scoped_release release;
+        cpu::gradient_sums(g, c, t, s, threads);
+      },
+      py::arg("grad"), py::arg("center"), py::arg("total"), py::arg("sums"), py::arg("threads"));
+}
+
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> names;
   for (const auto set : cpu::built_instruction_sets()) names.emplace_back(cpu::name_of(set));
@@ -202,6 +216,7 @@ PYBIND11_MODULE(_core, module) {
   bind_step<cpu::exponential_sgd_step>(module, "exponential_sgd_step");
   bind_sphere(module);
   bind_knn(module);
+  bind_gradient(module);
 #if defined(PYTHERMO_CUDA)
   py::module_ cuda = module.def_submodule("cuda", "The kernels on CUDA devices.");
   bind_cuda(cuda);

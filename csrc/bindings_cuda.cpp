@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "borrow.hpp"
+#include "cuda/gradient_sums.hpp"
 #include "cuda/knn.hpp"
 #include "cuda/projected_sgd_step.hpp"
 #include "cuda/sketch.hpp"
@@ -92,9 +93,27 @@ void bind_knn(py::module_& module) {
       py::arg("sums"), py::arg("arguments"));
 }
 
+void bind_gradient(py::module_& module) {
+  module.def(
+      "gradient_sums",
+      [](const py::capsule& grad, const py::capsule& center, const py::capsule& total,
+         const py::capsule& sums, const py::capsule& workspace, const py::capsule& counter,
+         std::uintptr_t stream, unsigned threads) {
+        const TensorView g = borrow(grad, "grad"), c = borrow(center, "center"), t = borrow(total, "total"),
+                         s = borrow(sums, "sums"), w = borrow(workspace, "workspace"),
+                         n = borrow(counter, "counter");
+        const py::gil_scoped_release release;
+        cuda::gradient_sums(g, c, t, s, w, n, stream, threads);
+      },
+      py::arg("grad"), py::arg("center"), py::arg("total"), py::arg("sums"), py::arg("workspace"),
+      py::arg("counter"), py::arg("stream"), py::arg("threads") = 256);
+}
+
 }  // namespace
 
 void bind_cuda(py::module_& module) {
+  module.def("gradient_workspace_size", &cuda::gradient_workspace_size);
+  bind_gradient(module);
   module.def("step_workspace_size", &cuda::step_workspace_size);
   bind_step<cuda::projected_sgd_step>(module, "projected_sgd_step");
   bind_step<cuda::exponential_sgd_step>(module, "exponential_sgd_step");

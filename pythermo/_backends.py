@@ -57,6 +57,9 @@ class Backend(Protocol):
     def sketch(self, weights: torch.Tensor, sums: torch.Tensor, seed: int) -> None:
         """Write the random projection of weights to fewer numbers."""
 
+    def gradient_sums(self, grad: torch.Tensor, center: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+        """Return |g|^2 and |g - center|^2 [2], and add g to ``total``; both may be empty."""
+
 
 class CpuBackend:
     """The CPU's kernels, on as many threads as torch uses."""
@@ -119,6 +122,14 @@ class CpuBackend:
         """Make the sketch."""
         _core.sketch(to_dlpack(weights), to_dlpack(sums), seed)
 
+    def gradient_sums(self, grad: torch.Tensor, center: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+        """Return the sums, and add to ``total``."""
+        sums = grad.new_empty(2, dtype=torch.float64)
+        _core.gradient_sums(
+            to_dlpack(grad), to_dlpack(center), to_dlpack(total), to_dlpack(sums), torch.get_num_threads()
+        )
+        return sums
+
 
 # What StepError of csrc/cuda/projected_sgd_step.hpp says.
 _STEP_ERRORS = {
@@ -149,7 +160,7 @@ class CudaBackend:
     def __init__(self, kernels: ModuleType, current_stream: Callable[[torch.device], int]) -> None:
         self._kernels = kernels
         self._current_stream = current_stream
-        self._workspaces: dict[tuple[torch.device, int], torch.Tensor] = {}
+        self._workspaces: dict[tuple[str, torch.device, int], torch.Tensor] = {}
         self._step_status: dict[torch.device, torch.Tensor] = {}
 
     def step(
@@ -163,11 +174,7 @@ class CudaBackend:
     ) -> None:
         """Make the step without waiting for it; `raise_failed_steps` tells what went wrong."""
         device, stream = weights.device, self._current_stream(weights.device)
-        workspace = self._workspaces.get((device, stream))
-        if workspace is None:
-            size = self._kernels.step_workspace_size()
-            workspace = torch.empty(size, dtype=torch.float64, device=device)
-            self._workspaces[device, stream] = workspace
+        workspace = self._workspace("step", self._kernels.step_workspace_size(), device, stream)
         if lr_on_device is None:
             lr_on_device = workspace[:0]
         with torch.cuda.device_of(weights):
@@ -251,6 +258,25 @@ class CudaBackend:
         if found == kernels.knn_too_far_apart:
             raise ValueError("points: too far apart, their squared distances overflow")
         return None if found == kernels.knn_fine else divmod(found, tensor.shape[-2])
+
+    def gradient_sums(self, grad: torch.Tensor, center: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+        """Return the sums, and add to ``total``, without waiting for either."""
+        device, stream = grad.device, self._current_stream(grad.device)
+        workspace = self._workspace("gradient", self._kernels.gradient_workspace_size(), device, stream)
+        counter = torch.zeros(1, dtype=torch.int64, device=device)
+        sums = grad.new_empty(2, dtype=torch.float64)
+        with torch.cuda.device_of(grad):
+            self._kernels.gradient_sums(
+                *map(to_dlpack, (grad, center, total, sums, workspace, counter)), stream, self.threads
+            )
+        return sums
+
+    def _workspace(self, use: str, size: int, device: torch.device, stream: int) -> torch.Tensor:
+        """Return float64 numbers that kernels of one stream may use in turn."""
+        key = (use, device, stream)
+        if key not in self._workspaces:
+            self._workspaces[key] = torch.empty(size, dtype=torch.float64, device=device)
+        return self._workspaces[key]
 
     def _status(self, device: torch.device) -> torch.Tensor:
         if device not in self._step_status:

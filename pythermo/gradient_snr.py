@@ -7,8 +7,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from pythermo import ops
 from pythermo._checks import as_tensor, require_float
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,8 @@ def gradient_noise(full_grad: Any, stochastic_grads: Any) -> GradientNoise:
     squared_center = float(center @ center)
     if not math.isfinite(squared_center):
         raise ValueError("full_grad: all elements must be finite")
-    norms, noise = [], []
-    for grad in _each_gradient(stochastic_grads, len(center)):
-        norms.append(float(grad.norm()))
-        noise.append(float((grad - center).norm()))
-    _require_some(norms)
+    sums = [ops.gradient_sums_(grad, center) for grad in _each_gradient(stochastic_grads, len(center))]
+    norms, noise = _norms(sums, at_least=1)
     return _assemble(norms, noise, squared_center, "given")
 
 
@@ -115,25 +116,27 @@ def gradient_noise_about_mean(stochastic_grads: Any) -> GradientNoise:
     if isinstance(stochastic_grads, Iterator):
         raise TypeError("stochastic_grads: is needed twice, so an iterator will not do; give an iterable")
     total: torch.Tensor | None = None
-    norms = []
+    sums = []
     for grad in _each_gradient(stochastic_grads, None):
-        total = grad.clone() if total is None else total.add_(grad)
-        norms.append(float(grad.norm()))
-    _require_some(norms, at_least=2)
+        if total is None:
+            total = torch.zeros_like(grad, dtype=torch.float64)
+        sums.append(ops.gradient_sums_(grad, total=total))
+    norms, _ = _norms(sums, at_least=2)
     assert total is not None
     m = len(norms)
     squared_center = (float(total @ total) - m * _mean_square(norms)) / (m * (m - 1))
     center = total / m
-    noise = [float((grad - center).norm()) for grad in _each_gradient(stochastic_grads, len(center))]
-    if len(noise) != m:
-        raise ValueError(f"stochastic_grads: gave {m} gradients at first and {len(noise)} then")
+    again = [ops.gradient_sums_(grad, center) for grad in _each_gradient(stochastic_grads, len(center))]
+    if len(again) != m:
+        raise ValueError(f"stochastic_grads: gave {m} gradients at first and {len(again)} then")
+    _, noise = _norms(again, at_least=2)
     unbiased = math.sqrt(m / (m - 1))
-    return _assemble(norms, [unbiased * norm for norm in noise], squared_center, "mean")
+    return _assemble(norms, unbiased * noise, squared_center, "mean")
 
 
 def _assemble(
-    norms: list[float],
-    noise: list[float],
+    norms: Floats,
+    noise: Floats,
     squared_center: float,
     full_gradient: Literal["given", "mean"],
 ) -> GradientNoise:
@@ -153,7 +156,7 @@ def _assemble(
 
 
 def _each_gradient(grads: Iterable[Any], dim: int | None) -> Iterator[torch.Tensor]:
-    """Yield the gradients [D] in float64, checked."""
+    """Yield the gradients [D], contiguous, their kind and shape checked."""
     for index, given in enumerate(grads):
         grad = as_tensor(f"stochastic_grads[{index}]", given).detach()
         require_float(f"stochastic_grads[{index}]", grad)
@@ -162,17 +165,21 @@ def _each_gradient(grads: Iterable[Any], dim: int | None) -> Iterator[torch.Tens
             raise ValueError(
                 f"stochastic_grads[{index}]: must have the shape [{dim}], not {list(grad.shape)}"
             )
-        if not grad.isfinite().all():
-            raise ValueError(f"stochastic_grads[{index}]: all elements must be finite")
-        yield grad.double()
+        yield grad.contiguous()
 
 
-def _require_some(norms: list[float], at_least: int = 1) -> None:
-    if len(norms) < at_least:
-        raise ValueError(f"stochastic_grads: at least {at_least} needed, {len(norms)} given")
+def _norms(sums: list[torch.Tensor], at_least: int) -> tuple[Floats, Floats]:
+    """Return |g_i| and |g_i - center| [m] from the sums of each gradient, checked."""
+    if len(sums) < at_least:
+        raise ValueError(f"stochastic_grads: at least {at_least} needed, {len(sums)} given")
+    squared = torch.stack(sums).cpu().numpy()
+    finite = np.isfinite(squared).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"stochastic_grads[{finite.argmin()}]: all elements must be finite")
+    return np.sqrt(squared[:, 0]), np.sqrt(squared[:, 1])
 
 
-def _mean_square(norms: list[float]) -> float:
+def _mean_square(norms: Floats) -> float:
     return float(np.mean(np.square(norms)))
 
 

@@ -54,6 +54,12 @@ class CopyingBackend(RaisingBackend):
         with _there(sums) as there:
             super().sketch(weights.cuda(), *there, seed)
 
+    def gradient_sums(self, grad, center, total):
+        there = total.cuda()
+        sums = super().gradient_sums(grad.cuda(), center.cuda(), there)
+        total.copy_(there)
+        return sums.cpu()
+
 
 @contextlib.contextmanager
 def _there(*outputs):

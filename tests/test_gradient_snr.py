@@ -7,6 +7,8 @@ from reference import normal
 
 import pythermo as pt
 
+pytestmark = pytest.mark.usefixtures("kernels")  # the CPU's, and CUDA's emulated or on a device
+
 
 def test_a_hand_computed_case():
     noise = pt.gradient_noise(np.array([3.0, 4.0]), np.array([[3.0, 5.0], [3.0, 0.0], [0.0, 4.0]]))

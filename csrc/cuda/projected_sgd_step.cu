@@ -171,7 +171,7 @@ __device__ __forceinline__ bool exact_sums_in_float(const double (&totals)[count
 
 template <class Retraction, class Update, int count>
 __device__ __forceinline__ StepError find_error(const double (&totals)[count], const Update& update,
-                                                double lr, bool lr_usable) {
+                                                bool lr_usable) {
   bool finite = true;
 #pragma unroll
   for (int k = 0; k < Retraction::sum_count; ++k) finite &= is_finite(totals[k]);
@@ -223,7 +223,7 @@ __global__ void __launch_bounds__(most_threads) step_kernel(const StepJob<T> job
   }
   const bool lr_usable = narrow_lr > T{0} && is_finite(narrow_lr);
   const auto update = Retraction::template update<T>(totals, lr, job.radius);
-  const StepError error = find_error<Retraction>(totals, update, lr, lr_usable);
+  const StepError error = find_error<Retraction>(totals, update, lr_usable);
   if (error != StepError::none) {
     if (blockIdx.x == 0 && threadIdx.x == 0 && *job.status == 0)
       *job.status = static_cast<std::int64_t>(error);

@@ -139,6 +139,7 @@ def entropy_by_neighbours(title: str, by_k: Mapping[int, Analysis]) -> Figure:
         figure = Figure(figsize=(12.5, 3.8), layout="constrained")
         figure.suptitle(title)
         left, middle, right = figure.subplots(1, 3)
+        right.sharex(middle)
         ks = np.array(list(by_k))
         lr = next(iter(by_k.values())).stationary["lr"].values
         entropy = np.array([analysis.stationary["entropy"].values for analysis in by_k.values()])
@@ -158,6 +159,7 @@ def entropy_by_neighbours(title: str, by_k: Mapping[int, Analysis]) -> Figure:
             right.plot(fit.lr[usable], fit.temperature[usable], marker + "-", color=colour, lw=1.0, label=law)
         middle.set(xscale="log", xlabel=LR_LABEL, ylabel="$S_k - S_{50}$, 0 at the largest η (nats)")
         right.set(xscale="log", xlabel=LR_LABEL, ylabel="temperature T", yscale="log")
+        label_short_axis(right.yaxis)
         for axes in (middle, right):
             axes.legend(fontsize=8)
         return figure

@@ -8,9 +8,9 @@
 #include <numeric>
 #include <random>
 #include <sstream>
+#include <stdexcept>
 #include <vector>
-#if defined(__x86_64__)
-#else
+#if !defined(__x86_64__)
 #include <ucontext.h>
 #endif
 #if defined(__SANITIZE_ADDRESS__)
@@ -155,6 +155,7 @@ struct Block {
 };
 
 std::uint64_t schedule = forward, passed = 0;
+bool all_at_once = false;  // a cooperative launch
 std::mt19937_64 generator;
 const std::function<void()>* running_kernel = nullptr;
 Thread* current = nullptr;
@@ -333,7 +334,6 @@ void run_blocks(std::vector<Block>& blocks) {
   }
 }
 
-// Leaves a copy that is still open when a thread ends undone, as the hardware may.
 Thread& caller(const char* operation) {
   if (current == nullptr) throw std::logic_error(std::string(operation) + " outside of a kernel");
   return *current;
@@ -365,6 +365,7 @@ std::uint64_t barriers_passed() { return passed; }
 std::string run(const std::function<void()>& kernel, dim3 grid, dim3 block, std::size_t shared_bytes,
                 bool cooperative) {
   running_kernel = &kernel;
+  all_at_once = cooperative;
   failure.clear();
   const std::size_t count = std::size_t{grid.x} * grid.y * grid.z;
   std::vector<Block> together;
@@ -387,16 +388,12 @@ void synchronize_block() {
   wait_for(Wait::block);
 }
 void synchronize_grid() {
-  caller("grid.sync");
+  if (!all_at_once)
+    fail(name_of(caller("grid.sync")) + " calls grid.sync in a launch that is not cooperative");
   wait_for(Wait::grid);
 }
 
-void fail(const std::string& what) {
-  failure = what;
-  current->wait = Wait::finished;
-  current->fiber->leave(true);
-  std::terminate();  // never reached: a launch that failed is not gone on with
-}
+void fail(const std::string& what) { throw std::runtime_error(what); }
 
 std::uint64_t exchange(unsigned mask, std::uint64_t word, unsigned source, const char* operation) {
   begin_warp_operation(mask, operation);

@@ -43,7 +43,7 @@ std::string run(const std::function<void()>& kernel, dim3 grid, dim3 block, std:
 std::byte* shared_memory();
 void synchronize_block();
 void synchronize_grid();
-[[noreturn]] void fail(const std::string& what);
+[[noreturn]] void fail(const std::string& what);  // ends the launch
 
 // Exchanges words among the lanes of a mask; `source` is the lane whose word the caller gets.
 std::uint64_t exchange(unsigned mask, std::uint64_t word, unsigned source, const char* operation);
