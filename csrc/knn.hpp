@@ -34,4 +34,16 @@ PYTHERMO_INLINE bool operator<(const Neighbour& a, const Neighbour& b) {
   return a.squared < b.squared || (a.squared == b.squared && a.index < b.index);
 }
 
+// What is kept of a neighbour: its squared distance alone, or its index as well.
+template <class Candidate>
+PYTHERMO_INLINE Candidate candidate(double squared, std::size_t index) {
+  if constexpr (sizeof(Candidate) == sizeof(double)) {
+    return squared;
+  } else {
+    return {squared, static_cast<std::int64_t>(index)};
+  }
+}
+PYTHERMO_INLINE double squared_of(double candidate) { return candidate; }
+PYTHERMO_INLINE double squared_of(const Neighbour& candidate) { return candidate.squared; }
+
 }  // namespace pythermo::knn

@@ -1,6 +1,7 @@
 """Which native kernels work on a tensor: those of the CPU, and their peers on CUDA devices."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -12,6 +13,9 @@ from pythermo import _core
 
 # The capsule of a tensor, without the seven-fold overhead of Tensor.__dlpack__.
 to_dlpack = torch.utils.dlpack.to_dlpack  # type: ignore[attr-defined]
+
+# A row of points that is not finite: the indices of its cloud and its point.
+BadRow = tuple[int, int] | None
 
 
 class Backend(Protocol):
@@ -30,6 +34,29 @@ class Backend(Protocol):
 
     def raise_failed_steps(self, device: torch.device) -> None:
         """Raise ValueError if a step there has failed since this was asked last."""
+
+    def knn_distances(
+        self, clouds: torch.Tensor, k: int, distances: torch.Tensor, indices: torch.Tensor | None
+    ) -> BadRow:
+        """Write distances [c * n * k] from points of clouds [c, n, D] to neighbours, and which these are."""
+
+    def knn_distance_sums(
+        self, clouds: torch.Tensor, ks: Sequence[int], gamma: float, sums: torch.Tensor
+    ) -> BadRow:
+        """Write the lengths [c * len(ks)] of neighbour graphs, for ascending ks."""
+
+    def update_squared_distances(
+        self, clouds: torch.Tensor, first: int, changed: int, matrix: torch.Tensor
+    ) -> BadRow:
+        """Bring the squared distances [n * n] among one cloud's points up to date."""
+
+    def matrix_distance_sums(
+        self, matrix: torch.Tensor, ks: Sequence[int], without: range, sums: torch.Tensor
+    ) -> None:
+        """Write the lengths [len(ks)] of the graphs of a matrix [n * n], some points left out."""
+
+    def sketch(self, weights: torch.Tensor, sums: torch.Tensor, seed: int) -> None:
+        """Write the random projection of weights to fewer numbers."""
 
     def gradient_sums(self, grad: torch.Tensor, center: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
         """Return |g|^2 and |g - center|^2 [2], and add g to ``total``; both may be empty."""
@@ -65,6 +92,46 @@ class CpuBackend:
 
     def raise_failed_steps(self, device: torch.device) -> None:
         """Do nothing: `step` has raised."""
+
+    def knn_distances(
+        self, clouds: torch.Tensor, k: int, distances: torch.Tensor, indices: torch.Tensor | None
+    ) -> BadRow:
+        """Find the neighbours; a signal stops it."""
+        which = torch.empty(0, dtype=torch.int64) if indices is None else indices
+        found = to_dlpack(distances), to_dlpack(which)
+        bad: BadRow = _core.knn_distances(to_dlpack(clouds), k, *found, torch.get_num_threads())
+        return bad
+
+    def knn_distance_sums(
+        self, clouds: torch.Tensor, ks: Sequence[int], gamma: float, sums: torch.Tensor
+    ) -> BadRow:
+        """Add up the distances to neighbours; a signal stops it."""
+        bad: BadRow = _core.knn_distance_sums(
+            to_dlpack(clouds), list(ks), gamma, to_dlpack(sums), torch.get_num_threads()
+        )
+        return bad
+
+    def update_squared_distances(
+        self, clouds: torch.Tensor, first: int, changed: int, matrix: torch.Tensor
+    ) -> BadRow:
+        """Update the matrix; a signal stops it."""
+        bad: BadRow = _core.update_squared_distances(
+            to_dlpack(clouds), first, changed, to_dlpack(matrix), torch.get_num_threads()
+        )
+        return bad
+
+    def matrix_distance_sums(
+        self, matrix: torch.Tensor, ks: Sequence[int], without: range, sums: torch.Tensor
+    ) -> None:
+        """Add up the distances; a signal stops it."""
+        span = without.start, without.stop
+        _core.matrix_distance_sums(
+            to_dlpack(matrix), list(ks), 1.0, *span, to_dlpack(sums), torch.get_num_threads()
+        )
+
+    def sketch(self, weights: torch.Tensor, sums: torch.Tensor, seed: int) -> None:
+        """Make the sketch."""
+        _core.sketch(to_dlpack(weights), to_dlpack(sums), seed)
 
     def gradient_sums(self, grad: torch.Tensor, center: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
         """Return the sums, and add to ``total``."""
@@ -108,11 +175,14 @@ class CudaBackend:
         Returns the address of the stream that a device works on.
     """
 
-    # Of a block; results do not depend on it.
-    threads = 256
+    # Results do not depend on these.
+    threads = 256  # of a block
     sphere_threads = 128
-    # Gradients of samples that a chain computes in one launch, which then takes about 0.1 s.
-    sphere_work = 2**17
+    sphere_work = (
+        2**17
+    )  # gradients of samples that a chain computes in one launch, which then takes some 0.1 s
+    workspace_bytes = 2**28  # for the squared distances that are kept at once, if 64 rows fit
+    longest_sorted = 2048  # rows of so many squared distances are sorted as a whole
 
     def __init__(self, kernels: ModuleType, current_stream: Callable[[torch.device], int]) -> None:
         self._kernels = kernels
@@ -153,6 +223,68 @@ class CudaBackend:
         if code != 0:
             self._status(device).zero_()
             raise ValueError(_STEP_ERRORS[code])
+
+    def knn_distances(
+        self, clouds: torch.Tensor, k: int, distances: torch.Tensor, indices: torch.Tensor | None
+    ) -> BadRow:
+        """Find the neighbours, and wait for them."""
+        which = distances.new_empty(0, dtype=torch.int64) if indices is None else indices
+        return self._run_knn("knn_distances", self._knn_size(clouds, k, 0), clouds, k, distances, which)
+
+    def knn_distance_sums(
+        self, clouds: torch.Tensor, ks: Sequence[int], gamma: float, sums: torch.Tensor
+    ) -> BadRow:
+        """Add up the distances to neighbours, and wait for the sums."""
+        size = self._knn_size(clouds, max(ks), len(ks))
+        return self._run_knn("knn_distance_sums", size, clouds, list(ks), gamma, sums)
+
+    def update_squared_distances(
+        self, clouds: torch.Tensor, first: int, changed: int, matrix: torch.Tensor
+    ) -> BadRow:
+        """Update the matrix, and wait for it."""
+        return self._run_knn("update_squared_distances", 0, clouds, first, changed, matrix)
+
+    def matrix_distance_sums(
+        self, matrix: torch.Tensor, ks: Sequence[int], without: range, sums: torch.Tensor
+    ) -> None:
+        """Add up the distances, and wait for the sums."""
+        left = math.isqrt(len(matrix)) - len(without)
+        size = self._kernels.knn_matrix_workspace_size(left, max(ks), len(ks), self.longest_sorted)
+        span = without.start, without.stop
+        self._run_knn("matrix_distance_sums", size, matrix, list(ks), 1.0, *span, sums)
+
+    def sketch(self, weights: torch.Tensor, sums: torch.Tensor, seed: int) -> None:
+        """Make the sketch without waiting for it."""
+        with torch.cuda.device_of(weights):
+            self._kernels.sketch(
+                to_dlpack(weights), to_dlpack(sums), seed, self._current_stream(weights.device)
+            )
+
+    def _knn_size(self, clouds: torch.Tensor, k: int, ks: int) -> int:
+        size: int = self._kernels.knn_workspace_size(
+            *clouds.shape[:2], k, ks, self.longest_sorted, self.workspace_bytes
+        )
+        return size
+
+    def _run_knn(self, name: str, size: int, tensor: torch.Tensor, *arguments: Any) -> BadRow:
+        """Run a kernel with a workspace of that size; return or raise what was wrong with the points."""
+        kernels, device = self._kernels, tensor.device
+        with torch.cuda.device_of(tensor):
+            workspace = torch.empty(size, dtype=torch.float64, device=device)
+            status = torch.full((1,), kernels.knn_fine, dtype=torch.int64, device=device)
+            shared = kernels.KnnArguments(
+                to_dlpack(workspace),
+                to_dlpack(status),
+                self._current_stream(device),
+                self.threads,
+                self.longest_sorted,
+            )
+            capsules = [to_dlpack(a) if isinstance(a, torch.Tensor) else a for a in (tensor, *arguments)]
+            getattr(kernels, name)(*capsules, shared)
+        found = int(status)
+        if found == kernels.knn_too_far_apart:
+            raise ValueError("points: too far apart, their squared distances overflow")
+        return None if found == kernels.knn_fine else divmod(found, tensor.shape[-2])
 
     def gradient_sums(self, grad: torch.Tensor, center: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
         """Return the sums, and add to ``total``, without waiting for either."""

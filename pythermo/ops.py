@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pythermo import _core
-from pythermo._backends import BACKENDS, backend_of
-from pythermo._backends import to_dlpack as _to_dlpack
+from pythermo._backends import BACKENDS, BadRow, backend_of
 from pythermo._checks import (
     FLOAT_DTYPES,
     as_tensor,
@@ -224,10 +222,6 @@ def exponential_sgd_step_(weights: Any, grad: Any, lr: float | torch.Tensor, rad
     return _checked_step(_exponential_step, weights, grad, lr, radius)
 
 
-# What the kernels return for a row that is not finite: the indices of its cloud and its point.
-_BadRow = tuple[int, int] | None
-
-
 def _as_clouds(points: torch.Tensor) -> torch.Tensor:
     """Return points [..., n, D] as [clouds, n, D] whose rows are contiguous, without a copy if they are."""
     if points.stride(-1) != 1 and points.shape[-1] > 1:
@@ -236,7 +230,7 @@ def _as_clouds(points: torch.Tensor) -> torch.Tensor:
     return points.detach().reshape(clouds, *points.shape[-2:])
 
 
-def _refuse(bad: _BadRow, points: torch.Tensor) -> None:
+def _refuse(bad: BadRow, points: torch.Tensor) -> None:
     if bad is not None:
         cloud, point = bad
         batch = np.unravel_index(cloud, points.shape[:-2]) if points.ndim > 2 else ()
@@ -244,10 +238,13 @@ def _refuse(bad: _BadRow, points: torch.Tensor) -> None:
         raise ValueError(f"points: row {row} holds NaN or infinity; all elements must be finite")
 
 
-@torch.library.custom_op("pythermo::knn_distances", mutates_args=(), device_types="cpu")
+_DEVICES = ("cpu", "cuda")
+
+
+@torch.library.custom_op("pythermo::knn_distances", mutates_args=(), device_types=_DEVICES)
 def _knn_distances(points: torch.Tensor, k: int) -> torch.Tensor:
     distances = points.new_empty((*points.shape[:-1], k), dtype=torch.float64)
-    _run_knn(points, k, distances, torch.empty(0, dtype=torch.int64))
+    _run_knn(points, k, distances, None)
     return distances
 
 
@@ -256,7 +253,7 @@ def _(points: torch.Tensor, k: int) -> torch.Tensor:
     return points.new_empty((*points.shape[:-1], k), dtype=torch.float64)
 
 
-@torch.library.custom_op("pythermo::nearest_neighbours", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("pythermo::nearest_neighbours", mutates_args=(), device_types=_DEVICES)
 def _nearest_neighbours(points: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     distances = points.new_empty((*points.shape[:-1], k), dtype=torch.float64)
     indices = points.new_empty((*points.shape[:-1], k), dtype=torch.int64)
@@ -270,12 +267,11 @@ def _(points: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     return points.new_empty(shape, dtype=torch.float64), points.new_empty(shape, dtype=torch.int64)
 
 
-@torch.library.custom_op("pythermo::knn_distance_sums", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("pythermo::knn_distance_sums", mutates_args=(), device_types=_DEVICES)
 def _knn_distance_sums(points: torch.Tensor, ks: Sequence[int], gamma: float) -> torch.Tensor:
     sums = points.new_empty((*points.shape[:-2], len(ks)), dtype=torch.float64)
-    clouds = _to_dlpack(_as_clouds(points))
-    bad = _core.knn_distance_sums(clouds, list(ks), gamma, _to_dlpack(sums.view(-1)), torch.get_num_threads())
-    _refuse(bad, points)
+    backend = BACKENDS[points.device.type]
+    _refuse(backend.knn_distance_sums(_as_clouds(points), ks, gamma, sums.view(-1)), points)
     return sums
 
 
@@ -284,10 +280,10 @@ def _(points: torch.Tensor, ks: Sequence[int], gamma: float) -> torch.Tensor:
     return points.new_empty((*points.shape[:-2], len(ks)), dtype=torch.float64)
 
 
-def _run_knn(points: torch.Tensor, k: int, distances: torch.Tensor, indices: torch.Tensor) -> None:
-    clouds, threads = _to_dlpack(_as_clouds(points)), torch.get_num_threads()
-    found = _to_dlpack(distances.view(-1)), _to_dlpack(indices.view(-1))
-    _refuse(_core.knn_distances(clouds, k, *found, threads), points)
+def _run_knn(points: torch.Tensor, k: int, distances: torch.Tensor, indices: torch.Tensor | None) -> None:
+    which = None if indices is None else indices.view(-1)
+    backend = BACKENDS[points.device.type]
+    _refuse(backend.knn_distances(_as_clouds(points), k, distances.view(-1), which), points)
 
 
 def _checked_points(points: Any) -> torch.Tensor:
@@ -295,8 +291,8 @@ def _checked_points(points: Any) -> torch.Tensor:
         points = points.copy()  # torch has no negative strides
     tensor = as_tensor("points", points)
     require_points(tensor)
-    if not tensor.is_cpu and not tensor.is_meta:
-        raise ValueError(f"points: no kernel for the device {tensor.device}; the CPU has one")
+    if not tensor.is_meta:
+        backend_of("points", tensor)
     return tensor
 
 
@@ -416,10 +412,10 @@ def update_squared_distances_(matrix: torch.Tensor, points: torch.Tensor, first:
         For wrong shapes, or a changed row that is not finite (named).
     """
     require_points(points)
-    clouds = _to_dlpack(_as_clouds(points[None]))
-    bad = _core.update_squared_distances(
-        clouds, first, changed, _to_dlpack(matrix.view(-1)), torch.get_num_threads()
-    )
+    if matrix.device != points.device:
+        raise ValueError(f"matrix: must lie on the device of points, {points.device}, not {matrix.device}")
+    backend = backend_of("points", points)
+    bad = backend.update_squared_distances(_as_clouds(points[None]), first, changed, matrix.view(-1))
     _refuse(bad and (0, bad[1]), points)
 
 
@@ -444,16 +440,9 @@ def matrix_distance_sums(
     """
     values = require_ks(ks, len(matrix) - (without_end - without))
     distinct = sorted(set(values))
-    sums = torch.empty(len(distinct), dtype=torch.float64)
-    _core.matrix_distance_sums(
-        _to_dlpack(matrix.view(-1)),
-        distinct,
-        1.0,
-        without,
-        without_end,
-        _to_dlpack(sums),
-        torch.get_num_threads(),
-    )
+    sums = matrix.new_empty(len(distinct))
+    without_range = range(without, without_end)
+    backend_of("matrix", matrix).matrix_distance_sums(matrix.view(-1), distinct, without_range, sums)
     return sums[[distinct.index(k) for k in values]]
 
 
@@ -495,8 +484,8 @@ def sketch(weights: Any, size: int, seed: int = 0) -> Any:
         raise ValueError(f"weights: must have the shape [D] and be contiguous, not {list(tensor.shape)}")
     if size != int(size) or not 1 <= size <= 2**31:
         raise ValueError(f"size: must be an integer from 1 to 2^31, not {size}")
-    sums = torch.empty(int(size), dtype=torch.float64)
-    _core.sketch(_to_dlpack(tensor.detach()), _to_dlpack(sums), seed)
+    sums = tensor.new_empty(int(size), dtype=torch.float64)
+    backend_of("weights", tensor).sketch(tensor.detach(), sums, seed)
     return like_input(sums, weights)
 
 

@@ -1,5 +1,7 @@
 """The kernels of CUDA under the tests of the CPU's: emulated, or on a device through copies."""
 
+import contextlib
+
 import emulation
 import torch
 
@@ -32,6 +34,26 @@ class CopyingBackend(RaisingBackend):
         super().step(name, there, grad.detach().cuda(), lr, radius, lr_there)
         weights.detach().copy_(there)
 
+    def knn_distances(self, clouds, k, distances, indices):
+        with _there(distances, indices) as there:
+            return super().knn_distances(clouds.cuda(), k, *there)
+
+    def knn_distance_sums(self, clouds, ks, gamma, sums):
+        with _there(sums) as there:
+            return super().knn_distance_sums(clouds.cuda(), ks, gamma, *there)
+
+    def update_squared_distances(self, clouds, first, changed, matrix):
+        with _there(matrix) as there:
+            return super().update_squared_distances(clouds.cuda(), first, changed, *there)
+
+    def matrix_distance_sums(self, matrix, ks, without, sums):
+        with _there(sums) as there:
+            super().matrix_distance_sums(matrix.cuda(), ks, without, *there)
+
+    def sketch(self, weights, sums, seed):
+        with _there(sums) as there:
+            super().sketch(weights.cuda(), *there, seed)
+
     def gradient_sums(self, grad, center, total):
         there = total.cuda()
         sums = super().gradient_sums(grad.cuda(), center.cuda(), there)
@@ -43,3 +65,13 @@ class CopyingBackend(RaisingBackend):
         super().simulate_sphere(settings, there, threads)
         for name, array in arrays.items():
             array.copy_(there[name])
+
+
+@contextlib.contextmanager
+def _there(*outputs):
+    """Copies of outputs on the device, which are brought back."""
+    there = [None if output is None else output.cuda() for output in outputs]
+    yield there
+    for output, copy in zip(outputs, there, strict=True):
+        if output is not None:
+            output.copy_(copy)

@@ -26,6 +26,7 @@ RELATIVE_ERROR = {torch.float32: 1e-6, torch.float64: 1e-14}
 FEW, MANY = 5, 40
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+on_all_kernels = pytest.mark.usefixtures("kernels")  # the CPU's, and CUDA's emulated or on a device
 
 
 def neighbours(points):
@@ -52,6 +53,8 @@ def check(points, k):
     return 1.0
 
 
+@on_all_kernels
+@on_all_kernels
 @DTYPES
 @pytest.mark.parametrize("dim", [3, 17, 100, 1003])
 @pytest.mark.parametrize("spread", [1.0, 1e-2, 1e-4, 1e-5, 1e-6, 1e-7])
@@ -78,6 +81,7 @@ def test_a_line_of_equal_coordinates_whose_roundings_all_agree():
         check(points, 30)
 
 
+@on_all_kernels
 @DTYPES
 @pytest.mark.parametrize("n", [2, 3, 5, 6, 63, 64, 65, 71, 72, 73, 129, 144, 145])
 @pytest.mark.parametrize("dim", [1, 2, FEW, 16, 17, MANY])
@@ -87,6 +91,8 @@ def test_numbers_of_points_at_the_edges_of_leaves_and_blocks(dtype, n, dim):
         check(points, k)
 
 
+@on_all_kernels
+@on_all_kernels
 @DTYPES
 @pytest.mark.parametrize(
     "dim", [15, 16, 17, 31, 32, 33, 223, 224, 225, 447, 448, 449, 471, 472, 473, 895, 896, 897, 1345, 5000]
@@ -99,6 +105,8 @@ def test_a_hundred_thousand_coordinates():
     check(normal(9, 100_003, seed=1), 8)
 
 
+@on_all_kernels
+@on_all_kernels
 @given(st.data())
 def test_integer_points_have_exact_squares(data):
     n = data.draw(st.integers(2, 70), "n")
@@ -130,6 +138,7 @@ def test_fractions():
             assert abs(Fraction(distance) ** 2 / square - 1) < 4 * Fraction(1, 2**53)
 
 
+@on_all_kernels
 @pytest.mark.parametrize("dim", [FEW, MANY])
 @pytest.mark.parametrize("n", [60, 300])
 def test_all_points_equal(dim, n):
@@ -140,6 +149,7 @@ def test_all_points_equal(dim, n):
     assert (ops.knn_distance_sums(torch.full((n, dim), 0.3), [1, n - 1]) == 0).all()
 
 
+@on_all_kernels
 @pytest.mark.parametrize("dim", [FEW, MANY])
 def test_duplicates_are_neighbours_at_distance_zero(dim):
     points = normal(100, dim, seed=1).repeat(3, 1)
@@ -149,6 +159,9 @@ def test_duplicates_are_neighbours_at_distance_zero(dim):
     assert indices[150, :2].tolist() == [50, 250]
 
 
+@on_all_kernels
+@on_all_kernels
+@on_all_kernels
 @pytest.mark.parametrize("scale", [1e-30, 1e-22, 1e15, 1e25, 1e37])
 @pytest.mark.parametrize("dim", [FEW, MANY])
 def test_float32_points_whose_squares_float32_does_not_hold(scale, dim):
@@ -169,6 +182,7 @@ def test_float64_points_too_far_apart():
         check(1e140 * normal(30, dim, seed=1, dtype=torch.float64), 29)
 
 
+@on_all_kernels
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @DTYPES
 def test_the_row_that_is_not_finite_is_named(bad, dtype):
@@ -187,6 +201,7 @@ def test_the_row_that_is_not_finite_is_named(bad, dtype):
             ops.knn_distance_sums(points[1, 2], [k])
 
 
+@on_all_kernels
 @pytest.mark.parametrize("dim", [FEW, MANY])
 @pytest.mark.parametrize("k", [3, 19])
 def test_batches_and_views(dim, k):
@@ -279,6 +294,8 @@ def test_every_instruction_set(dtype):
         _core.choose_instruction_set(chosen)
 
 
+@on_all_kernels
+@on_all_kernels
 @pytest.mark.parametrize("dim", [FEW, MANY])
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 3.0])
 def test_sums_are_those_of_the_distances(dim, gamma):
@@ -300,6 +317,7 @@ def test_a_hand_computed_line():
     np.testing.assert_allclose(pt.knn_graph_entropy(line, [1, 2], dim=1), expected)
 
 
+@on_all_kernels
 @given(
     n=st.integers(2, 200),
     dim=st.sampled_from([1, 2, 3, 8, 16, 17, 30]),
@@ -330,6 +348,7 @@ def test_many_points():
         assert (indices.numpy() == order[:, 1:]).mean() > 0.999
 
 
+@on_all_kernels
 @pytest.mark.parametrize("dim", [FEW, MANY])
 def test_registered_operators(dim):
     points = normal(2, 30, dim, seed=1)

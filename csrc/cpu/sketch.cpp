@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "../random.hpp"
+#include "../sketch.hpp"
 
 namespace pythermo::cpu {
 namespace {
@@ -17,10 +17,8 @@ class Signs {
   template <class T>
   void add(const T* weights, std::size_t count, double* to) {
     for (std::size_t i = 0; i < count; ++i) {
-      if (place_ % 128 == 0)
-        words_ = random_words<std::uint64_t>(seed_, Stream::sketch_signs, 0, place_ / 128);
-      const std::uint64_t bit = words_.word[place_ / 32 % 4] >> (place_ % 32) & 1;
-      to[i] += same_bits<double>(same_bits<std::uint64_t>(static_cast<double>(weights[i])) ^ bit << 63);
+      if (place_ % 128 == 0) words_ = sketch_signs(seed_, place_);
+      to[i] += with_sign(weights[i], words_, place_);
       ++place_;
     }
   }
@@ -35,8 +33,7 @@ void add_rows(VectorView<T> weights, VectorView<double> out, std::uint64_t seed)
   std::fill_n(out.data, out.size, 0.0);
   Signs signs(seed);
   for (std::size_t start = 0; start < weights.size; start += out.size) {
-    const auto words = random_words<std::uint64_t>(seed, Stream::sketch_shifts, 0, start / out.size);
-    const std::size_t shift = index_below(words.word[0], out.size);
+    const std::size_t shift = sketch_shift(seed, start / out.size, out.size);
     const std::size_t count = std::min(out.size, weights.size - start);
     const std::size_t before = std::min(count, out.size - shift);
     signs.add(weights.data + start, before, out.data + shift);

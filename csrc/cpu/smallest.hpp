@@ -12,19 +12,8 @@
 
 namespace pythermo::cpu {
 
-// What is kept of a neighbour: its squared distance alone, or its index as well.
-template <class Candidate>
-Candidate candidate(double squared, std::size_t index);
-template <>
-inline double candidate<double>(double squared, std::size_t) {
-  return squared;
-}
-template <>
-inline knn::Neighbour candidate<knn::Neighbour>(double squared, std::size_t index) {
-  return {squared, static_cast<std::int64_t>(index)};
-}
-inline double squared_of(double candidate) { return candidate; }
-inline double squared_of(const knn::Neighbour& candidate) { return candidate.squared; }
+using knn::candidate;
+using knn::squared_of;
 
 // Brings the k smallest values to the front, in no order. A quickselect whose partition has no branch that
 // the processor would have to foresee; std::nth_element, whose every other comparison it foresees wrongly,

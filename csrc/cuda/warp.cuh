@@ -40,4 +40,29 @@ __device__ __forceinline__ T warp_sum_of(const T* values, std::size_t count) {
   return warp_sum(sum);
 }
 
+// Whether the predicate holds for a thread of the block, in all of them; `word` is shared.
+__device__ __forceinline__ bool any_in_block(bool predicate, unsigned* word) {
+  if (threadIdx.x == 0) *word = 0;
+  __syncthreads();
+  if (predicate) atomicMax(word, 1u);
+  __syncthreads();
+  const bool found = *word != 0;
+  __syncthreads();
+  return found;
+}
+
+// The values of all threads of the block put together by a function for which their order does not matter, in
+// all threads; `each_warp` is shared, with room for one value per warp.
+template <class T, class Together>
+__device__ __forceinline__ T reduce_in_block(T value, const Together& together, T* each_warp) {
+#pragma unroll
+  for (int bits = 1; bits < 32; bits *= 2) value = together(value, __shfl_xor_sync(all_lanes, value, bits));
+  if (lane_index() == 0) each_warp[threadIdx.x / warp_threads] = value;
+  __syncthreads();
+  value = each_warp[0];
+  for (unsigned w = 1; w < blockDim.x / warp_threads; ++w) value = together(value, each_warp[w]);
+  __syncthreads();
+  return value;
+}
+
 }  // namespace pythermo::cuda
