@@ -1,5 +1,6 @@
 """The kernels on one device beside its own copy and matrix product: what share of the hardware they reach."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -134,7 +135,8 @@ class _Clock:
 
     def normal(self, *shape: int) -> Tensor:
         """Return normal deviates, to a norm of about 1."""
-        return torch.randn(*shape, generator=self._generator, device=self.device) / shape[-1] ** 0.5
+        deviates = torch.randn(*shape, generator=self._generator, device=self.device)
+        return deviates / math.sqrt(shape[-1])
 
     def median(self, work: Callable[[], object]) -> float:
         """Return the median seconds of one call, after two that warm up."""

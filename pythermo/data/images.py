@@ -1,6 +1,6 @@
 """Data sets: loaded whole, standardised, reduced and relabelled by a seed of their own."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +38,13 @@ class Images:
 
     def to(self, device: torch.device | str) -> "Images":
         """Return the same images and labels on a device."""
-        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **tensors)
+        return Images(
+            self.train_images.to(device),
+            self.train_labels.to(device),
+            self.test_images.to(device),
+            self.test_labels.to(device),
+            self.num_classes,
+        )
 
 
 def load(
