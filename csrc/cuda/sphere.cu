@@ -83,7 +83,7 @@ struct NoisyGradients {
 // --- kernels ----------------------------------------------------------------------------------------------
 
 template <class Chain, class Gradients, Protocol protocol, class T>
-__global__ void __launch_bounds__(most_threads)
+__global__ void __launch_bounds__(most_threads, 1)
     advance_kernel(const SphereJob<T> job, const SphereMemory<T> memory, std::uint64_t from,
                    std::uint64_t to) {
   constexpr bool free = protocol == Protocol::fixed_lr;
@@ -128,7 +128,7 @@ __device__ __forceinline__ void write_weights(const Chain& chain, T* target, std
 }
 
 template <class Chain, class System, class T>
-__global__ void __launch_bounds__(most_threads)
+__global__ void __launch_bounds__(most_threads, 1)
     measure_kernel(const SphereJob<T> job, const SphereMemory<T> memory, std::size_t row) {
   if (Chain::own_index() >= job.chains) return;
   Chain chain(job, memory);
@@ -148,7 +148,7 @@ __global__ void __launch_bounds__(most_threads)
 
 // The moments lie in window_mean and window_variance until the last sample.
 template <class Chain, class System, class T>
-__global__ void __launch_bounds__(most_threads)
+__global__ void __launch_bounds__(most_threads, 1)
     window_kernel(const SphereJob<T> job, const SphereMemory<T> memory, std::size_t row) {
   if (Chain::own_index() >= job.chains) return;
   Chain chain(job, memory);
