@@ -38,7 +38,17 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(params=KERNELS)
 def kernels(request, monkeypatch):
     """Let tensors of the CPU be worked on by each kind of kernels in turn; return its name."""
-    kind, *schedule = request.param.split()
+    return _let_work(request.param, monkeypatch)
+
+
+@pytest.fixture(params=["cpu", "emulated shuffled", CUDA])
+def kinds_of_kernels(request, monkeypatch):
+    """Do as `kernels`, in one schedule: for tests of many cases."""
+    return _let_work(request.param, monkeypatch)
+
+
+def _let_work(kernels, monkeypatch):
+    kind, *schedule = kernels.split()
     if kind == "emulated":
         emulation.module().set_schedule(backends.SCHEDULES[schedule[0]])
         monkeypatch.setitem(_backends.BACKENDS, "cpu", backends.emulated())

@@ -26,7 +26,7 @@ RELATIVE_ERROR = {torch.float32: 1e-6, torch.float64: 1e-14}
 FEW, MANY = 5, 40
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-on_all_kernels = pytest.mark.usefixtures("kernels")  # the CPU's, and CUDA's emulated or on a device
+on_all_kernels = pytest.mark.usefixtures("kinds_of_kernels")  # the CPU's, and CUDA's emulated or on a device
 
 
 def neighbours(points):

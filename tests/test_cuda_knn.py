@@ -1,0 +1,229 @@
+"""CUDA's nearest neighbours and sketches: what tests/test_knn.py does not ask of all kernels."""
+
+import math
+
+import backends
+import emulation
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import normal
+
+import pythermo as pt
+from pythermo import ops
+from pythermo._backends import BACKENDS
+
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+CPU = BACKENDS["cpu"]
+SORTED, SIFTED = 2048, 4  # rows of more distances are sifted before they are sorted
+
+
+@pytest.fixture
+def cuda(kernels):
+    """CUDA's kernels, whose settings the test may change."""
+    if kernels == "cpu":
+        pytest.skip("did not run: for the kernels of CUDA")
+    return BACKENDS["cpu"]
+
+
+@pytest.fixture
+def on_cpu(monkeypatch):
+    """Return a function that calls another one with the CPU's kernels."""
+
+    def run(function, *arguments):
+        with monkeypatch.context() as patch:
+            patch.setitem(BACKENDS, "cpu", CPU)
+            return function(*arguments)
+
+    return run
+
+
+def found_in(points, k):
+    sums = ops.knn_distance_sums(points, sorted({1, (k + 1) // 2, k}), 1.5)
+    return [*ops.nearest_neighbours(points, k), sums]
+
+
+def assert_agree(found, expected, dtype):
+    tolerance = 2 * (1e-6 if dtype is torch.float32 else 1e-14)
+    torch.testing.assert_close(found[0], expected[0], rtol=tolerance, atol=0)
+    torch.testing.assert_close(found[2], expected[2], rtol=tolerance, atol=0)
+    clear = expected[0].diff(dim=-1) > 2 * tolerance * expected[0][..., 1:]
+    clear = clear[..., 1:] & clear[..., :-1]
+    assert torch.equal(found[1][..., 1:-1][clear], expected[1][..., 1:-1][clear])
+
+
+@DTYPES
+@pytest.mark.parametrize("dim", [1, 2, 3, 14, 28, 29, 113])
+def test_agrees_with_the_cpu_at_the_edges_of_tiles_warps_and_stages(cuda, on_cpu, dtype, dim):
+    for n in (2, 31, 33, 63, 64, 65, 129):
+        points = normal(n, dim, seed=n, dtype=dtype)
+        k = min(6, n - 1)
+        assert_agree(found_in(points, k), on_cpu(found_in, points, k), dtype)
+
+
+@DTYPES
+@pytest.mark.parametrize("n", [5, 32, 33, 65])
+def test_rows_that_are_sifted(cuda, on_cpu, dtype, n):
+    cuda.longest_sorted, cuda.threads = SIFTED, 64
+    points = normal(n, 3, seed=n, dtype=dtype)
+    for k in (1, 4, n - 1):  # sorted in shared memory, and in the workspace
+        assert_agree(found_in(points, k), on_cpu(found_in, points, k), dtype)
+
+
+@settings(max_examples=10)
+@given(data=st.data())
+@pytest.mark.parametrize("longest_sorted", [SORTED, SIFTED])
+def test_ties_go_by_the_index(cuda, longest_sorted, data):
+    cuda.longest_sorted, cuda.threads = longest_sorted, 64
+    n, dim = data.draw(st.integers(2, 40), "n"), data.draw(st.integers(1, 3), "dim")
+    largest, k = data.draw(st.sampled_from([0, 1, 3]), "largest"), data.draw(st.integers(1, n - 1), "k")
+    rng = np.random.default_rng(data.draw(st.integers(0, 10**6), "seed"))
+    whole = rng.integers(-largest, largest + 1, size=(n, dim))
+    squares = ((whole[:, None] - whole[None]) ** 2).sum(-1)
+    found, indices = ops.nearest_neighbours(torch.from_numpy(whole).float(), k)
+    for i in range(n):
+        expected = sorted((int(squares[i, j]), j) for j in range(n) if j != i)[:k]
+        assert indices[i].tolist() == [j for _, j in expected]
+        assert found[i].tolist() == [math.sqrt(square) for square, _ in expected]
+
+
+def with_duplicates(clouds, n, dim, dtype):
+    """Clouds where some pairs of a tile need double and others do not."""
+    points = normal(clouds, n, dim, seed=1, dtype=dtype)
+    points[:, ::9] = points[:, :1]
+    points[:, 5] = 1e-25 * points[:, 6]
+    points[:, 7] = 2e-25 * points[:, 8]
+    return points
+
+
+@DTYPES
+@pytest.mark.parametrize(("n", "dim", "k"), [(80, 40, 20), (80, 3, 79)])
+def test_the_same_bits_for_any_schedule_block_workspace_and_selection(monkeypatch, dtype, n, dim, k):
+    backend, points = backends.emulated(), with_duplicates(2, n, dim, dtype)
+    monkeypatch.setitem(BACKENDS, "cpu", backend)
+    expected = found_in(points, k)
+    row = 8 * n
+    for backend.threads, backend.longest_sorted, backend.workspace_bytes, schedule in (
+        (256, SORTED, 2**28, "shuffled"),
+        (32, SORTED, n * row, "backward"),  # one cloud at once
+        (96, SIFTED, 0, "forward"),  # a cloud in two strips
+        (32, 64, 2 * n * row, "backward"),
+    ):
+        emulation.module().set_schedule(backends.SCHEDULES[schedule])
+        assert all(map(torch.equal, found_in(points, k), expected))
+    assert all(map(torch.equal, found_in(points[1], k), [part[1] for part in expected]))
+
+
+@DTYPES
+def test_points_that_are_not_aligned(cuda, dtype):
+    points = normal(2, 20, 31, seed=1, dtype=dtype)
+    expected = found_in(points, 6)
+    for offset in (1, 2, 3, 4):
+        room = torch.full((2, 20, 40), torch.nan, dtype=dtype)
+        view = room[:, :, offset : offset + 31]
+        view.copy_(points)
+        assert all(map(torch.equal, found_in(view, 6), expected))
+
+
+@DTYPES
+@pytest.mark.parametrize("longest_sorted", [SORTED, SIFTED])
+@pytest.mark.parametrize("bad", [math.nan, -math.inf])
+def test_the_lowest_row_that_is_not_finite_is_named(cuda, dtype, longest_sorted, bad):
+    cuda.longest_sorted, cuda.workspace_bytes, cuda.threads = longest_sorted, 0, 64  # strips of 64 rows
+    points = normal(2, 90, 30, seed=1, dtype=dtype)
+    points[1, 71, 29] = points[1, 80, 0] = bad
+    for call in (lambda: ops.nearest_neighbours(points, 3), lambda: ops.knn_distance_sums(points, [1, 4])):
+        with pytest.raises(ValueError, match=r"points: row \[1, 71\] holds NaN or infinity"):
+            call()
+
+
+@pytest.mark.parametrize("longest_sorted", [SORTED, SIFTED])
+def test_squares_that_overflow(cuda, longest_sorted):
+    cuda.longest_sorted, cuda.threads = longest_sorted, 64
+    points = normal(30, 4, seed=1, dtype=torch.float64)
+    points[15:] += 1e160
+    near = ops.knn_distances(points[:15], 14)
+    assert torch.equal(ops.knn_distances(points, 14)[:15], near)  # the far ones do not matter
+    with pytest.raises(ValueError, match="points: too far apart, their squared distances overflow"):
+        ops.knn_distances(points, 15)
+    matrix = torch.empty(30, 30, dtype=torch.float64)
+    ops.update_squared_distances_(matrix, points, 0, 30)
+    with pytest.raises(ValueError, match="points: too far apart, their squared distances overflow"):
+        ops.matrix_distance_sums(matrix, [15])
+
+
+@DTYPES
+def test_a_matrix_is_brought_up_to_date(cuda, on_cpu, dtype):
+    n, before = 140, normal(140, 33, seed=1, dtype=dtype)
+    whole = torch.full((n, n), torch.nan, dtype=torch.float64)
+    ops.update_squared_distances_(whole, before, 0, n)
+    expected = torch.empty_like(whole)
+    on_cpu(ops.update_squared_distances_, expected, before, 0, n)
+    torch.testing.assert_close(whole, expected, rtol=4e-6 if dtype is torch.float32 else 4e-14, atol=0)
+    assert torch.equal(whole, whole.T)
+    for first, changed in ((0, 1), (10, 60), (60, 80), (139, 1), (64, 64), (7, 0)):
+        points = before.clone()
+        points[first : first + changed] = normal(changed, 33, seed=2, dtype=dtype)
+        updated, anew = whole.clone(), torch.empty_like(whole)
+        ops.update_squared_distances_(updated, points, first, changed)
+        ops.update_squared_distances_(anew, points, 0, n)
+        assert torch.equal(updated, anew)
+    points[100, 3] = torch.nan
+    with pytest.raises(ValueError, match=r"points: row \[100\] holds NaN"):
+        ops.update_squared_distances_(whole, points, 90, 20)
+
+
+@pytest.mark.parametrize("longest_sorted", [SORTED, SIFTED])
+def test_sums_of_a_matrix_with_points_left_out(cuda, longest_sorted):
+    cuda.longest_sorted, cuda.threads = longest_sorted, 64
+    points = normal(50, 20, seed=1, dtype=torch.float64)
+    matrix = torch.empty(50, 50, dtype=torch.float64)
+    ops.update_squared_distances_(matrix, points, 0, 50)
+    for first, last in ((0, 0), (0, 7), (20, 33), (49, 50)):
+        left = torch.cat([points[:first], points[last:]])
+        ks = [len(left) - 1, 1, 3]
+        expected = ops.knn_distance_sums(left, ks)
+        assert torch.equal(ops.matrix_distance_sums(matrix, ks, first, last), expected)
+
+
+def test_a_window_of_a_trajectory(cuda, on_cpu):
+    def entropies():
+        window, walk = pt.TrajectoryEntropy(600, window=20), normal(50, 600, seed=1).cumsum(0)
+        window_of_sketches = pt.TrajectoryEntropy(600, window=20, sketch=50)
+        for point in walk:
+            window.append(point)
+            window_of_sketches.append(point)
+        return [window.estimate().entropy, window_of_sketches.estimate().entropy]
+
+    for found, expected in zip(entropies(), on_cpu(entropies), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+
+
+@DTYPES
+def test_sketches_have_the_bits_of_the_cpu(cuda, on_cpu, dtype):
+    for dim, size in ((1, 1), (1000, 1), (1000, 7), (5000, 300), (100, 1000)):
+        weights = normal(dim, seed=1, dtype=dtype)
+        assert torch.equal(ops.sketch(weights, size, 3), on_cpu(ops.sketch, weights, size, 3))
+
+
+def test_arguments_that_the_native_code_refuses(monkeypatch):
+    backend, points = backends.emulated(), normal(10, 3, seed=1)
+    monkeypatch.setitem(BACKENDS, "cpu", backend)
+    for name, value, message in (
+        ("threads", 33, "threads: must be a multiple of 32 up to 256"),
+        ("threads", 512, "threads: must be a multiple of 32 up to 256"),
+        ("longest_sorted", 4096, "longest_sorted: must be at most 2048"),
+        ("_knn_size", lambda *_: 9, "workspace: is too small"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(backend, name, value)
+            with pytest.raises(ValueError, match=message):
+                ops.knn_distances(points, 2)
+
+
+def test_points_on_a_device_without_kernels():
+    matrix = torch.empty(3, 3, dtype=torch.float64)
+    with pytest.raises(ValueError, match="matrix: must lie on the device of points, cpu, not meta"):
+        ops.update_squared_distances_(matrix.to("meta"), torch.ones(3, 2), 0, 3)
