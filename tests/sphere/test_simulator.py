@@ -9,8 +9,10 @@ import sphere_reference as reference
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import gammaln
 
 from pythermo import _core, sphere
+from pythermo.sphere import simulator
 
 UP, OP = sphere.underparameterized(), sphere.overparameterized()
 
@@ -399,3 +401,16 @@ def test_bad_vectors(vectors, message):
 def test_bad_noise(dim, sigma, message):
     with pytest.raises(ValueError, match=f"{message}: must be"):
         sphere.IsotropicNoise(dim, sigma)
+
+
+@pytest.mark.parametrize("freedom", [2, 100, 399, 500, 3000])
+@pytest.mark.parametrize("full", [0.0, 0.3, 5.0, 300.0])
+def test_the_mean_norm_of_noisy_gradients_in_many_dimensions(freedom, full):
+    """hyp1f1 overflows from some 500 dimensions on: against the mean over the Poisson mixture of central ones."""
+    half = 0.5 * full**2
+    j = np.arange(max(0, int(half - 40 * np.sqrt(half) - 40)), int(half + 40 * np.sqrt(half) + 80))
+    weight = np.exp(j * np.log(half) - half - gammaln(j + 1)) if half > 0 else (j == 0) * 1.0
+    norm = np.sqrt(2) * np.exp(gammaln((freedom + 2 * j + 1) / 2) - gammaln((freedom + 2 * j) / 2))
+    found = simulator._mean_noisy_norm(np.array([full]), np.array([1.0]), freedom)
+    # gammaln itself is off by some 1e-12 of thousands; the series by 1e-8.
+    np.testing.assert_allclose(found, (weight * norm).sum(), rtol=2e-8)
