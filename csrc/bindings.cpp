@@ -1,15 +1,12 @@
 // The Python module pythermo._core. Only the bindings know Python.
-#include <pybind11/functional.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <functional>
-#include <map>
 #include <optional>
 #include <string>
-#include <type_traits>
 #include <vector>
 
+#include "bindings_sphere.hpp"
 #include "borrow.hpp"
 #include "cpu/gradient_sums.hpp"
 #include "cpu/instruction_set.hpp"
@@ -17,6 +14,7 @@
 #include "cpu/projected_sgd_step.hpp"
 #include "cpu/sketch.hpp"
 #include "cpu/sphere.hpp"
+#include "interruptible.hpp"
 #if defined(PYTHERMO_CUDA)
 #include "bindings_cuda.hpp"
 #include "cuda/device.hpp"
@@ -39,61 +37,13 @@ void bind_step(py::module_& module, const char* name) {
       py::arg("weights"), py::arg("grad"), py::arg("lr"), py::arg("radius"), py::arg("threads"));
 }
 
-// Runs work(keep_going) without the GIL; a signal (Ctrl-C) stops it and is raised as Python does.
-template <class Work>
-auto interruptible(const Work& work) {
-  bool interrupted = false;
-  const std::function<bool()> keep_going = [&] {
-    const py::gil_scoped_acquire acquire;
-    interrupted = PyErr_CheckSignals() != 0;
-    return !interrupted;
-  };
-  const auto run = [&] {
-    const py::gil_scoped_release release;
-    return work(keep_going);
-  };
-  if constexpr (std::is_void_v<decltype(run())>) {
-    run();
-    if (interrupted) throw py::error_already_set();
-  } else {
-    auto result = run();
-    if (interrupted) throw py::error_already_set();
-    return result;
-  }
-}
-
-void simulate_sphere(const cpu::SphereSettings& settings, const std::map<std::string, py::capsule>& arrays,
-                     int threads) {
-  const auto view = [&](const char* name) {
-    const auto found = arrays.find(name);
-    if (found == arrays.end()) throw std::invalid_argument(std::string(name) + ": is missing");
-    return borrow(found->second, name);
-  };
-  const cpu::SphereArrays views{view("vectors"),        view("weights"),        view("lr"),
-                                view("replica"),        view("measure_at"),     view("loss"),
-                                view("full_grad_norm"), view("mean_grad_norm"), view("snr"),
-                                view("weights_at"),     view("window_mean"),    view("window_variance"),
-                                view("window_loss"),    view("trajectory")};
-  interruptible([&](const auto& keep_going) { cpu::simulate_sphere(settings, views, threads, keep_going); });
+void simulate_sphere(const py::dict& settings, const CapsulesByName& arrays, int threads) {
+  const SphereSettings chosen = sphere_settings(settings);
+  const SphereArrays views = sphere_arrays(arrays);
+  interruptible([&](const auto& keep_going) { cpu::simulate_sphere(chosen, views, threads, keep_going); });
 }
 
 void bind_sphere(py::module_& module) {
-  using Settings = cpu::SphereSettings;
-  py::class_<Settings>(module, "SphereSettings")
-      .def(py::init([](std::size_t dim, double sigma, std::size_t batch_size, bool epochs, std::uint64_t seed,
-                       const std::string& protocol, double weight_decay, std::uint64_t first_step,
-                       std::uint64_t last_step, std::size_t window, std::size_t stride) {
-             static const std::map<std::string, sphere::Protocol> protocols{
-                 {"projection", sphere::Protocol::projection},
-                 {"exponential", sphere::Protocol::exponential},
-                 {"fixed-lr", sphere::Protocol::fixed_lr},
-                 {"fixed-elr", sphere::Protocol::fixed_elr}};
-             return Settings{dim,          sigma,      batch_size, epochs, seed,  protocols.at(protocol),
-                             weight_decay, first_step, last_step,  window, stride};
-           }),
-           py::kw_only(), py::arg("dim"), py::arg("sigma"), py::arg("batch_size"), py::arg("epochs"),
-           py::arg("seed"), py::arg("protocol"), py::arg("weight_decay"), py::arg("first_step"),
-           py::arg("last_step"), py::arg("window"), py::arg("stride"));
   module.def("simulate_sphere", &simulate_sphere, py::arg("settings"), py::arg("arrays"), py::arg("threads"));
   module.def(
       "sphere_indices",

@@ -4,11 +4,14 @@
 
 #include <vector>
 
+#include "bindings_sphere.hpp"
 #include "borrow.hpp"
 #include "cuda/gradient_sums.hpp"
 #include "cuda/knn.hpp"
 #include "cuda/projected_sgd_step.hpp"
 #include "cuda/sketch.hpp"
+#include "cuda/sphere.hpp"
+#include "interruptible.hpp"
 
 namespace py = pybind11;
 
@@ -109,6 +112,26 @@ void bind_gradient(py::module_& module) {
       py::arg("counter"), py::arg("stream"), py::arg("threads") = 256);
 }
 
+void simulate_sphere(const py::dict& settings, const CapsulesByName& arrays, const py::capsule& workspace,
+                     std::uintptr_t stream, unsigned threads, std::uint64_t most_work) {
+  const SphereSettings chosen = sphere_settings(settings);
+  const SphereArrays views = sphere_arrays(arrays);
+  const cuda::SphereLaunch launch{borrow(workspace, "workspace"), stream, threads, most_work};
+  interruptible([&](const auto& keep_going) { cuda::simulate_sphere(chosen, views, launch, keep_going); });
+}
+
+std::size_t sphere_workspace_size(const py::dict& settings, std::size_t chains, std::size_t samples,
+                                  std::size_t element_bytes, unsigned threads) {
+  return cuda::sphere_workspace_size(sphere_settings(settings), chains, samples, element_bytes, threads);
+}
+
+void bind_sphere(py::module_& module) {
+  module.def("simulate_sphere", &simulate_sphere, py::arg("settings"), py::arg("arrays"),
+             py::arg("workspace"), py::arg("stream"), py::arg("threads"), py::arg("most_work"));
+  module.def("sphere_workspace_size", &sphere_workspace_size, py::arg("settings"), py::arg("chains"),
+             py::arg("samples"), py::arg("element_bytes"), py::arg("threads"));
+}
+
 }  // namespace
 
 void bind_cuda(py::module_& module) {
@@ -117,6 +140,7 @@ void bind_cuda(py::module_& module) {
   module.def("step_workspace_size", &cuda::step_workspace_size);
   bind_step<cuda::projected_sgd_step>(module, "projected_sgd_step");
   bind_step<cuda::exponential_sgd_step>(module, "exponential_sgd_step");
+  bind_sphere(module);
   bind_knn(module);
   module.def(
       "sketch",

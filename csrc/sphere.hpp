@@ -1,8 +1,9 @@
 // SGD of small systems on the sphere: the arithmetic of one chain, or of one chain per lane of a vector.
 //
-// Real is a number (float, double) or a vector of them, Number its element type. D is the dimension, 0 where
-// it is known at run time only. `direction` is the point w / |w|, at which each system gives a gradient y of
-// its loss on the unit sphere; the part of y that is tangent there counts: t = y - <y, direction> direction.
+// Real is a number (float, double) or a vector of them, Number its element type. Space is the coordinates of
+// a point, which one thread goes through, or the lanes of a warp together. `direction` is the point w / |w|,
+// at which each system gives a gradient y of its loss on the unit sphere; the part of y that is tangent there
+// counts: t = y - <y, direction> direction.
 #pragma once
 
 #include <cstddef>
@@ -15,102 +16,173 @@ namespace pythermo::sphere {
 
 enum class Protocol { projection, exponential, fixed_lr, fixed_elr };
 
+// Indices in one thread: D of them, or as many as `size` says where D is 0.
 template <int D>
-PYTHERMO_INLINE constexpr std::size_t extent(std::size_t dim) {
-  return D > 0 ? D : dim;
-}
-
-// Sums over many coordinates run in four parts, which do not wait for each other.
-template <int D, class Real, class Left>
-PYTHERMO_INLINE Real sum_of(std::size_t dim, const Left& term) {
-  Real sum = term(0);
-  if constexpr (D > 0) {
-    for (std::size_t d = 1; d < D; ++d) sum += term(d);
-  } else {
-    const Real zero = sum - sum;
-    Real parts[4] = {sum, zero, zero, zero};
-    std::size_t d = 1;
-    for (; d + 4 <= dim; d += 4) {
-      for (std::size_t k = 0; k < 4; ++k) parts[k] += term(d + k);
+class Indices {
+ public:
+  class Iterator {
+   public:
+    PYTHERMO_INLINE constexpr explicit Iterator(std::size_t at) : at_(at) {}
+    PYTHERMO_INLINE constexpr std::size_t operator*() const { return at_; }
+    PYTHERMO_INLINE constexpr bool operator!=(Iterator end) const { return at_ != end.at_; }
+    PYTHERMO_INLINE constexpr Iterator& operator++() {
+      ++at_;
+      return *this;
     }
-    for (; d < dim; ++d) parts[0] += term(d);
-    sum = (parts[0] + parts[1]) + (parts[2] + parts[3]);
-  }
-  return sum;
-}
 
-template <int D, class Real>
-PYTHERMO_INLINE Real dot(const Real* a, const Real* b, std::size_t dim) {
-  return sum_of<D, Real>(dim, [=](std::size_t d) { return a[d] * b[d]; });
+   private:
+    std::size_t at_;
+  };
+
+  PYTHERMO_INLINE constexpr explicit Indices(std::size_t size) : size_(size) {}
+  PYTHERMO_INLINE constexpr std::size_t size() const { return D > 0 ? D : size_; }
+  PYTHERMO_INLINE constexpr Iterator begin() const { return Iterator(0); }
+  PYTHERMO_INLINE constexpr Iterator end() const { return Iterator(size()); }
+
+ private:
+  std::size_t size_;
+};
+
+// All coordinates in one thread.
+template <int D>
+class Coordinates : public Indices<D> {
+ public:
+  using Indices<D>::Indices, Indices<D>::size;
+
+  // Sums over many coordinates run in four parts, which do not wait for each other.
+  template <class Term>
+  PYTHERMO_INLINE auto sum(const Term& term) const {
+    auto sum = term(0);
+    if constexpr (D > 0) {
+      for (std::size_t d = 1; d < D; ++d) sum += term(d);
+    } else {
+      const auto zero = sum - sum;
+      decltype(sum) parts[4] = {sum, zero, zero, zero};
+      std::size_t d = 1;
+      for (; d + 4 <= size(); d += 4) {
+        for (std::size_t k = 0; k < 4; ++k) parts[k] += term(d + k);
+      }
+      for (; d < size(); ++d) parts[0] += term(d);
+      sum = (parts[0] + parts[1]) + (parts[2] + parts[3]);
+    }
+    return sum;
+  }
+
+  PYTHERMO_INLINE constexpr Coordinates<(D > 1 ? D - 1 : 0)> but_last() const {
+    return Coordinates<(D > 1 ? D - 1 : 0)>(size() - 1);
+  }
+
+  // Pairs of coordinates that random numbers are drawn for together.
+  PYTHERMO_INLINE constexpr Indices<(D + 1) / 2> pairs() const {
+    return Indices<(D + 1) / 2>((size() + 1) / 2);
+  }
+
+  PYTHERMO_INLINE constexpr bool owns(std::size_t) const { return true; }
+
+  template <class Real>
+  PYTHERMO_INLINE Real last(const Real* vector) const {
+    return vector[size() - 1];
+  }
+
+  // Where a sample's coordinate lies in the table: the samples' lie side by side.
+  PYTHERMO_INLINE constexpr std::size_t place(std::size_t sample, std::size_t d, std::size_t samples) const {
+    return d * samples + sample;
+  }
+};
+
+template <class Left, class Right, class Space>
+PYTHERMO_INLINE auto dot(const Left* a, const Right* b, Space space) {
+  return space.sum([=](std::size_t d) { return a[d] * b[d]; });
 }
 
 // --- moves ------------------------------------------------------------------------------------------------
 
 // w <- v / |v| with v = w - lr t.
-template <int D, class Real>
-PYTHERMO_INLINE void move_by_projection(Real* w, const Real* y, Real radial, Real lr, std::size_t dim) {
+template <class Real, class Space>
+PYTHERMO_INLINE void move_by_projection(Real* w, const Real* y, Real radial, Real lr, Space space) {
   const Real keep = radial * lr + 1;
-  for (std::size_t d = 0; d < extent<D>(dim); ++d) w[d] = keep * w[d] - lr * y[d];
-  const Real scale = 1 / square_root(dot<D>(w, w, dim));
-  for (std::size_t d = 0; d < extent<D>(dim); ++d) w[d] = w[d] * scale;
+  for (const std::size_t d : space) w[d] = keep * w[d] - lr * y[d];
+  const Real scale = 1 / square_root(dot(w, w, space));
+  for (const std::size_t d : space) w[d] = w[d] * scale;
 }
 
 // Along the great circle in the direction -t by the angle lr |t|. What rounding does to the norm is undone
 // by the first order of a division by it.
-template <int D, class Real>
-PYTHERMO_INLINE void move_by_exponential(Real* w, Real* y, Real radial, Real lr, std::size_t dim) {
-  for (std::size_t d = 0; d < extent<D>(dim); ++d) y[d] = y[d] - radial * w[d];
-  const Real length = square_root(dot<D>(y, y, dim));
+template <class Real, class Space>
+PYTHERMO_INLINE void move_by_exponential(Real* w, Real* y, Real radial, Real lr, Space space) {
+  for (const std::size_t d : space) y[d] = y[d] - radial * w[d];
+  const Real length = square_root(dot(y, y, space));
   auto sine = to_double(length), cosine = sine;
   sine_cosine(to_double(lr) * to_double(length), sine, cosine);
   Real along, keep;
   from_double(sine, along);
   from_double(cosine, keep);
   along = select(length > 0, along / length, lr);
-  for (std::size_t d = 0; d < extent<D>(dim); ++d) w[d] = keep * w[d] - along * y[d];
-  const Real scale = (3 - dot<D>(w, w, dim)) / 2;
-  for (std::size_t d = 0; d < extent<D>(dim); ++d) w[d] = w[d] * scale;
+  for (const std::size_t d : space) w[d] = keep * w[d] - along * y[d];
+  const Real scale = (3 - dot(w, w, space)) / 2;
+  for (const std::size_t d : space) w[d] = w[d] * scale;
 }
 
 // w <- w - step (t / |w| + decay w), with the step lr, or lr |w|^2 at a fixed effective learning rate. The
 // gradient of a scale-invariant loss at w is 1 / |w| times that on the unit sphere.
-template <int D, class Real, class Number>
+template <class Real, class Number, class Space>
 PYTHERMO_INLINE void move_in_full_space(Real* w, const Real* direction, const Real* y, Real radial,
-                                        Real radius, Real lr, Number decay, bool effective, std::size_t dim) {
+                                        Real radius, Real lr, Number decay, bool effective, Space space) {
   const Real step = effective ? lr * (radius * radius) : lr;
   const Real along = step / radius, keep = 1 - step * decay;
-  for (std::size_t d = 0; d < extent<D>(dim); ++d) {
+  for (const std::size_t d : space) {
     w[d] = keep * w[d] - along * (y[d] - radial * direction[d]);
   }
 }
 
-// --- systems
-// ------------------------------------------------------------------------------------------------
+// The weights' radius, and their direction beside them: the protocols of full space need both.
+template <class Real, class Space>
+PYTHERMO_INLINE Real find_direction(const Real* w, Real* direction, Space space) {
+  const Real radius = square_root(dot(w, w, space)), inverse = 1 / radius;
+  for (const std::size_t d : space) direction[d] = w[d] * inverse;
+  return radius;
+}
+
+// --- systems ----------------------------------------------------------------------------------------------
 
 template <class Real>
 struct Measured {
   Real loss, full_grad_norm, mean_grad_norm, snr;
 };
 
-// f_i(w) = <x_i, w>^2 / |w|^2, L the mean of f_i over the samples. The vectors lie by coordinate:
-// x_i[d] = table[d * samples + i].
-template <class Number>
+// f_i(w) = <x_i, w>^2 / |w|^2, L the mean of f_i over the samples, whose vectors lie in a table.
+template <class Number, class Space>
 struct Quadratics {
+  Space space;
   const Number* table;
-  std::size_t samples, dim;
+  std::size_t samples;
 
-  // The loss of each sample is the square of this.
-  template <int D, class Real>
-  PYTHERMO_INLINE Real projection(const Real* direction, std::size_t sample) const {
-    return sum_of<D, Real>(dim,
-                           [=, this](std::size_t d) { return direction[d] * table[d * samples + sample]; });
+  PYTHERMO_INLINE Number element(std::size_t sample, std::size_t d) const {
+    return table[space.place(sample, d, samples)];
   }
 
-  template <int D, class Real>
+  // Adds `factor` / 2 times the gradient of the sample x: `factor` <x, u> x, of which `radial` is the part
+  // along the direction u.
+  template <class Real>
+  PYTHERMO_INLINE void add_gradient(const Real* x, const Real* direction, Number factor, Real* y,
+                                    Real& radial) const {
+    const Real a = dot(x, direction, space), scaled = factor * a;
+    radial += scaled * a;
+    for (const std::size_t d : space) y[d] += scaled * x[d];
+  }
+
+  // The loss of each sample is the square of this.
+  template <class Real>
+  PYTHERMO_INLINE Real projection(const Real* direction, std::size_t sample) const {
+    return space.sum([=, this](std::size_t d) { return direction[d] * element(sample, d); });
+  }
+
+  template <class Real>
   PYTHERMO_INLINE Real loss(const Real* direction) const {
-    Real sum = direction[0] - direction[0];
-    for (std::size_t i = 0; i < samples; ++i) {
-      const Real a = projection<D>(direction, i);
+    const Real first = projection(direction, 0);
+    Real sum = first * first;
+    for (std::size_t i = 1; i < samples; ++i) {
+      const Real a = projection(direction, i);
       sum += a * a;
     }
     return sum / static_cast<Number>(samples);
@@ -118,68 +190,96 @@ struct Quadratics {
 
   // Gradients are 2 a_i (x_i - a_i w) with a_i = <x_i, w>. All is divided by the largest |a_i| first, so that
   // the SNR is right where its squares are no longer numbers: near an optimum with loss 0. `mean` is scratch.
-  template <int D, class Real>
+  template <class Real>
   PYTHERMO_INLINE Measured<Real> measure(const Real* direction, Real inverse_radius, Real* mean) const {
-    const Real zero = direction[0] - direction[0];
+    const Real zero = inverse_radius - inverse_radius;
     Real largest = zero;
     for (std::size_t i = 0; i < samples; ++i) {
-      const Real a = projection<D>(direction, i);
+      const Real a = projection(direction, i);
       const Real size = select(a < 0, -a, a);
       largest = select(size > largest, size, largest);
     }
     const Real unit = select(largest > 0, largest, zero + 1);
     Real squares = zero;
-    for (std::size_t d = 0; d < extent<D>(dim); ++d) mean[d] = zero;
+    for (const std::size_t d : space) mean[d] = zero;
     for (std::size_t i = 0; i < samples; ++i) {
-      const Real a = projection<D>(direction, i) / unit;
+      const Real a = projection(direction, i) / unit;
       squares += a * a;
-      for (std::size_t d = 0; d < extent<D>(dim); ++d) mean[d] += a * table[d * samples + i];
+      for (const std::size_t d : space) mean[d] += a * element(i, d);
     }
     const Number count = static_cast<Number>(samples);
-    for (std::size_t d = 0; d < extent<D>(dim); ++d) {
+    for (const std::size_t d : space) {
       mean[d] = (mean[d] - unit * squares * direction[d]) * (2 / count);
     }
     Real norms = zero, noise = zero;
     for (std::size_t i = 0; i < samples; ++i) {
-      const Real a = projection<D>(direction, i), twice = 2 * (a / unit);
-      const auto grad = [=, this](std::size_t d) {
-        return twice * (table[d * samples + i] - a * direction[d]);
-      };
-      norms += square_root(sum_of<D, Real>(dim, [=](std::size_t d) { return grad(d) * grad(d); }));
-      noise += sum_of<D, Real>(dim, [=](std::size_t d) { return (grad(d) - mean[d]) * (grad(d) - mean[d]); });
+      const Real a = projection(direction, i), twice = 2 * (a / unit);
+      const auto grad = [=, this](std::size_t d) { return twice * (element(i, d) - a * direction[d]); };
+      norms += square_root(space.sum([=](std::size_t d) { return grad(d) * grad(d); }));
+      noise += space.sum([=](std::size_t d) { return (grad(d) - mean[d]) * (grad(d) - mean[d]); });
     }
-    const Real full = square_root(dot<D>(mean, mean, dim)), scale = unit * inverse_radius;
+    const Real full = square_root(dot(mean, mean, space)), scale = unit * inverse_radius;
     return {unit * unit * (squares / count), full * scale, norms / count * scale,
             full / square_root(noise / count)};
   }
 };
 
 // L(w) = 1 + w_D / |w|, with isotropic noise of standard deviation sigma in each tangent direction.
-template <class Number>
+template <class Number, class Space>
 struct IsotropicNoise {
-  std::size_t dim;
+  Space space;
   Number sigma;
 
+  // The gradient (0, ..., 0, 1) of the loss and its noise at a step.
+  template <class Real, class Word>
+  PYTHERMO_INLINE void draw_gradient(std::uint64_t seed, Word replica, std::uint64_t step, Real* y) const {
+    const std::size_t dim = space.size(), pairs = (dim + 1) / 2;
+    for (const std::size_t pair : space.pairs()) {
+      const auto words = random_words(seed, Stream::batches, replica, step * pairs + pair);
+      decltype(to_double(*y)) first, second;
+      normal_pair(words, first, second);
+      Real noise;
+      from_double(first, noise);
+      y[2 * pair] = sigma * noise;
+      from_double(second, noise);
+      if (2 * pair + 1 < dim) y[2 * pair + 1] = sigma * noise;
+    }
+    if (space.owns(dim - 1)) y[dim - 1] += Number{1};
+  }
+
   // Near the minimum, where w_D / |w| is -1 to rounding, from the other coordinates.
-  template <int D, class Real>
+  template <class Real>
   PYTHERMO_INLINE Real loss(const Real* direction) const {
-    const Real last = direction[dim - 1];
-    return select(last < 0, squared_sine<D>(direction) / (1 - last), 1 + last);
+    const Real last = space.last(direction);
+    return select(last < 0, squared_sine(direction) / (1 - last), 1 + last);
   }
 
   // In the place of the mean norm of noisy gradients stands 1 / |w|, from which the caller makes it.
-  template <int D, class Real>
+  template <class Real>
   PYTHERMO_INLINE Measured<Real> measure(const Real* direction, Real inverse_radius, Real*) const {
-    const Real zero = direction[0] - direction[0], sine = square_root(squared_sine<D>(direction));
-    const Real noise = square_root(zero + static_cast<Number>(dim - 1)) * sigma;
-    return {loss<D>(direction), sine * inverse_radius, inverse_radius, sine / noise};
+    const Real zero = inverse_radius - inverse_radius, sine = square_root(squared_sine(direction));
+    const Real noise = square_root(zero + static_cast<Number>(space.size() - 1)) * sigma;
+    return {loss(direction), sine * inverse_radius, inverse_radius, sine / noise};
   }
 
  private:
-  template <int D, class Real>
+  template <class Real>
   PYTHERMO_INLINE Real squared_sine(const Real* direction) const {
-    constexpr int rest = D > 1 ? D - 1 : 0;
-    return sum_of<rest, Real>(dim - 1, [=](std::size_t d) { return direction[d] * direction[d]; });
+    return dot(direction, direction, space.but_last());
+  }
+};
+
+// --- the window -------------------------------------------------------------------------------------------
+
+// Mean, and sum of the squared distances from it, of values that come one by one (Welford).
+template <class Real>
+struct Moments {
+  Real mean, squares;
+
+  PYTHERMO_INLINE void add(Real value, std::size_t values_before) {
+    const Real apart = value - mean;
+    mean += apart / static_cast<double>(values_before + 1);
+    squares += apart * (value - mean);
   }
 };
 

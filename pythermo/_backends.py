@@ -1,10 +1,11 @@
 """Which native kernels work on a tensor: those of the CPU, and their peers on CUDA devices."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Protocol
 
+import psutil
 import torch
 import torch.utils.dlpack
 
@@ -59,6 +60,16 @@ class Backend(Protocol):
 
     def gradient_sums(self, grad: torch.Tensor, center: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
         """Return |g|^2 and |g - center|^2 [2], and add g to ``total``; both may be empty."""
+
+    def simulate_sphere(
+        self, settings: dict[str, Any], arrays: Mapping[str, torch.Tensor], threads: int
+    ) -> None:
+        """Run the chains of csrc/sphere_arrays.hpp: move the weights and fill the outputs."""
+
+    def sphere_workspace_size(
+        self, settings: dict[str, Any], chains: int, samples: int, element_bytes: int
+    ) -> int:
+        """Return how many float64 elements that takes beside the arrays."""
 
 
 class CpuBackend:
@@ -130,6 +141,18 @@ class CpuBackend:
         )
         return sums
 
+    def simulate_sphere(
+        self, settings: dict[str, Any], arrays: Mapping[str, torch.Tensor], threads: int
+    ) -> None:
+        """Run the chains on so many threads."""
+        _core.simulate_sphere(settings, _capsules(arrays), threads)
+
+    def sphere_workspace_size(
+        self, settings: dict[str, Any], chains: int, samples: int, element_bytes: int
+    ) -> int:
+        """Return 0: threads have some memory of their own."""
+        return 0
+
 
 # What StepError of csrc/cuda/projected_sgd_step.hpp says.
 _STEP_ERRORS = {
@@ -154,6 +177,10 @@ class CudaBackend:
 
     # Results do not depend on these.
     threads = 256  # of a block
+    sphere_threads = 128
+    sphere_work = (
+        2**17
+    )  # gradients of samples that a chain computes in one launch, which then takes some 0.1 s
     workspace_bytes = 2**28  # for the squared distances that are kept at once, if 64 rows fit
     longest_sorted = 2048  # rows of so many squared distances are sorted as a whole
 
@@ -278,6 +305,34 @@ class CudaBackend:
             self._workspaces[key] = torch.empty(size, dtype=torch.float64, device=device)
         return self._workspaces[key]
 
+    def simulate_sphere(
+        self, settings: dict[str, Any], arrays: Mapping[str, torch.Tensor], threads: int
+    ) -> None:
+        """Run the chains and wait for them; the threads of the CPU have no part in it."""
+        weights, vectors = arrays["weights"], arrays["vectors"]
+        size = self.sphere_workspace_size(
+            settings, arrays["lr"].numel(), vectors.numel() // settings["dim"], weights.element_size()
+        )
+        workspace = torch.empty(size, dtype=torch.float64, device=weights.device)
+        with torch.cuda.device_of(weights):
+            self._kernels.simulate_sphere(
+                settings,
+                _capsules(arrays),
+                to_dlpack(workspace),
+                self._current_stream(weights.device),
+                self.sphere_threads,
+                self.sphere_work,
+            )
+
+    def sphere_workspace_size(
+        self, settings: dict[str, Any], chains: int, samples: int, element_bytes: int
+    ) -> int:
+        """Return how many float64 elements the kernels work in."""
+        size: int = self._kernels.sphere_workspace_size(
+            settings, chains, samples, element_bytes, self.sphere_threads
+        )
+        return size
+
     def _status(self, device: torch.device) -> torch.Tensor:
         if device not in self._step_status:
             if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
@@ -305,6 +360,47 @@ def backend_of(name: str, tensor: torch.Tensor) -> Backend:
             f"{name}: no kernel for the device {tensor.device}{why}; there are some for {_names()}"
         )
     return backend
+
+
+def require_device(device: str) -> torch.device:
+    """Return the device of a name, with its number, or raise ValueError saying why there is none."""
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        found = torch.device("meta")
+    if found.type == "cpu":
+        return torch.device("cpu")
+    if found.type != "cuda":
+        raise ValueError(f"device: must be cpu, cuda or cuda:N, not {device!r}")
+    reason = _why_no_cuda(found)
+    if reason:
+        raise ValueError(f"device: {device} cannot be used: {reason}")
+    return torch.device("cuda", torch.cuda.current_device() if found.index is None else found.index)
+
+
+def free_memory(device: torch.device) -> int:
+    """Return how many bytes are free on a device."""
+    if device.type == "cpu":
+        available: int = psutil.virtual_memory().available
+        return available
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def _why_no_cuda(device: torch.device) -> str:
+    if "cuda" not in BACKENDS:
+        return "pythermo was built without CUDA"
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} was built without CUDA"
+    if not torch.cuda.is_available():
+        return f"no CUDA device was found ({_core.cuda_description()})"
+    if device.index is not None and device.index >= torch.cuda.device_count():
+        return f"there are {torch.cuda.device_count()} CUDA devices, counted from 0"
+    return ""
+
+
+def _capsules(arrays: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    return {name: to_dlpack(array) for name, array in arrays.items()}
 
 
 def _names() -> str:

@@ -13,25 +13,7 @@ def projected_sgd_step(weights: _Capsule, grad: _Capsule, lr: float, radius: flo
 def exponential_sgd_step(
     weights: _Capsule, grad: _Capsule, lr: float, radius: float, threads: int
 ) -> None: ...
-
-class SphereSettings:
-    def __init__(
-        self,
-        *,
-        dim: int,
-        sigma: float,
-        batch_size: int,
-        epochs: bool,
-        seed: int,
-        protocol: str,
-        weight_decay: float,
-        first_step: int,
-        last_step: int,
-        window: int,
-        stride: int,
-    ) -> None: ...
-
-def simulate_sphere(settings: SphereSettings, arrays: dict[str, _Capsule], threads: int) -> None: ...
+def simulate_sphere(settings: dict[str, Any], arrays: dict[str, _Capsule], threads: int) -> None: ...
 def sphere_indices(
     out: _Capsule, replicas: int, batch_size: int, samples: int, epochs: bool, seed: int, first_step: int
 ) -> None: ...

@@ -68,11 +68,16 @@ class TrajectoryEntropy:
         fit into memory.
     seed : int
         Of the sketch.
+    device : torch.device or str
+        Where the points are kept and their distances computed; they may be appended from another one.
+    pinned : bool
+        Keep the points in pinned memory of the host, where a CUDA device writes them without being waited
+        for: for windows that do not fit onto the device.
 
     Raises
     ------
     ValueError, TypeError
-        For a dimension below 2, a window below 2, wrong ``ks``, dtype or ``sketch``.
+        For a dimension below 2, a window below 2, wrong ``ks``, dtype, ``sketch`` or device.
 
     Notes
     -----
@@ -98,6 +103,8 @@ class TrajectoryEntropy:
         dtype: torch.dtype = torch.float32,
         sketch: int | None = None,
         seed: int = 0,
+        device: torch.device | str = "cpu",
+        pinned: bool = False,
     ) -> None:
         if dim < 2:
             raise ValueError(f"dim: must be at least 2, not {dim}")
@@ -107,12 +114,13 @@ class TrajectoryEntropy:
             raise TypeError(f"dtype: must be float32 or float64, not {dtype}")
         if sketch is not None and not 1 <= sketch <= dim:
             raise ValueError(f"sketch: must be from 1 to the dimension {dim}, not {sketch}")
+        where = torch.device(device)
+        if pinned and (where.type != "cpu" or not torch.cuda.is_available()):
+            raise ValueError(f"pinned: is for memory of the host beside a CUDA device, not for {where}")
         self.ks = require_ks(default_ks(window) if ks is None else ks, window)
         self._dim, self._dtype, self._sketch, self._seed = dim, dtype, sketch, seed
-        if sketch is None:
-            self._points = torch.zeros(window, dim, dtype=dtype)
-        else:
-            self._points = torch.zeros(window, sketch, dtype=torch.float64)
+        kept, kind = (dim, dtype) if sketch is None else (sketch, torch.float64)
+        self._points = torch.zeros(window, kept, dtype=kind, device=where, pin_memory=pinned)
         self._appended = 0
         self._distances: _SharedDistances | None = None
         if 8 * window**2 <= self._points.nbytes:
@@ -134,9 +142,9 @@ class TrajectoryEntropy:
             )
         place = self._points[self._appended % len(self._points)]
         if self._sketch is None:
-            place.copy_(point.detach())
+            place.copy_(point.detach(), non_blocking=True)
         else:
-            place.copy_(ops.sketch(point.detach(), self._sketch, self._seed))
+            place.copy_(ops.sketch(point.detach(), self._sketch, self._seed), non_blocking=True)
         self._appended += 1
 
     def entropy(self) -> torch.Tensor:
@@ -170,7 +178,7 @@ class TrajectoryEntropy:
             "window": len(self._points),
             "seed": None if self._sketch is None else self._seed,
             "appended": self._appended,
-            "points": self._points[:held].clone(),
+            "points": self._points[:held].to("cpu", copy=True),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -186,7 +194,7 @@ class TrajectoryEntropy:
             )
         if state["seed"] != (None if self._sketch is None else self._seed):
             raise ValueError(f"state: a sketch of the seed {state['seed']} does not fit {self._seed}")
-        self._points[: len(points)] = points
+        self._points[: len(points)].copy_(points)
         self._appended = state["appended"]
         if self._distances is not None:
             self._distances.forget()
@@ -199,6 +207,8 @@ class TrajectoryEntropy:
         return self._points.roll(-(self._appended % len(self._points)), 0)
 
     def _entropy(self) -> torch.Tensor:
+        if self._points.is_cpu and self._points.is_pinned():
+            torch.cuda.synchronize()  # the last points may be on their way
         if self._distances is None:
             result: torch.Tensor = knn_graph_entropy(self._points, self.ks, dim=self._dim - 1)
             return result
@@ -223,7 +233,7 @@ class TrajectoryEntropy:
 
     def _autocorrelation_time(self) -> float:
         if self._distances is None:
-            return float(trajectory_autocorrelation_time(self._in_order().numpy()))
+            return float(trajectory_autocorrelation_time(self._in_order().cpu().numpy()))
         return self._distances.update(self._appended).autocorrelation_time()
 
     def _warn(self, time: float) -> None:
@@ -256,7 +266,8 @@ class _SharedDistances:
         n = len(self._points)
         new = appended - self._appended
         if self._squared is None or new >= n:
-            self._squared, first, new = torch.empty(n, n, dtype=torch.float64), 0, n
+            self._squared = torch.empty(n, n, dtype=torch.float64, device=self._points.device)
+            first, new = 0, n
         else:
             first = self._appended % n
         before_end = min(new, n - first)
@@ -281,7 +292,7 @@ class _SharedDistances:
         assert self._squared is not None
         n = len(self._points)
         start = self._appended % n
-        squared = self._squared.roll((-start, -start), (0, 1)).fill_diagonal_(0.0)
+        squared = self._squared.roll((-start, -start), (0, 1)).cpu().fill_diagonal_(0.0)
         total = float(squared.mean())
         if total == 0.0:
             return torch.nan

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from pythermo import ops, sphere
 from pythermo.bench import __main__ as command
+from pythermo.bench import device as device_bench
 from pythermo.bench import knn as knn_bench
 from pythermo.bench import sphere as sphere_bench
 from pythermo.bench import step
@@ -136,3 +137,24 @@ def test_all_knn_contenders_find_the_same():
 
 def test_a_window_beyond_memory_is_left_out():
     assert knn_bench.measure_huge_window(10**6, 10**9) is None
+
+
+def test_the_benchmark_of_a_device():
+    results = {one.kernel: one for one in device_bench.measure("cpu", rounds=2, smaller=512)}
+    assert set(results) == {"projected_sgd_step_", "gradient_sums_", "knn_distance_sums", "sphere.simulate"}
+    for one in results.values():
+        assert one.seconds > 0
+        assert 0 < one.of_copy < 100
+        assert one.kernel in device_bench.table([one])
+    assert results["knn_distance_sums"].operations == 3 * 250**2 * (24_408 // 512)
+
+
+def test_a_benchmark_without_its_device_says_that_it_did_not_run(monkeypatch):
+    import typer
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    app = typer.Typer()
+    app.command()(command.main)
+    result = CliRunner().invoke(app, ["--device", "cuda"])
+    assert result.exit_code == 1
+    assert "did not run" in result.output

@@ -12,7 +12,6 @@
 
 #include "parallel.hpp"
 #include "poll.hpp"
-#include "sized.hpp"
 #include "sphere_loops.hpp"
 
 namespace pythermo::cpu {
@@ -35,67 +34,12 @@ class FlushSubnormals {
 #endif
 };
 
-void require(bool holds, const char* message) {
-  if (!holds) throw std::invalid_argument(message);
-}
+using pythermo::detail::require;
 
 template <class T>
-SphereJob<T> job_of(const SphereSettings& s, const SphereArrays& a) {
-  require(s.dim >= 2, "dim: must be at least 2");
-  require(s.batch_size >= 1, "batch_size: must be at least 1");
-  require(s.first_step <= s.last_step, "steps: must not be negative");
-  require(s.window == 0 || s.stride >= 1, "stride: must be at least 1");
-  require(s.window == 0 || (s.window - 1) * s.stride <= s.last_step - s.first_step,
-          "window: begins before the first step");
-  SphereJob<T> job{};
-  const std::size_t entries = a.vectors.cpu_vector<T>().size;
-  require(entries % s.dim == 0, "vectors: their number of elements must be a multiple of dim");
-  job.samples = entries / s.dim;
-  require(!s.epochs || s.batch_size <= job.samples, "batch_size: more than there are samples");
-  job.table = optional<T>(a.vectors, entries);
-  job.dim = s.dim;
-  job.sigma = static_cast<T>(s.sigma);
-  job.batch_size = s.batch_size;
-  job.epochs = s.epochs;
-  job.seed = s.seed;
-  job.protocol = s.protocol;
-  job.weight_decay = static_cast<T>(s.weight_decay);
-  job.first_step = s.first_step;
-  job.last_step = s.last_step;
-  const auto measure_at = a.measure_at.cpu_vector<std::int64_t>();
-  for (std::size_t i = 0; i < measure_at.size; ++i) {
-    const std::int64_t least = i == 0 ? static_cast<std::int64_t>(s.first_step) : measure_at.data[i - 1] + 1;
-    require(least <= measure_at.data[i] && measure_at.data[i] <= static_cast<std::int64_t>(s.last_step),
-            "measure_at: must ascend from the first to the last step");
-  }
-  job.measure_at = measure_at.data;
-  job.measured = measure_at.size;
-  job.window = s.window;
-  job.stride = s.stride;
-
-  const std::size_t chains = a.lr.cpu_vector<T>().size, measured = chains * job.measured;
-  job.chains = chains;
-  job.weights = sized<T>(a.weights, chains * s.dim);
-  job.lr = sized<T>(a.lr, chains);
-  job.replica = sized<std::int64_t>(a.replica, chains);
-  job.loss = optional<double>(a.loss, measured);
-  job.full_grad_norm = optional<double>(a.full_grad_norm, measured);
-  job.mean_grad_norm = optional<double>(a.mean_grad_norm, measured);
-  job.snr = optional<double>(a.snr, measured);
-  job.weights_at = optional<T>(a.weights_at, measured * s.dim);
-  const std::size_t averaged = s.window > 0 ? chains : 0;
-  job.window_mean = sized<double>(a.window_mean, averaged);
-  job.window_variance = sized<double>(a.window_variance, averaged);
-  job.window_loss = optional<double>(a.window_loss, chains * s.window);
-  job.trajectory = optional<T>(a.trajectory, chains * s.window * s.dim);
-  return job;
-}
-
-template <class T>
-void simulate(SphereJob<T> job, int threads, const std::function<bool()>& ask) {
+void simulate(const SphereJob<T>& job, int threads, const std::function<bool()>& ask) {
   Poll poll(ask);
-  job.keep_going = [](void* context) { return static_cast<Poll*>(context)->check(); };
-  job.keep_going_context = &poll;
+  const KeepGoing keep_going{[](void* context) { return static_cast<Poll*>(context)->check(); }, &poll};
   const std::size_t parts = (job.chains + chains_per_part - 1) / chains_per_part;
   const std::size_t bytes = PYTHERMO_DISPATCH(isa::sphere_scratch_bytes(job));
   const std::size_t used = std::min<std::size_t>(static_cast<std::size_t>(std::max(threads, 1)), parts);
@@ -109,7 +53,7 @@ void simulate(SphereJob<T> job, int threads, const std::function<bool()>& ask) {
     const FlushSubnormals flush;
     std::byte* own = aligned + piece * taken++;
     const std::size_t end = std::min(last * chains_per_part, job.chains);
-    PYTHERMO_DISPATCH(isa::simulate_chains(job, first * chains_per_part, end, own));
+    PYTHERMO_DISPATCH(isa::simulate_chains(job, first * chains_per_part, end, own, keep_going));
   });
 }
 
@@ -118,9 +62,9 @@ void simulate(SphereJob<T> job, int threads, const std::function<bool()>& ask) {
 void simulate_sphere(const SphereSettings& settings, const SphereArrays& arrays, int threads,
                      const std::function<bool()>& poll) {
   if (arrays.weights.scalar_type() == ScalarType::float32) {
-    simulate(job_of<float>(settings, arrays), threads, poll);
+    simulate(sphere_job<float>(settings, arrays, dlpack::DeviceType::cpu), threads, poll);
   } else {
-    simulate(job_of<double>(settings, arrays), threads, poll);
+    simulate(sphere_job<double>(settings, arrays, dlpack::DeviceType::cpu), threads, poll);
   }
 }
 

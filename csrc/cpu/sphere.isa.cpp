@@ -5,7 +5,7 @@
 namespace pythermo::cpu::PYTHERMO_ISA {
 namespace {
 
-using sphere::Protocol, sphere::extent, sphere::Measured;
+using sphere::Protocol, sphere::Coordinates, sphere::Measured;
 
 // Samples up to this number are looked up by selections, which is cheaper than loads lane by lane.
 constexpr std::size_t few_samples = 8;
@@ -18,20 +18,25 @@ template <int D>
 constexpr std::size_t pack_vectors = D > 0 ? 4 : 1;
 
 template <class T, int D>
-PYTHERMO_INLINE void look_up(const T* table, std::size_t samples, Words index, Lanes<T>* x, std::size_t dim) {
-  if (D > 0 && samples <= few_samples) {
-    for (std::size_t d = 0; d < extent<D>(dim); ++d) x[d] = Lanes<T>{} + table[d * samples];
-    for (std::size_t i = 1; i < samples; ++i) {
+using Quadratics = sphere::Quadratics<T, Coordinates<D>>;
+template <class T, int D>
+using IsotropicNoise = sphere::IsotropicNoise<T, Coordinates<D>>;
+
+template <class T, int D>
+PYTHERMO_INLINE void look_up(const Quadratics<T, D>& system, Words index, Lanes<T>* x) {
+  if (D > 0 && system.samples <= few_samples) {
+    for (const std::size_t d : system.space) x[d] = Lanes<T>{} + system.element(0, d);
+    for (std::size_t i = 1; i < system.samples; ++i) {
       const Mask here = index == i;
-      for (std::size_t d = 0; d < extent<D>(dim); ++d) {
-        x[d] = select(here, Lanes<T>{} + table[d * samples + i], x[d]);
+      for (const std::size_t d : system.space) {
+        x[d] = select(here, Lanes<T>{} + system.element(i, d), x[d]);
       }
     }
     return;
   }
-  for (std::size_t d = 0; d < extent<D>(dim); ++d) {
+  for (const std::size_t d : system.space) {
     Lanes<T> found{};
-    for (std::size_t l = 0; l < lane_count; ++l) found[l] = table[d * samples + index[l]];
+    for (std::size_t l = 0; l < lane_count; ++l) found[l] = system.element(index[l], d);
     x[d] = found;
   }
 }
@@ -100,18 +105,18 @@ struct EpochDraws {
 // Gradients of batches: the mean of 2 <x, u> x, of which `radial` is the part along u.
 template <class T, int D, std::size_t K, class Draws>
 struct QuadraticGradients {
-  sphere::Quadratics<T> system;
+  Quadratics<T, D> system;
   std::uint64_t batch_size;
   Draws draws;
   Lanes<T>* sample;  // scratch [dim]
 
   PYTHERMO_INLINE void operator()(std::uint64_t step, const Lanes<T>* direction, Lanes<T>* y,
                                   Lanes<T>* radial) {
-    const std::size_t dim = extent<D>(system.dim);
+    const std::size_t dim = system.space.size();
     const T factor = T{2} / static_cast<T>(batch_size);
     for (std::size_t k = 0; k < K; ++k) {
       radial[k] = Lanes<T>{};
-      for (std::size_t d = 0; d < dim; ++d) y[k * dim + d] = Lanes<T>{};
+      for (const std::size_t d : system.space) y[k * dim + d] = Lanes<T>{};
     }
     for (std::uint64_t b = 0; b < batch_size; ++b) {
       const std::uint64_t draw = step * batch_size + b;
@@ -119,39 +124,26 @@ struct QuadraticGradients {
       for (std::size_t k = 0; k < K; ++k) {
         Lanes<T> local[D > 0 ? D : 1];
         Lanes<T>* x = D > 0 ? local : sample;
-        look_up<T, D>(system.table, system.samples, draws.index(k, draw), x, dim);
-        const Lanes<T> a = sphere::dot<D>(x, direction + k * dim, dim);
-        const Lanes<T> scaled = factor * a;
-        radial[k] += scaled * a;
-        for (std::size_t d = 0; d < dim; ++d) y[k * dim + d] += scaled * x[d];
+        look_up<T, D>(system, draws.index(k, draw), x);
+        system.add_gradient(x, direction + k * dim, factor, y + k * dim, radial[k]);
       }
     }
   }
 };
 
-// The gradient (0, ..., 0, 1) of the loss and its noise.
+// The gradient of the loss and its noise, of which `radial` is the part along the direction.
 template <class T, int D, std::size_t K>
 struct NoisyGradients {
-  sphere::IsotropicNoise<T> system;
+  IsotropicNoise<T, D> system;
   std::uint64_t seed;
   const Words* replica;
 
   PYTHERMO_INLINE void operator()(std::uint64_t step, const Lanes<T>* direction, Lanes<T>* y,
                                   Lanes<T>* radial) {
-    const std::size_t dim = extent<D>(system.dim), pairs = (dim + 1) / 2;
+    const std::size_t dim = system.space.size();
     for (std::size_t k = 0; k < K; ++k) {
-      for (std::size_t pair = 0; pair < pairs; ++pair) {
-        const auto words = random_words(seed, Stream::batches, replica[k], step * pairs + pair);
-        Doubles first, second;
-        normal_pair(words, first, second);
-        Lanes<T> noise;
-        from_double(first, noise);
-        y[k * dim + 2 * pair] = system.sigma * noise;
-        from_double(second, noise);
-        if (2 * pair + 1 < dim) y[k * dim + 2 * pair + 1] = system.sigma * noise;
-      }
-      y[k * dim + dim - 1] += T{1};
-      radial[k] = sphere::dot<D>(y + k * dim, direction + k * dim, dim);
+      system.draw_gradient(seed, replica[k], step, y + k * dim);
+      radial[k] = sphere::dot(y + k * dim, direction + k * dim, system.space);
     }
   }
 };
@@ -162,7 +154,8 @@ void advance(const SphereJob<T>& job, std::uint64_t from, std::uint64_t to, cons
              Gradients& gradients, Lanes<T>* weights, Lanes<T>* scratch) {
   constexpr bool free = protocol == Protocol::fixed_lr;
   constexpr std::size_t held = D > 0 ? K * D : 1;
-  const std::size_t dim = extent<D>(job.dim);
+  const Coordinates<D> space(job.dim);
+  const std::size_t dim = space.size();
   Lanes<T> own_w[held], own_y[held], own_direction[free ? held : 1], radial[K], radius[K];
   Lanes<T>* w = D > 0 ? own_w : weights;
   Lanes<T>* y = D > 0 ? own_y : scratch;
@@ -174,21 +167,19 @@ void advance(const SphereJob<T>& job, std::uint64_t from, std::uint64_t to, cons
   for (std::uint64_t step = from; step < to; ++step) {
     if constexpr (free) {
       for (std::size_t k = 0; k < K; ++k) {
-        radius[k] = square_root(sphere::dot<D>(w + k * dim, w + k * dim, dim));
-        const Lanes<T> inverse = 1 / radius[k];
-        for (std::size_t d = 0; d < dim; ++d) direction[k * dim + d] = w[k * dim + d] * inverse;
+        radius[k] = sphere::find_direction(w + k * dim, direction + k * dim, space);
       }
     }
     gradients(step, direction, y, radial);
     for (std::size_t k = 0; k < K; ++k) {
       Lanes<T>* const own = w + k * dim;
       if constexpr (protocol == Protocol::projection) {
-        sphere::move_by_projection<D>(own, y + k * dim, radial[k], lr[k], dim);
+        sphere::move_by_projection(own, y + k * dim, radial[k], lr[k], space);
       } else if constexpr (protocol == Protocol::exponential) {
-        sphere::move_by_exponential<D>(own, y + k * dim, radial[k], lr[k], dim);
+        sphere::move_by_exponential(own, y + k * dim, radial[k], lr[k], space);
       } else {
-        sphere::move_in_full_space<D>(own, direction + k * dim, y + k * dim, radial[k], radius[k], lr[k],
-                                      job.weight_decay, effective, dim);
+        sphere::move_in_full_space(own, direction + k * dim, y + k * dim, radial[k], radius[k], lr[k],
+                                   job.weight_decay, effective, space);
       }
     }
   }
@@ -207,9 +198,10 @@ struct Pack {
   Lanes<T>* scratch;         // [dim]
   Lanes<T> lr[K];
   Words replica[K];
-  Doubles mean[K], squares[K];  // of the window's losses
+  sphere::Moments<Doubles> moments[K];  // of the window's losses
 
-  std::size_t dim() const { return extent<D>(job.dim); }
+  Coordinates<D> space() const { return Coordinates<D>(job.dim); }
+  std::size_t dim() const { return space().size(); }
 
   void load() {
     for (std::size_t lane = 0; lane < K * lane_count; ++lane) {
@@ -217,7 +209,7 @@ struct Pack {
       const std::size_t k = lane / lane_count, l = lane % lane_count;
       lr[k][l] = job.lr[chain];
       replica[k][l] = static_cast<std::uint64_t>(job.replica[chain]);
-      mean[k][l] = squares[k][l] = 0;
+      moments[k].mean[l] = moments[k].squares[l] = 0;
       for (std::size_t d = 0; d < dim(); ++d) weights[k * dim() + d][l] = job.weights[chain * dim() + d];
     }
   }
@@ -238,19 +230,19 @@ struct Pack {
     });
   }
 
+  // Returns 1 / |w|; on the sphere, where that is 1 to rounding, 1.
   PYTHERMO_INLINE Lanes<T> find_direction(std::size_t k) {
     const Lanes<T>* w = weights + k * dim();
-    const Lanes<T> inverse = 1 / square_root(sphere::dot<D>(w, w, dim()));
-    const bool free = job.protocol == Protocol::fixed_lr || job.protocol == Protocol::fixed_elr;
-    for (std::size_t d = 0; d < dim(); ++d) direction[d] = free ? w[d] * inverse : w[d];
-    return free ? inverse : Lanes<T>{} + 1;
+    if (job.in_full_space()) return 1 / sphere::find_direction(w, direction, space());
+    for (const std::size_t d : space()) direction[d] = w[d];
+    return Lanes<T>{} + 1;
   }
 
   template <class System>
   void measure(const System& system, std::size_t row) {
-    for (std::size_t k = 0; k < K; ++k) {
+    for (std::size_t k = 0; k < K && job.measures_system(); ++k) {
       const Lanes<T> inverse_radius = find_direction(k);
-      const Measured<Lanes<T>> found = system.template measure<D>(direction, inverse_radius, scratch);
+      const Measured<Lanes<T>> found = system.measure(direction, inverse_radius, scratch);
       const auto write = [&](double* target, Lanes<T> values) {
         if (target == nullptr) return;
         for (std::size_t l = 0; l < lane_count && k * lane_count + l < count; ++l) {
@@ -269,10 +261,8 @@ struct Pack {
   void sample_window(const System& system, std::size_t row) {
     for (std::size_t k = 0; k < K; ++k) {
       find_direction(k);
-      const Doubles loss = to_double(system.template loss<D>(direction));
-      const Doubles apart = loss - mean[k];
-      mean[k] += apart / static_cast<double>(row + 1);
-      squares[k] += apart * (loss - mean[k]);
+      const Doubles loss = to_double(system.loss(direction));
+      moments[k].add(loss, row);
       if (job.window_loss == nullptr) continue;
       for (std::size_t l = 0; l < lane_count && k * lane_count + l < count; ++l) {
         job.window_loss[(first + k * lane_count + l) * job.window + row] = loss[l];
@@ -285,50 +275,35 @@ struct Pack {
     write_weights(job.weights, 1, 0);
     if (job.window == 0) return;
     each_chain([&](std::size_t chain, std::size_t k, std::size_t l) {
-      job.window_mean[chain] = mean[k][l];
-      job.window_variance[chain] = squares[k][l] / static_cast<double>(job.window);
+      job.window_mean[chain] = moments[k].mean[l];
+      job.window_variance[chain] = moments[k].squares[l] / static_cast<double>(job.window);
     });
   }
 };
 
 template <class T, int D, std::size_t K, Protocol protocol, class Gradients>
-bool run(Pack<T, D, K>& pack, Gradients& gradients, Lanes<T>* scratch) {
-  const SphereJob<T>& job = pack.job;
-  std::size_t row = 0, sample = 0;
-  for (std::uint64_t step = job.first_step;;) {
-    if (row < job.measured && step == static_cast<std::uint64_t>(job.measure_at[row])) {
-      pack.measure(gradients.system, row++);
-    }
-    std::uint64_t window_at = ~std::uint64_t{0};
-    if (sample < job.window) window_at = job.last_step - (job.window - 1 - sample) * job.stride;
-    if (step == window_at) {
-      pack.sample_window(gradients.system, sample++);
-      if (sample < job.window) window_at += job.stride;
-    }
-    if (step == job.last_step) break;
-
-    std::uint64_t next = step + slice;
-    const auto not_beyond = [&next](std::uint64_t event) { next = event < next ? event : next; };
-    not_beyond(job.last_step);
-    if (row < job.measured) not_beyond(static_cast<std::uint64_t>(job.measure_at[row]));
-    if (sample < job.window) not_beyond(window_at);
-    advance<T, D, K, protocol>(job, step, next, pack.lr, gradients, pack.weights, scratch);
-    step = next;
-    if (!job.keep_going(job.keep_going_context)) return false;
-  }
-  pack.finish();
-  return true;
+bool run(Pack<T, D, K>& pack, Gradients& gradients, Lanes<T>* scratch, const KeepGoing& keep_going) {
+  const bool finished = run_events(
+      pack.job, slice, [&](std::size_t row) { pack.measure(gradients.system, row); },
+      [&](std::size_t row) { pack.sample_window(gradients.system, row); },
+      [&](std::uint64_t from, std::uint64_t to) {
+        advance<T, D, K, protocol>(pack.job, from, to, pack.lr, gradients, pack.weights, scratch);
+      },
+      [&] { return keep_going.ask(keep_going.context); });
+  if (finished) pack.finish();
+  return finished;
 }
 
 template <class T, int D, std::size_t K, class Gradients>
-bool run_by_protocol(Pack<T, D, K>& pack, Gradients& gradients, Lanes<T>* scratch) {
+bool run_by_protocol(Pack<T, D, K>& pack, Gradients& gradients, Lanes<T>* scratch,
+                     const KeepGoing& keep_going) {
   switch (pack.job.protocol) {
     case Protocol::projection:
-      return run<T, D, K, Protocol::projection>(pack, gradients, scratch);
+      return run<T, D, K, Protocol::projection>(pack, gradients, scratch, keep_going);
     case Protocol::exponential:
-      return run<T, D, K, Protocol::exponential>(pack, gradients, scratch);
+      return run<T, D, K, Protocol::exponential>(pack, gradients, scratch, keep_going);
     default:
-      return run<T, D, K, Protocol::fixed_lr>(pack, gradients, scratch);
+      return run<T, D, K, Protocol::fixed_lr>(pack, gradients, scratch, keep_going);
   }
 }
 
@@ -340,7 +315,8 @@ std::size_t scratch_vectors(const SphereJob<T>& job) {
 }
 
 template <class T, int D>
-bool run_packs(const SphereJob<T>& job, std::size_t first, std::size_t last, std::byte* scratch) {
+bool run_packs(const SphereJob<T>& job, std::size_t first, std::size_t last, std::byte* scratch,
+               const KeepGoing& keep_going) {
   constexpr std::size_t K = pack_vectors<D>;
   auto* free = reinterpret_cast<Words*>(scratch);
   const auto take = [&free](std::size_t vectors) {
@@ -355,24 +331,22 @@ bool run_packs(const SphereJob<T>& job, std::size_t first, std::size_t last, std
   for (std::size_t chain = first; chain < last; chain += K * lane_count) {
     const std::size_t left = last - chain;
     Pack<T, D, K> pack{
-        job, chain, left < K * lane_count ? left : K * lane_count, weights, direction, measuring, {}, {},
-        {},  {}};
+        job, chain, left < K * lane_count ? left : K * lane_count, weights, direction, measuring, {}, {}, {}};
     pack.load();
     bool finished;
     if (job.samples == 0) {
-      NoisyGradients<T, D, K> gradients{{job.dim, job.sigma}, job.seed, pack.replica};
-      finished = run_by_protocol(pack, gradients, moving);
+      NoisyGradients<T, D, K> gradients{{pack.space(), job.sigma}, job.seed, pack.replica};
+      finished = run_by_protocol(pack, gradients, moving, keep_going);
     } else {
-      const sphere::Quadratics<T> system{job.table, job.samples, job.dim};
+      const Quadratics<T, D> system{pack.space(), job.table, job.samples};
       IidDraws<K> iid{job.seed, job.samples, pack.replica, {}};
       if (job.epochs) {
-        const std::uint64_t per_epoch = job.samples / job.batch_size * job.batch_size;
         QuadraticGradients<T, D, K, EpochDraws<K>> gradients{
-            system, job.batch_size, {iid, per_epoch, free}, sample};
-        finished = run_by_protocol(pack, gradients, moving);
+            system, job.batch_size, {iid, job.draws_per_epoch(), free}, sample};
+        finished = run_by_protocol(pack, gradients, moving, keep_going);
       } else {
         QuadraticGradients<T, D, K, IidDraws<K>> gradients{system, job.batch_size, iid, sample};
-        finished = run_by_protocol(pack, gradients, moving);
+        finished = run_by_protocol(pack, gradients, moving, keep_going);
       }
     }
     if (!finished) return false;
@@ -389,22 +363,25 @@ std::size_t sphere_scratch_bytes(const SphereJob<T>& job) {
 }
 
 template <class T>
-bool simulate_chains(const SphereJob<T>& job, std::size_t first, std::size_t last, std::byte* scratch) {
+bool simulate_chains(const SphereJob<T>& job, std::size_t first, std::size_t last, std::byte* scratch,
+                     const KeepGoing& keep_going) {
   switch (job.dim) {
     case 2:
-      return run_packs<T, 2>(job, first, last, scratch);
+      return run_packs<T, 2>(job, first, last, scratch, keep_going);
     case 3:
-      return run_packs<T, 3>(job, first, last, scratch);
+      return run_packs<T, 3>(job, first, last, scratch, keep_going);
     case 4:
-      return run_packs<T, 4>(job, first, last, scratch);
+      return run_packs<T, 4>(job, first, last, scratch, keep_going);
     default:
-      return run_packs<T, 0>(job, first, last, scratch);
+      return run_packs<T, 0>(job, first, last, scratch, keep_going);
   }
 }
 
 template std::size_t sphere_scratch_bytes<float>(const SphereJob<float>&);
 template std::size_t sphere_scratch_bytes<double>(const SphereJob<double>&);
-template bool simulate_chains<float>(const SphereJob<float>&, std::size_t, std::size_t, std::byte*);
-template bool simulate_chains<double>(const SphereJob<double>&, std::size_t, std::size_t, std::byte*);
+template bool simulate_chains<float>(const SphereJob<float>&, std::size_t, std::size_t, std::byte*,
+                                     const KeepGoing&);
+template bool simulate_chains<double>(const SphereJob<double>&, std::size_t, std::size_t, std::byte*,
+                                      const KeepGoing&);
 
 }  // namespace pythermo::cpu::PYTHERMO_ISA

@@ -14,11 +14,11 @@ namespace {
 constexpr unsigned most_threads = 256;
 
 // Sums have one part per chunk of elements, which belongs to one warp; there are at most so many.
-constexpr std::size_t most_chunks = 2048;
+constexpr std::size_t most_chunks = 1024;
 constexpr std::size_t least_packs_per_lane = 4;
 
 // Packs of weights and gradient that a thread keeps in registers until the norm is known. Up to
-// most_chunks * kept * 128 float32 weights (2 M) each is read once; the others are read twice.
+// most_chunks * kept * 128 float32 weights (a million) each is read once; of more, the others are read twice.
 constexpr std::size_t kept = 8;
 
 // Beside a retraction's sums: how many lanes have found a weight, or an element of the gradient, that is not
@@ -131,7 +131,9 @@ __device__ __forceinline__ void sum_chunks(const StepJob<T>& job, Lane lr, doubl
       sums.end_run();
     }
     for (std::size_t start = first ? kept : 0; start < job.packs_per_lane; start += run) {
-      for (std::size_t j = start; j < start + run && j < job.packs_per_lane; ++j) {
+      const std::size_t stop = start + run < job.packs_per_lane ? start + run : job.packs_per_lane;
+#pragma unroll 4
+      for (std::size_t j = start; j < stop; ++j) {
         Pack<T> w, g;
         load(j, w, g);
         sums.add(w, g, lr);
@@ -197,6 +199,7 @@ __device__ __forceinline__ void update_chunks(const StepJob<T>& job, const Updat
         if (j < job.packs_per_lane) move(j, packs.weights[j], packs.grad[j]);
       }
     }
+#pragma unroll 4
     for (std::size_t j = first ? kept : 0; j < job.packs_per_lane; ++j) {
       const std::size_t at = pack_at(job, chunk, j);
       move(j, load_pack(job.weights, at, job.size, job.aligned),

@@ -11,6 +11,7 @@ import torch
 import typer
 
 from pythermo import _core
+from pythermo.bench import device as device_bench
 from pythermo.bench import knn, sphere, step
 from pythermo.experiment.storage import write_text
 
@@ -27,6 +28,9 @@ def main(
     parts: Annotated[
         list[Part] | None, typer.Argument(help="step, sphere, knn; all if none is named.", show_default=False)
     ] = None,
+    device: Annotated[
+        str, typer.Option(help="cpu, or cuda: the kernels there beside its copy and matrix product.")
+    ] = "cpu",
     quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions and smaller sizes.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results there.")] = None,
 ) -> None:
@@ -35,13 +39,31 @@ def main(
         f"pythermo {_core.version}, torch {torch.__version__}, {_core.chosen_instruction_set()}; "
         "medians of interleaved repetitions"
     )
+    if device != "cpu":
+        _on_device(device, quick, json_file)
+        return
     run = {Part.STEP: _step, Part.SPHERE: _sphere, Part.KNN: _knn}
     results: dict[str, Sequence[Any]] = {}
     for part in parts or list(Part):
         results |= run[part](quick)
     if json_file is not None:
-        text = json.dumps({name: [asdict(one) for one in part] for name, part in results.items()}, indent=1)
-        write_text(json_file, text + "\n")
+        _write(json_file, results)
+
+
+def _on_device(device: str, quick: bool, json_file: Path | None) -> None:
+    try:
+        results = device_bench.measure(device, rounds=5 if quick else 25)
+    except ValueError as error:
+        typer.echo(f"the benchmark on {device} did not run: {error}", err=True)
+        raise typer.Exit(1) from error
+    _show(f"Kernels on {device}, float32", device_bench.table(results))
+    if json_file is not None:
+        _write(json_file, {"device": results})
+
+
+def _write(json_file: Path, results: dict[str, Sequence[Any]]) -> None:
+    text = json.dumps({name: [asdict(one) for one in part] for name, part in results.items()}, indent=1)
+    write_text(json_file, text + "\n")
 
 
 def _show(title: str, table: str) -> None:

@@ -36,6 +36,16 @@ class Images:
         """Number of channels of an image."""
         return self.train_images.shape[1]
 
+    def to(self, device: torch.device | str) -> "Images":
+        """Return the same images and labels on a device."""
+        return Images(
+            self.train_images.to(device),
+            self.train_labels.to(device),
+            self.test_images.to(device),
+            self.test_labels.to(device),
+            self.num_classes,
+        )
+
 
 def load(
     name: str,

@@ -47,7 +47,12 @@ class DataConfig(_Section):
 
 
 class TrainingConfig(_Section):
-    """SGD on the sphere: how long, with which batches, from where."""
+    """SGD on the sphere: how long, with which batches, from where, on which device.
+
+    ``window_device`` is where the iterates of the entropy are kept: on the ``device``, or in pinned memory
+    of the "host" where they do not fit there. ``cuda_graph`` captures forward pass, backward pass and step
+    in one CUDA graph, to the same bits.
+    """
 
     iterations: PositiveInt
     batch_size: PositiveInt = 128
@@ -57,6 +62,15 @@ class TrainingConfig(_Section):
     seed: Seed = 0
     initial_seed: Seed = 1
     head_seed: Seed = 4
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    window_device: Literal["device", "host"] = "device"
+    cuda_graph: bool = False
+
+    @model_validator(mode="after")
+    def _cuda_where_it_is_needed(self) -> Self:
+        if self.device == "cpu" and (self.cuda_graph or self.window_device == "host"):
+            raise ValueError("cuda_graph and window_device = host are for a CUDA device; device is cpu")
+        return self
 
 
 class MeasurementConfig(_Section):

@@ -68,3 +68,24 @@ class EpochBatches:
 
 
 BATCHES: dict[str, type[IidBatches] | type[EpochBatches]] = {"iid": IidBatches, "epochs": EpochBatches}
+
+
+class BatchesOnDevice:
+    """Training batches whose indices go to a device many steps at a time: a copy takes microseconds."""
+
+    _STEPS = 512
+
+    def __init__(self, batches: IidBatches | EpochBatches, device: torch.device) -> None:
+        self._batches, self._device = batches, device
+        self._first = -self._STEPS
+        self._indices = torch.empty(0)
+
+    def at(self, step: int) -> Tensor:
+        """Return the indices [size] of the batch of this step."""
+        if self._device.type == "cpu":
+            return self._batches.at(step)
+        if not self._first <= step < self._first + self._STEPS:
+            self._first = step - step % self._STEPS
+            steps = range(self._first, self._first + self._STEPS)
+            self._indices = torch.stack([self._batches.at(one) for one in steps]).to(self._device)
+        return self._indices[step - self._first]

@@ -61,7 +61,8 @@ class GradientMeter:
     def _evaluation_gradient(self) -> Tensor:
         images = self.data.train_images.split(self.settings.evaluation_batch)
         labels = self.data.train_labels.split(self.settings.evaluation_batch)
-        total = torch.zeros(sum(param.numel() for param in self.params), dtype=torch.float64)
+        size = sum(param.numel() for param in self.params)
+        total = torch.zeros(size, dtype=torch.float64, device=images[0].device)
         for x, y in zip(images, labels, strict=True):
             total += len(y) * self.gradient(x, y)
         return total / len(self.data.train_labels)
@@ -84,7 +85,7 @@ class _MinibatchGradients:
                 Stream.MEASUREMENT,
                 self.iteration,
                 index,
-            )
+            ).to(data.train_labels.device)
             yield meter.gradient(data.train_images[batch], data.train_labels[batch])
 
 

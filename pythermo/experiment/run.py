@@ -10,17 +10,18 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import nn
-from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 import pythermo
-from pythermo import data, models
+from pythermo import data, models, ops
+from pythermo._backends import require_device
 from pythermo.entropy import default_ks
 from pythermo.experiment import storage
 from pythermo.experiment.config import RunConfig
-from pythermo.experiment.draws import BATCHES
+from pythermo.experiment.draws import BATCHES, BatchesOnDevice
 from pythermo.experiment.measure import GradientMeter, evaluate
 from pythermo.experiment.schedule import measured_iterations, recorded_iterates
+from pythermo.experiment.steps import captured_step, plain_step, reproducible_kernels
 from pythermo.models.layers import initialise_, own_generator, trained_parameters
 from pythermo.optim import ProjectedSGD
 from pythermo.trajectory_entropy import TrajectoryEntropy
@@ -86,16 +87,16 @@ class Trainer:
 
     def __init__(self, config: RunConfig) -> None:
         training, measurement = config.training, config.measurement
+        device = require_device(training.device)
         self.config = config
-        self.data = load_data(config)
-        self.model = build_model(config, self.data).train()
+        self.data = load_data(config).to(device)
+        self.model = build_model(config, self.data).to(device).train()
         self.params = trained_parameters(self.model)
         self.optimizer = ProjectedSGD(
             self.params, lr=config.lr, radius=training.radius, retraction=training.retraction
         )
-        self.batches = BATCHES[training.sampling](
-            len(self.data.train_labels), training.batch_size, training.seed
-        )
+        batches = BATCHES[training.sampling](len(self.data.train_labels), training.batch_size, training.seed)
+        self.batches = BatchesOnDevice(batches, device)
         self.meter = GradientMeter(self.model, self.params, self.data, training.batch_size, measurement)
         self.measured = measured_iterations(training.iterations, measurement.count)
         self._recorded = recorded_iterates(training.iterations, self.measured, measurement.window)
@@ -103,7 +104,13 @@ class Trainer:
             sum(param.numel() for param in self.params),
             measurement.window,
             default_ks(measurement.window),
+            device=device if training.window_device == "device" else "cpu",
+            pinned=training.window_device == "host",
         )
+        if training.cuda_graph:
+            self._step = captured_step(self.model, self.optimizer, self.data, training.batch_size)
+        else:
+            self._step = plain_step(self.model, self.optimizer, self.data)
         self.rows: list[dict[str, Any]] = []
         self.iteration = 0
         self._record()
@@ -120,16 +127,13 @@ class Trainer:
 
     def step(self) -> None:
         """Make one training step."""
-        batch = self.batches.at(self.iteration)
-        self.optimizer.zero_grad()
-        loss = cross_entropy(self.model(self.data.train_images[batch]), self.data.train_labels[batch])
-        loss.backward()
-        self.optimizer.step()
+        self._step(self.batches.at(self.iteration))
         self.iteration += 1
         self._record()
 
     def measure(self) -> None:
         """Measure the current iterate; the run goes on as if this had not been called."""
+        ops.raise_failed_steps(self.config.training.device)
         images, settings = self.data, self.config.measurement
         train = evaluate(self.model, images.train_images, images.train_labels, settings.evaluation_batch)
         test = evaluate(self.model, images.test_images, images.test_labels, settings.evaluation_batch)
@@ -158,8 +162,8 @@ class Trainer:
         """Return all that the run needs to go on to bit-equal results."""
         return {
             "iteration": self.iteration,
-            "weights": self.weights(),
-            "buffers": {name: buffer.clone() for name, buffer in self.model.named_buffers()},
+            "weights": self.weights().cpu(),
+            "buffers": {name: buffer.to("cpu", copy=True) for name, buffer in self.model.named_buffers()},
             "window": self._window.state_dict(),
             "rows": self.rows,
         }
@@ -252,15 +256,16 @@ def run(
         storage.claim_folder(folder, config.model_dump(exclude_none=True))
         if (folder / MEASUREMENTS).exists():
             return storage.read_dataset(folder / MEASUREMENTS)
-    trainer = Trainer(config)
-    if folder is not None and (folder / CHECKPOINT).exists():
-        trainer.load_state_dict(storage.read_state(folder / CHECKPOINT))
-    if report is not None:
-        _train(trainer, folder, report, checkpoint_seconds)
-    else:
-        with tqdm(total=config.training.iterations, unit="it", disable=None) as bar:
-            bar.set_description(f"lr {config.lr:.3g}")
-            _train(trainer, folder, _report_to(bar), checkpoint_seconds)
+    with reproducible_kernels():
+        trainer = Trainer(config)
+        if folder is not None and (folder / CHECKPOINT).exists():
+            trainer.load_state_dict(storage.read_state(folder / CHECKPOINT))
+        if report is not None:
+            _train(trainer, folder, report, checkpoint_seconds)
+        else:
+            with tqdm(total=config.training.iterations, unit="it", disable=None) as bar:
+                bar.set_description(f"lr {config.lr:.3g}")
+                _train(trainer, folder, _report_to(bar), checkpoint_seconds)
     dataset = trainer.to_dataset()
     if folder is not None:
         storage.write_dataset(folder / MEASUREMENTS, dataset)

@@ -158,8 +158,10 @@ def entropy_by_neighbours(title: str, by_k: Mapping[int, Analysis]) -> Figure:
             usable = fit.feasible & (fit.temperature > 0.0)
             right.plot(fit.lr[usable], fit.temperature[usable], marker + "-", color=colour, lw=1.0, label=law)
         middle.set(xscale="log", xlabel=LR_LABEL, ylabel="$S_k - S_{50}$, 0 at the largest η (nats)")
-        right.set(xscale="log", xlabel=LR_LABEL, ylabel="temperature T", yscale="log")
-        label_short_axis(right.yaxis)
+        right.set(xscale="log", xlabel=LR_LABEL, ylabel="temperature T")
+        if any((analysis.fit.temperature > 0.0).any() for analysis in by_k.values()):
+            right.set_yscale("log")
+            label_short_axis(right.yaxis)
         for axes in (middle, right):
             axes.legend(fontsize=8)
         return figure

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-import psutil
+import torch
 from numpy.typing import ArrayLike, NDArray
 
+from pythermo._backends import free_memory
 from pythermo.sphere.systems import IsotropicNoise, System
 
 Retraction = Literal["projection", "exponential"]
@@ -144,16 +145,22 @@ def measured_steps(measure_at: ArrayLike | None, first: int, last: int) -> Array
     return steps
 
 
-def require_memory(layout: Mapping[str, tuple[int, np.dtype[Any]]]) -> None:
-    """Raise unless arrays of these sizes, and half as much again for their labelling, fit into memory."""
-    sizes = {name: count * dtype.itemsize for name, (count, dtype) in layout.items()}
-    available = psutil.virtual_memory().available
-    if 1.5 * sum(sizes.values()) > available:
+CPU = torch.device("cpu")
+
+
+def require_memory(layout: Mapping[str, tuple[int, int]], device: torch.device = CPU) -> None:
+    """Raise unless arrays of these numbers of elements, and bytes of each, fit into memory.
+
+    On the CPU half as much again is needed for their labelling.
+    """
+    sizes = {name: count * element_bytes for name, (count, element_bytes) in layout.items()}
+    needed, available = sum(sizes.values()), free_memory(device)
+    if needed * (1.5 if device == CPU else 1.0) > available:
         largest = max(sizes, key=lambda name: sizes[name])
         raise ValueError(
-            f"replicas, measure_at, window: the results need {sum(sizes.values()) / 2**30:.3g} GiB, "
-            f"{sizes[largest] / 2**30:.3g} of them for {largest}, and {available / 2**30:.3g} GiB are free; "
-            "ask for less, or leave some out of record"
+            f"replicas, measure_at, window: the results need {needed / 2**30:.3g} GiB, "
+            f"{sizes[largest] / 2**30:.3g} of them for {largest}, and {available / 2**30:.3g} GiB are free "
+            f"on the device {device}; ask for less, or leave some out of record"
         )
 
 

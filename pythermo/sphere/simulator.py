@@ -5,14 +5,17 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from numpy.typing import ArrayLike
 from scipy.special import gammaln, hyp1f1
 
 from pythermo import _core
+from pythermo._backends import BACKENDS, require_device
 from pythermo.autocorrelation import effective_sample_size
 from pythermo.sphere.settings import (
     AT_STEPS,
+    CPU,
     RECORDED,
     Array,
     DType,
@@ -24,12 +27,13 @@ from pythermo.sphere.settings import (
     learning_rates,
     require_integer,
     require_memory,
-    require_one_of,
 )
 from pythermo.sphere.systems import IsotropicNoise, Quadratics, System, require_finite, unit_rows
 
 # Where the paper's toy starts, before it is normalised.
 PAPER_START = np.array([-0.8, 0.6, 0.1]) / np.sqrt(1.01)
+
+_MOMENTS = ("window_mean", "window_variance")  # of the window's losses
 
 _UNITS = {
     "lr": ("learning rate", "weight units per loss gradient"),
@@ -99,8 +103,8 @@ def simulate(
     dtype : {"float64", "float32"}
         Of the weights; losses and norms are stored in float64. A step of float32 weights is lost in
         rounding where ``lr * gradient`` is below 1e-7.
-    device : {"cpu"}
-        Where to run.
+    device : str
+        Where to run: "cpu", "cuda" or "cuda:1", as torch names them.
     protocol : {"sphere", "fixed-lr", "fixed-elr"}
         On the unit sphere; or in full space, ``w <- w - s (grad + weight_decay w)``, with steps s of the
         size lr or, at a fixed effective learning rate, ``lr * |w|^2``.
@@ -112,7 +116,7 @@ def simulate(
         What to keep, of loss, full_grad_norm, mean_grad_norm, snr, weights (at the measured steps) and
         window_loss, trajectory (in the window); all of it if not given.
     threads : int, optional
-        As many as there are cores if not given.
+        Of the CPU; as many as there are cores if not given.
 
     Returns
     -------
@@ -128,13 +132,14 @@ def simulate(
     ------
     ValueError, TypeError
         Naming the argument, for values out of range, shapes that do not fit, results that do not fit
-        into memory, and chains that left the finite numbers.
+        into memory, devices that are not there, and chains that left the finite numbers.
 
     Notes
     -----
     The same bits for any number of threads, replicas and learning rates, and on every processor but for
-    numbers below 2e-308, which x86 flushes to zero. SNR is 0/0 = NaN where a chain has reached a loss of
-    exactly 0. Source: arXiv 2505.23489 and 2511.07308.
+    numbers below 2e-308 (1e-38 in float32), which x86 flushes to zero. On CUDA devices too up to D = 4;
+    beyond, sums over the coordinates are in another order there. SNR is 0/0 = NaN where a chain has
+    reached a loss of exactly 0. Source: arXiv 2505.23489 and 2511.07308.
     """
     settings = Settings(
         batch_size=batch_size,
@@ -148,13 +153,13 @@ def simulate(
     if not isinstance(system, Quadratics | IsotropicNoise):
         raise TypeError(f"system: must be Quadratics or IsotropicNoise, not {type(system).__name__}")
     settings.check_system(system)
-    require_one_of("device", device, ("cpu",))
+    where = require_device(device)
     rates = learning_rates(lr, dtype)
     count = require_integer("replicas", replicas, 1, 2**32)
-    require_memory({"weights": (len(rates) * count * system.dim, np.dtype(dtype))})
+    require_memory({"weights": (len(rates) * count * system.dim, np.dtype(dtype).itemsize)})
     plan = Plan.checked(0, steps, measure_at, window, stride, record, threads)
     weights = _start(start, system, (len(rates), count), settings)
-    return _run(system, settings, rates, weights, plan)
+    return _run(system, settings, rates, weights, plan, where)
 
 
 def resume(
@@ -163,6 +168,7 @@ def resume(
     measure_at: ArrayLike | None = None,
     window: int = 0,
     stride: int = 1,
+    device: str = "cpu",
     *,
     record: Collection[str] = RECORDED,
     threads: int | None = None,
@@ -175,7 +181,7 @@ def resume(
         What `simulate` or `resume` returned, or what was read back from a file that it was written to.
     steps : int
         Further steps.
-    measure_at, window, stride, record, threads
+    measure_at, window, stride, device, record, threads
         As in `simulate`; ``measure_at`` counts from the start of the first simulation.
 
     Returns
@@ -194,6 +200,7 @@ def resume(
         raise ValueError(
             f"simulated: lacks {', '.join(sorted(missing))}; it must come from simulate or resume"
         )
+    where = require_device(device)
     attrs = simulated.attrs
     settings = Settings.of(attrs)
     system: System
@@ -206,7 +213,7 @@ def resume(
     weights = np.array(simulated["final_weights"].transpose("lr", "replica", "dim").values, order="C")
     first = int(attrs["steps"])
     plan = Plan.checked(first, steps, measure_at, window, stride, record, threads)
-    return _run(system, settings, simulated["lr"].values, weights, plan)
+    return _run(system, settings, simulated["lr"].values, weights, plan, where)
 
 
 def draws(
@@ -245,7 +252,7 @@ def draws(
     noisy = isinstance(system, IsotropicNoise)
     shape = (count, length, system.dim if noisy else batch_size)
     kind = np.dtype(np.float64 if noisy else np.int64)
-    require_memory({"draws": (int(np.prod([int(n) for n in shape])), kind)})
+    require_memory({"draws": (int(np.prod([int(n) for n in shape])), kind.itemsize)})
     out = np.empty(shape, kind)
     flat = out.reshape(-1).__dlpack__()
     if isinstance(system, IsotropicNoise):
@@ -256,29 +263,40 @@ def draws(
     return out
 
 
-def _run(system: System, settings: Settings, rates: Array, weights: Array, plan: Plan) -> xr.Dataset:
-    """Run chains with weights [lr, replica, D], which are moved, from the plan's first step to its last."""
+def _run(
+    system: System, settings: Settings, rates: Array, start: Array, plan: Plan, device: torch.device
+) -> xr.Dataset:
+    """Run chains from points [lr, replica, D], from the plan's first step to its last."""
     wanted = set(plan.record)
     if isinstance(system, IsotropicNoise) and "mean_grad_norm" in wanted:
         wanted.add("full_grad_norm")
-    chains, kind = weights.shape[0] * weights.shape[1], np.dtype(settings.dtype)
-    found = _allocate(wanted, plan, chains, system.dim, kind)
-    moments = {name: np.zeros(chains if plan.window else 0) for name in ("window_mean", "window_variance")}
-    vectors = np.zeros(0) if isinstance(system, IsotropicNoise) else system.vectors.T.ravel()
-    arrays = {
-        "vectors": vectors.astype(kind),
-        "weights": weights.reshape(-1),
-        "lr": np.repeat(rates.astype(kind), weights.shape[1]),
-        "replica": np.tile(np.arange(weights.shape[1], dtype=np.int64), weights.shape[0]),
-        "measure_at": plan.measure_at,
-        **{"weights_at" if name == "weights" else name: array for name, array in found.items()},
-        **moments,
+    kind, native, backend = np.dtype(settings.dtype), _native(system, settings, plan), BACKENDS[device.type]
+    vectors = np.zeros((0, system.dim)) if isinstance(system, IsotropicNoise) else system.vectors
+    given = {
+        "vectors": vectors.T.ravel().astype(kind),
+        "weights": start.reshape(-1),
+        "lr": np.repeat(rates.astype(kind), start.shape[1]),
+        "replica": np.tile(np.arange(start.shape[1], dtype=np.int64), start.shape[0]),
     }
-    _core.simulate_sphere(
-        _native(system, settings, plan),
-        {name: array.__dlpack__() for name, array in arrays.items()},
+    chains = len(given["lr"])
+    layout = _layout(wanted, plan, chains, system.dim, kind)
+    require_memory({name: (size, dtype.itemsize) for name, (size, dtype) in layout.items()})
+    workspace = backend.sphere_workspace_size(native, chains, len(vectors), kind.itemsize)
+    if device != CPU:
+        beside = {name: (array.size, array.itemsize) for name, array in given.items()}
+        sizes = {f"{name} recorded": (size, dtype.itemsize) for name, (size, dtype) in layout.items()}
+        require_memory({**sizes, **beside, "workspace": (workspace, 8)}, device)
+    moved = {name: torch.from_numpy(array).to(device) for name, array in given.items()}
+    out = {name: torch.empty(size, dtype=dtype, device=device) for name, (size, dtype) in layout.items()}
+    backend.simulate_sphere(
+        native,
+        {**moved, **out, "measure_at": torch.from_numpy(plan.measure_at)},
         plan.threads,
     )
+    results = {name: tensor.cpu().numpy() for name, tensor in out.items()}
+    weights = moved["weights"].cpu().numpy().reshape(start.shape)
+    moments = {name: results[name] for name in _MOMENTS}
+    found = {name: results["weights_at" if name == "weights" else name] for name in RECORDED}
     _require_finite_chains(weights, rates)
     if isinstance(system, IsotropicNoise) and "mean_grad_norm" in wanted:
         found["mean_grad_norm"] = _mean_noisy_norm(
@@ -299,35 +317,36 @@ def _run(system: System, settings: Settings, rates: Array, weights: Array, plan:
     return dataset
 
 
-def _allocate(
+def _layout(
     wanted: Collection[str], plan: Plan, chains: int, dim: int, kind: np.dtype[Any]
-) -> dict[str, Array]:
-    """Return an array for each thing that can be recorded, empty for what is not wanted."""
-    per_chain = {name: (len(plan.measure_at), np.dtype(np.float64)) for name in AT_STEPS}
-    per_chain["weights"] = (len(plan.measure_at) * dim, kind)
-    per_chain["window_loss"] = (plan.window, np.dtype(np.float64))
-    per_chain["trajectory"] = (plan.window * dim, kind)
+) -> dict[str, tuple[int, torch.dtype]]:
+    """Return the number of elements of each output, 0 for what is not wanted, and its dtype."""
+    measured, own = len(plan.measure_at), getattr(torch, kind.name)
+    per_chain = dict.fromkeys(AT_STEPS, (measured, torch.float64))
+    per_chain["weights"] = (measured * dim, own)
+    per_chain["window_loss"] = (plan.window, torch.float64)
+    per_chain["trajectory"] = (plan.window * dim, own)
     layout = {
-        name: (chains * count if name in wanted else 0, dtype) for name, (count, dtype) in per_chain.items()
+        "weights_at" if name == "weights" else name: (chains * count if name in wanted else 0, dtype)
+        for name, (count, dtype) in per_chain.items()
     }
-    require_memory(layout)
-    return {name: np.zeros(size, dtype) for name, (size, dtype) in layout.items()}
+    return layout | dict.fromkeys(_MOMENTS, (chains if plan.window else 0, torch.float64))
 
 
-def _native(system: System, settings: Settings, plan: Plan) -> _core.SphereSettings:
-    return _core.SphereSettings(
-        dim=system.dim,
-        sigma=system.sigma if isinstance(system, IsotropicNoise) else 0.0,
-        batch_size=settings.batch_size,
-        epochs=settings.sampling == "epochs",
-        seed=settings.seed,
-        protocol=settings.retraction if settings.protocol == "sphere" else settings.protocol,
-        weight_decay=settings.weight_decay,
-        first_step=plan.first,
-        last_step=plan.last,
-        window=plan.window,
-        stride=plan.stride,
-    )
+def _native(system: System, settings: Settings, plan: Plan) -> dict[str, Any]:
+    return {
+        "dim": system.dim,
+        "sigma": system.sigma if isinstance(system, IsotropicNoise) else 0.0,
+        "batch_size": settings.batch_size,
+        "epochs": settings.sampling == "epochs",
+        "seed": settings.seed,
+        "protocol": settings.retraction if settings.protocol == "sphere" else settings.protocol,
+        "weight_decay": settings.weight_decay,
+        "first_step": plan.first,
+        "last_step": plan.last,
+        "window": plan.window,
+        "stride": plan.stride,
+    }
 
 
 def _labelled(

@@ -131,17 +131,17 @@ std::vector<double> simulated(std::size_t chains, std::size_t dim, std::size_t s
   auto window_loss = doubles("window_loss", chains * window);
   Array<T> weights_at{std::vector<T>(chains * measured * dim), "weights_at"};
   Array<T> trajectory{std::vector<T>(chains * window * dim), "trajectory"};
-  const cpu::SphereSettings settings{.dim = dim,
-                                     .sigma = 0.5,
-                                     .batch_size = samples == 0 ? 1u : 2u,
-                                     .epochs = epochs,
-                                     .seed = 3,
-                                     .protocol = protocol,
-                                     .weight_decay = 0.01,
-                                     .first_step = 0,
-                                     .last_step = 20,
-                                     .window = window,
-                                     .stride = 4};
+  const SphereSettings settings{.dim = dim,
+                                .sigma = 0.5,
+                                .batch_size = samples == 0 ? 1u : 2u,
+                                .epochs = epochs,
+                                .seed = 3,
+                                .protocol = protocol,
+                                .weight_decay = 0.01,
+                                .first_step = 0,
+                                .last_step = 20,
+                                .window = window,
+                                .stride = 4};
   cpu::simulate_sphere(settings,
                        {vectors.view(), weights.view(), lr.view(), replica.view(), measure_at.view(),
                         loss.view(), full.view(), mean.view(), snr.view(), weights_at.view(),

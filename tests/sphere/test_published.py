@@ -6,6 +6,7 @@ import pytest
 from pythermo import sphere
 
 UP, OP = sphere.underparameterized(), sphere.overparameterized()
+on_all_kernels = pytest.mark.usefixtures("kernels")  # the CPU's, and CUDA's emulated or on a device
 
 
 def paper_run(system, lrs, replicas=1, **kind):
@@ -20,6 +21,7 @@ def test_least_losses():
     assert OP.loss([0, 0, 1]) == 0.0
 
 
+@on_all_kernels
 def test_op_converges_below_a_learning_rate_of_one_only():
     lrs = np.array([0.01, 0.1, 0.5, 0.9, 0.99, 1.1, 2.0])
     loss = paper_run(OP, lrs, replicas=8)["loss"].isel(step=0)
@@ -28,6 +30,7 @@ def test_op_converges_below_a_learning_rate_of_one_only():
     assert (loss.sel(lr=lrs[5:]).max("replica") > 1e-3).all()
 
 
+@on_all_kernels
 def test_op_snr_settles_at_a_constant():
     # Small learning rates end up along the slow direction, where SNR = 1 / sqrt(3).
     found = paper_run(OP, [0.001, 0.002, 0.005])
@@ -40,6 +43,7 @@ def test_op_snr_settles_at_a_constant():
     np.testing.assert_allclose(later["snr"].squeeze(), 0.57735, atol=5e-3)
 
 
+@on_all_kernels
 def test_up_stays_above_its_minimum():
     lrs = np.array([1e-3, 1e-2, 0.1, 0.4])
     found = paper_run(UP, lrs, replicas=16, window=1000, stride=10, measure_at=np.arange(40_000, 50_001, 100))

@@ -34,6 +34,19 @@ SYSTEMS = {
 LRS = np.array([0.01, 0.1, 0.4])
 
 
+on_all_kernels = pytest.mark.usefixtures("kernels")  # the CPU's, and CUDA's emulated or on a device
+
+# Points of the reference, which is the same for all kernels and takes longer than they do.
+KNOWN = {}
+
+
+def reference_trajectory(system, start, lr, draws, **kind):
+    key = (system, start.tobytes(), lr, draws.tobytes(), *kind.items())
+    if key not in KNOWN:
+        KNOWN[key] = reference.trajectory(system, start, lr, draws, **kind)
+    return KNOWN[key]
+
+
 def assert_follows_the_reference(system, steps=1000, batch_size=1, sampling="iid", lrs=LRS, **kind):
     replicas = 2
     settings = {"batch_size": batch_size, "seed": 7, "sampling": sampling}
@@ -51,18 +64,20 @@ def assert_follows_the_reference(system, steps=1000, batch_size=1, sampling="iid
     for i, lr in enumerate(lrs):
         for replica in range(replicas):
             own = found["weights"].values[i, replica]
-            expected = reference.trajectory(system, own[0], lr, drawn[replica], **kind)
+            expected = reference_trajectory(system, own[0], lr, drawn[replica], **kind)
             scale = np.linalg.norm(expected, axis=1, keepdims=True)
             # 1000 steps that contract or wander: roundings of 1e-16 add up to 1e-13 at most.
             assert np.abs((own - expected) / scale).max() < 1e-12
 
 
+@on_all_kernels
 @pytest.mark.parametrize("retraction", ["projection", "exponential"])
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_on_the_sphere_as_an_autograd_loop(name, retraction):
     assert_follows_the_reference(SYSTEMS[name], retraction=retraction)
 
 
+@on_all_kernels
 @pytest.mark.parametrize("retraction", ["projection", "exponential"])
 @pytest.mark.parametrize("sampling", ["iid", "epochs"])
 @pytest.mark.parametrize(("name", "batch_size"), [("UP", 2), ("UP", 3), ("D = 17", 7), ("D = 2", 5)])
@@ -70,10 +85,12 @@ def test_batches_as_an_autograd_loop(name, batch_size, sampling, retraction):
     assert_follows_the_reference(SYSTEMS[name], 300, batch_size, sampling, retraction=retraction)
 
 
+@on_all_kernels
 def test_epochs_of_single_samples_as_an_autograd_loop():
     assert_follows_the_reference(SYSTEMS["D = 17"], 1000, 1, "epochs")
 
 
+@on_all_kernels
 @pytest.mark.parametrize("protocol", ["fixed-lr", "fixed-elr"])
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_in_full_space_as_an_autograd_loop(name, protocol):
@@ -81,11 +98,13 @@ def test_in_full_space_as_an_autograd_loop(name, protocol):
     assert_follows_the_reference(SYSTEMS[name], lrs=[0.001, 0.01], protocol=protocol, weight_decay=0.05)
 
 
+@on_all_kernels
 def test_a_large_dimension_as_an_autograd_loop():
     assert_follows_the_reference(random_quadratics(7, 1001), 50)
     assert_follows_the_reference(sphere.IsotropicNoise(1001, 0.1), 50)
 
 
+@on_all_kernels
 def test_measurements_are_those_of_autograd():
     for system in (UP, SYSTEMS["D = 17"]):
         found = sphere.simulate(system, [0.1, 0.3], 50, replicas=3, measure_at=[0, 1, 7, 50], seed=3)
@@ -98,6 +117,7 @@ def test_measurements_are_those_of_autograd():
             assert found["snr"].values[index] == pytest.approx(snr, rel=1e-11)
 
 
+@on_all_kernels
 @pytest.mark.parametrize("protocol", ["sphere", "fixed-lr"])
 def test_measurements_of_isotropic_noise_against_sampling(protocol):
     system = sphere.IsotropicNoise(5, 0.8)
@@ -120,6 +140,7 @@ def test_measurements_of_isotropic_noise_against_sampling(protocol):
         assert found["snr"].values[index] == pytest.approx(snr, rel=5e-3)
 
 
+@on_all_kernels
 def test_the_window_is_the_end_of_the_trajectory():
     found = sphere.simulate(UP, LRS, 500, replicas=5, measure_at=np.arange(501), window=40, stride=7)
     steps = found["window_step"].values
@@ -164,6 +185,7 @@ def test_the_same_bits_for_any_grouping(sampling):
         _core.choose_instruction_set(before)
 
 
+@on_all_kernels
 @given(
     first=st.integers(1, 30),
     second=st.integers(1, 30),
@@ -233,6 +255,7 @@ def test_draws_have_the_right_distribution():
     assert np.abs(correlation).max() < 4.5 / np.sqrt(200_000)
 
 
+@on_all_kernels
 def test_starting_points():
     own = sphere.simulate(UP, 0.1, 1, replicas=4000, measure_at=[0])["weights"].values[0, :, 0]
     np.testing.assert_allclose(np.linalg.norm(own, axis=1), 1.0, rtol=1e-15)
@@ -243,6 +266,7 @@ def test_starting_points():
         np.testing.assert_allclose(found["weights"][:, :, 0], np.broadcast_to(start, (2, 3, 3)), rtol=1e-15)
 
 
+@on_all_kernels
 def test_settings_change_the_result():
     base = {"replicas": 2, "seed": 1, "start": sphere.PAPER_START}
     first = sphere.simulate(UP, 0.1, 100, **base)["final_weights"]
@@ -258,6 +282,7 @@ def test_settings_change_the_result():
         assert (sphere.simulate(UP, 0.1, 100, **{**base, **other})["final_weights"] != first).any(), other
 
 
+@on_all_kernels
 def test_float32_follows_float64():
     for system in (UP, SYSTEMS["noise, D = 16"]):
         wide, narrow = (
@@ -297,7 +322,9 @@ def test_float32_follows_float64():
         ({"retraction": "none"}, "retraction: must be one of projection, exponential"),
         ({"protocol": "free"}, "protocol: must be one of sphere, fixed-lr, fixed-elr"),
         ({"dtype": "float16"}, "dtype: must be one of float64, float32"),
-        ({"device": "cuda"}, "device: must be one of cpu"),
+        ({"device": "gpu"}, "device: must be cpu, cuda or cuda:N, not 'gpu'"),
+        ({"device": "mps"}, "device: must be cpu, cuda or cuda:N, not 'mps'"),
+        ({"device": "cuda:99"}, "device: cuda:99 cannot be used: "),
         ({"record": ["los"]}, "record: must be one of loss"),
         ({"weight_decay": 0.1}, "weight_decay: must be 0 on the sphere"),
         ({"protocol": "fixed-lr", "weight_decay": -0.1}, "weight_decay: must be finite and not negative"),
@@ -320,8 +347,8 @@ def test_a_signal_stops_a_simulation():
     code = (
         # A shell may have started the tests with SIGINT ignored.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "import pythermo as pt; print('begun', flush=True);"
-        "pt.sphere.simulate(pt.sphere.underparameterized(), 0.1, 10**11, replicas=64)"
+        "import pythermo as pt; system = pt.sphere.underparameterized(); print('begun', flush=True);"
+        "pt.sphere.simulate(system, 0.1, 10**11, replicas=64)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <deque>
 #include <exception>
 #include <memory>
 #include <numeric>
@@ -145,7 +144,7 @@ struct Thread {
     const void* from;
     std::size_t bytes;
   };
-  std::deque<std::vector<Copy>> closed;
+  std::vector<std::vector<Copy>> closed;
   std::vector<Copy> open;
 };
 
@@ -428,7 +427,7 @@ void wait_for_copies(unsigned but_last) {
   Thread& thread = caller("a wait for copies");
   while (thread.closed.size() > but_last) {
     for (const auto& copy : thread.closed.front()) std::memcpy(copy.to, copy.from, copy.bytes);
-    thread.closed.pop_front();
+    thread.closed.erase(thread.closed.begin());
   }
 }
 

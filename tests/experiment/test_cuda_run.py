@@ -1,0 +1,92 @@
+"""Runs on a CUDA device, and what is refused where there is none."""
+
+import numpy as np
+import pytest
+import torch
+
+import pythermo as pt
+from pythermo.experiment.config import RunConfig
+from pythermo.experiment.draws import BatchesOnDevice, EpochBatches, IidBatches
+from pythermo.experiment.run import Trainer
+
+
+def config(**training) -> RunConfig:
+    return RunConfig.model_validate(
+        {
+            "lr": 0.05,
+            "model": {"name": "ConvNet", "width": 2},
+            "data": {"name": "digits", "samples_per_class": 20},
+            "training": {"iterations": 120, "batch_size": 32, **training},
+            "measurement": {"count": 10, "window": 60, "gradients": 4, "stationary": 3},
+        }
+    )
+
+
+@pytest.mark.cuda
+def test_a_run_on_the_device_is_that_of_the_cpu_to_rounding():
+    on_cpu, there = pt.run(config()), pt.run(config(device="cuda"))
+    # Training amplifies float32 rounding: the first measurements agree, the last ones in kind.
+    np.testing.assert_allclose(there["loss"][:5], on_cpu["loss"][:5], rtol=1e-3)
+    np.testing.assert_allclose(there["mean_grad_norm"][:5], on_cpu["mean_grad_norm"][:5], rtol=1e-2)
+    np.testing.assert_allclose(there["entropy"][-1], on_cpu["entropy"][-1], rtol=0.2)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("sampling", ["iid", "epochs"])
+def test_a_captured_run_has_the_bits_of_one_that_is_not(sampling):
+    plain = pt.run(config(device="cuda", sampling=sampling))
+    captured = pt.run(config(device="cuda", sampling=sampling, cuda_graph=True))
+    again = pt.run(config(device="cuda", sampling=sampling))
+    for name in plain.data_vars:
+        np.testing.assert_array_equal(plain[name], again[name])
+        np.testing.assert_array_equal(plain[name], captured[name])
+
+
+@pytest.mark.cuda
+def test_measuring_on_the_device_changes_nothing():
+    measured, unmeasured = (Trainer(config(device="cuda", cuda_graph=True)) for _ in range(2))
+    for _ in range(120):
+        measured.step(), unmeasured.step()
+        if measured.measurement_due:
+            measured.measure()
+    assert torch.equal(measured.weights(), unmeasured.weights())
+
+
+@pytest.mark.cuda
+def test_a_window_in_pinned_memory_gives_the_same_entropies():
+    on_device, on_host = (pt.run(config(device="cuda", window_device=where)) for where in ("device", "host"))
+    np.testing.assert_allclose(on_device["entropy"], on_host["entropy"], rtol=1e-5)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="device: cuda cannot be used"):
+        pt.run(config(device="cuda"))
+
+
+def test_what_needs_cuda_is_refused_on_the_cpu():
+    for key in ({"cuda_graph": True}, {"window_device": "host"}):
+        with pytest.raises(ValueError, match="are for a CUDA device; device is cpu"):
+            config(**key)
+    with pytest.raises(ValueError, match="device"):
+        config(device="tpu")
+    with pytest.raises(ValueError, match="pinned: is for memory of the host"):
+        pt.TrajectoryEntropy(5, window=5, device="meta", pinned=True)
+
+
+@pytest.mark.parametrize("batches", [IidBatches(50, 8, 3), EpochBatches(50, 8, 3)])
+def test_batches_ahead_are_those_of_each_step(batches):
+    """A device other than the CPU, whose tensors hold nothing here: the shapes and the steps asked for."""
+    ahead, asked = BatchesOnDevice(batches, torch.device("meta")), []
+
+    class Watched:
+        def at(self, step):
+            asked.append(step)
+            return batches.at(step)
+
+    ahead._batches = Watched()
+    for step in (0, 1, 511, 512, 3, 1030):
+        assert ahead.at(step).shape == (8,)
+    assert asked == [*range(512), *range(512, 1024), *range(512), *range(1024, 1536)]
+    on_cpu = BatchesOnDevice(batches, torch.device("cpu"))
+    assert torch.equal(on_cpu.at(700), batches.at(700))
