@@ -47,6 +47,13 @@ def kinds_of_kernels(request, monkeypatch):
     return _let_work(request.param, monkeypatch)
 
 
+@pytest.fixture(params=KERNELS[1:])
+def cuda(request, monkeypatch):
+    """Do as `kernels` with those of CUDA alone; return them, for the test to change their settings."""
+    _let_work(request.param, monkeypatch)
+    return _backends.BACKENDS["cpu"]
+
+
 def _let_work(kernels, monkeypatch):
     kind, *schedule = kernels.split()
     if kind == "emulated":

@@ -21,14 +21,6 @@ SORTED, SIFTED = 2048, 4  # rows of more distances are sifted before they are so
 
 
 @pytest.fixture
-def cuda(kernels):
-    """CUDA's kernels, whose settings the test may change."""
-    if kernels == "cpu":
-        pytest.skip("did not run: for the kernels of CUDA")
-    return BACKENDS["cpu"]
-
-
-@pytest.fixture
 def on_cpu(monkeypatch):
     """Return a function that calls another one with the CPU's kernels."""
 

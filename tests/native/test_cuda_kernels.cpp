@@ -1,10 +1,13 @@
 // The CUDA kernels, emulated, against plain loops at the edges of packs, warps and chunks, in several orders
 // of turns. Built with sanitizers: arrays are allocated to their exact size.
+#include <algorithm>
 #include <cmath>
 #include <random>
 
 #include "cuda/gradient_sums.hpp"
+#include "cuda/knn.hpp"
 #include "cuda/projected_sgd_step.hpp"
+#include "cuda/sketch.hpp"
 #include "emulation.hpp"
 #include "testing.hpp"
 
@@ -13,12 +16,17 @@ using namespace pythermo;
 namespace {
 
 template <class T>
-Array<T> normal(std::size_t size, unsigned seed) {
-  Array<T> array({static_cast<std::int64_t>(size)});
+Array<T> normal_of_shape(std::vector<std::int64_t> shape, unsigned seed) {
+  Array<T> array(std::move(shape));
   std::mt19937_64 generator(seed);
   std::normal_distribution<double> deviate;
   for (T& value : array.values) value = static_cast<T>(deviate(generator));
   return array;
+}
+
+template <class T>
+Array<T> normal(std::size_t size, unsigned seed) {
+  return normal_of_shape<T>({static_cast<std::int64_t>(size)}, seed);
 }
 
 constexpr std::size_t sizes[] = {1, 2, 3, 4, 5, 127, 128, 129, 511, 512, 513, 1000, 4097, 100003};
@@ -91,6 +99,91 @@ void gradient_sums(std::size_t size, unsigned threads) {
   check(counter.values[0] == 0, "the counter of blocks after a launch");
 }
 
+struct KnnCase {
+  std::int64_t clouds, points, dim;
+  std::size_t k, longest_sorted, bytes;
+};
+
+// The others of a cloud's point, from the nearest on.
+template <class T>
+std::vector<std::pair<double, std::int64_t>> others(const T* cloud, const KnnCase& of, std::int64_t i) {
+  std::vector<std::pair<double, std::int64_t>> found;
+  for (std::int64_t j = 0; j < of.points; ++j) {
+    long double squared = 0;
+    for (std::int64_t d = 0; d < of.dim; ++d) {
+      const long double apart = static_cast<long double>(cloud[i * of.dim + d]) - cloud[j * of.dim + d];
+      squared += apart * apart;
+    }
+    if (j != i) found.emplace_back(static_cast<double>(std::sqrt(squared)), j);
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+template <class T>
+void nearest_neighbours(const KnnCase& of) {
+  Array<T> points = normal_of_shape<T>({of.clouds, of.points, of.dim}, 6);
+  const auto ks = static_cast<std::int64_t>(of.k);
+  Array<double> distances({of.clouds * of.points * ks}), sums({of.clouds * 2}), from_matrix({2});
+  Array<std::int64_t> indices({of.clouds * of.points * ks}), status({1});
+  status.values[0] = cuda::knn_status::fine;
+  const auto size = [&](std::size_t count) {
+    return static_cast<std::int64_t>(
+        cuda::knn_workspace_size(of.clouds, of.points, of.k, count, of.longest_sorted, of.bytes));
+  };
+  Array<double> workspace({size(0)}), sums_workspace({size(2)});
+  const cuda::KnnArguments arguments{workspace.view("workspace"), status.view("status"), 0, 64,
+                                     of.longest_sorted};
+  cuda::knn_distances(points.view("points"), of.k, distances.view("distances"), indices.view("indices"),
+                      arguments);
+  const std::string what = " of " + std::to_string(of.points) + " points in " + std::to_string(of.dim) +
+                           " dimensions, k = " + std::to_string(of.k);
+  bool close = true, same = true;
+  std::vector<double> expected(of.clouds);
+  for (std::int64_t row = 0; row < of.clouds * of.points; ++row) {
+    const auto near = others(&points.values[row / of.points * of.points * of.dim], of, row % of.points);
+    for (std::int64_t j = 0; j < ks; ++j) {
+      const double found = distances.values[row * ks + j];
+      close &= std::fabs(found - near[j].first) <= (sizeof(T) == 4 ? 1e-6 : 1e-14) * near[j].first;
+      same &= indices.values[row * ks + j] == near[j].second;
+      expected[row / of.points] += near[j].first;
+    }
+  }
+  check(close, "distances" + what);
+  check(same, "indices" + what);
+
+  const std::vector<std::size_t> both{1, of.k};
+  cuda::KnnArguments with_sums = arguments;
+  with_sums.workspace = sums_workspace.view("workspace");
+  cuda::knn_distance_sums(points.view("points"), both, 1.0, sums.view("sums"), with_sums);
+  for (std::int64_t c = 0; c < of.clouds; ++c) {
+    check(std::fabs(sums.values[2 * c + 1] / expected[c] - 1.0) < 1e-6, "sums" + what);
+  }
+  if (of.clouds > 1) return;
+  Array<double> matrix({of.points * of.points});
+  Array<double> matrix_workspace(
+      {static_cast<std::int64_t>(cuda::knn_matrix_workspace_size(of.points, of.k, 2, of.longest_sorted))});
+  with_sums.workspace = matrix_workspace.view("workspace");
+  const std::size_t n = of.points;
+  cuda::update_squared_distances(points.view("points"), 0, n, matrix.view("matrix"), with_sums);
+  cuda::update_squared_distances(points.view("points"), n / 3, (n + 2) / 3, matrix.view("matrix"), with_sums);
+  cuda::matrix_distance_sums(matrix.view("matrix"), both, 1.0, 0, 0, from_matrix.view("sums"), with_sums);
+  check(from_matrix.values == sums.values, "sums from the matrix" + what);
+  check(status.values[0] == cuda::knn_status::fine, "the status" + what);
+}
+
+void sketch(std::size_t size, std::int64_t sums) {
+  Array<float> weights = normal<float>(size, 7);
+  Array<double> out({sums});
+  cuda::sketch(weights.view("weights"), out.view("out"), 1, 0);
+  long double found = 0, expected = 0;  // all signs squared
+  for (const double sum : out.values) found += static_cast<long double>(sum) * sum;
+  for (const float weight : weights.values) expected += static_cast<long double>(weight) * weight;
+  if (sums >= static_cast<std::int64_t>(size)) {
+    check(std::fabs(found - expected) <= 1e-12L * expected, "a sketch with a place for each weight");
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -104,6 +197,15 @@ int main() {
         gradient_sums<double>(size, threads);
       }
     }
+    for (const KnnCase& of : {KnnCase{1, 3, 1, 2, 2048, 0}, KnnCase{3, 7, 3, 6, 2048, 0},
+                              KnnCase{2, 65, 30, 5, 2048, 0}, KnnCase{1, 129, 29, 128, 2048, 1 << 20},
+                              KnnCase{2, 65, 17, 6, 8, 0}, KnnCase{1, 70, 57, 69, 16, 1 << 20}}) {
+      nearest_neighbours<float>(of);
+      nearest_neighbours<double>(of);
+    }
+    sketch(5, 1);
+    sketch(1000, 7);
+    sketch(1000, 1003);
     refused_step<float>();
     refused_step<double>();
   }
