@@ -1,4 +1,5 @@
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,6 @@ settings.load_profile("pythermo")
 torch.set_num_threads(1)  # small tensors: a second thread costs more than it gains
 
 CUDA = pytest.param("cuda", marks=pytest.mark.cuda)
-KERNELS = ["cpu", *(f"emulated {schedule}" for schedule in backends.SCHEDULES), CUDA]
 
 
 def pytest_collection_modifyitems(config, items):
@@ -35,30 +35,28 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(skip)
 
 
-@pytest.fixture(params=KERNELS)
+@pytest.fixture(params=["cpu", "emulated", CUDA])
 def kernels(request, monkeypatch):
-    """Let tensors of the CPU be worked on by each kind of kernels in turn; return its name."""
-    return _let_work(request.param, monkeypatch)
+    """Let tensors of the CPU be worked on by each kind of kernels in turn; return its name.
+
+    The emulation's schedule changes from test to test.
+    """
+    schedules = list(backends.SCHEDULES)
+    schedule = schedules[zlib.crc32(request.node.nodeid.encode()) % len(schedules)]
+    _let_work(request.param, schedule, monkeypatch)
+    return request.param
 
 
-@pytest.fixture(params=["cpu", "emulated shuffled", CUDA])
-def kinds_of_kernels(request, monkeypatch):
-    """Do as `kernels`, in one schedule: for tests of many cases."""
-    return _let_work(request.param, monkeypatch)
-
-
-@pytest.fixture(params=KERNELS[1:])
+@pytest.fixture(params=[*backends.SCHEDULES, CUDA])
 def cuda(request, monkeypatch):
-    """Do as `kernels` with those of CUDA alone; return them, for the test to change their settings."""
-    _let_work(request.param, monkeypatch)
+    """Do so with CUDA's alone, in every schedule; return them, for the test to change their settings."""
+    _let_work("cuda" if request.param == "cuda" else "emulated", request.param, monkeypatch)
     return _backends.BACKENDS["cpu"]
 
 
-def _let_work(kernels, monkeypatch):
-    kind, *schedule = kernels.split()
+def _let_work(kind, schedule, monkeypatch):
     if kind == "emulated":
-        emulation.module().set_schedule(backends.SCHEDULES[schedule[0]])
+        emulation.module().set_schedule(backends.SCHEDULES[schedule])
         monkeypatch.setitem(_backends.BACKENDS, "cpu", backends.emulated())
     elif kind == "cuda":
         monkeypatch.setitem(_backends.BACKENDS, "cpu", backends.CopyingBackend())
-    return kind

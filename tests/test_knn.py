@@ -26,7 +26,7 @@ RELATIVE_ERROR = {torch.float32: 1e-6, torch.float64: 1e-14}
 FEW, MANY = 5, 40
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-on_all_kernels = pytest.mark.usefixtures("kinds_of_kernels")  # the CPU's, and CUDA's emulated or on a device
+on_all_kernels = pytest.mark.usefixtures("kernels")  # the CPU's, and CUDA's emulated or on a device
 
 
 def neighbours(points):
@@ -53,7 +53,6 @@ def check(points, k):
     return 1.0
 
 
-@on_all_kernels
 @on_all_kernels
 @DTYPES
 @pytest.mark.parametrize("dim", [3, 17, 100, 1003])
@@ -92,7 +91,6 @@ def test_numbers_of_points_at_the_edges_of_leaves_and_blocks(dtype, n, dim):
 
 
 @on_all_kernels
-@on_all_kernels
 @DTYPES
 @pytest.mark.parametrize(
     "dim", [15, 16, 17, 31, 32, 33, 223, 224, 225, 447, 448, 449, 471, 472, 473, 895, 896, 897, 1345, 5000]
@@ -105,7 +103,6 @@ def test_a_hundred_thousand_coordinates():
     check(normal(9, 100_003, seed=1), 8)
 
 
-@on_all_kernels
 @on_all_kernels
 @given(st.data())
 def test_integer_points_have_exact_squares(data):
@@ -159,8 +156,6 @@ def test_duplicates_are_neighbours_at_distance_zero(dim):
     assert indices[150, :2].tolist() == [50, 250]
 
 
-@on_all_kernels
-@on_all_kernels
 @on_all_kernels
 @pytest.mark.parametrize("scale", [1e-30, 1e-22, 1e15, 1e25, 1e37])
 @pytest.mark.parametrize("dim", [FEW, MANY])
@@ -294,7 +289,6 @@ def test_every_instruction_set(dtype):
         _core.choose_instruction_set(chosen)
 
 
-@on_all_kernels
 @on_all_kernels
 @pytest.mark.parametrize("dim", [FEW, MANY])
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 3.0])
