@@ -68,6 +68,7 @@ __global__ void __launch_bounds__(most_selection_threads)
   const double* const of_cloud = each + blockIdx.x * points * count;
   for (std::size_t w = threadIdx.x / warp_threads; w < count; w += blockDim.x / warp_threads) {
     double sum = 0.0;
+#pragma unroll 2  // unrolled further, it spills registers
     for (std::size_t i = lane_index(); i < points; i += warp_threads) sum += of_cloud[i * count + w];
     sum = warp_sum(sum);
     if (lane_index() == 0) sums[blockIdx.x * count + w] = sum;

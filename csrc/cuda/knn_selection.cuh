@@ -128,7 +128,8 @@ __device__ __forceinline__ void sift(const Row& row, std::size_t k, Candidate* n
   });
 }
 
-// `finish(sorted, place)` is called by all threads of a block with the k nearest and the place of the result.
+// `finish(sorted, k, place)` is called by all threads of a block with the k nearest, which it may overwrite,
+// and the place of the result.
 template <class Candidate, class Finish>
 __global__ void __launch_bounds__(most_selection_threads)
     select_kernel(const SelectionJob job, const Finish finish) {
@@ -151,6 +152,7 @@ __global__ void __launch_bounds__(most_selection_threads)
   if (threadIdx.x == 0 && !(knn::squared_of(candidates[job.k - 1]) < infinity)) {
     report(job.status, knn_status::too_far_apart);
   }
+  __syncthreads();
   finish(candidates, job.k, job.first_place + blockIdx.x);
 }
 
@@ -176,14 +178,17 @@ struct SumPowers {
   double gamma;
   double* sums;
 
-  __device__ __forceinline__ void operator()(const double* nearest, std::size_t, std::size_t place) const {
+  __device__ __forceinline__ void operator()(double* nearest, std::size_t k, std::size_t place) const {
+    if (gamma == 1.0) {
+      for (std::size_t j = threadIdx.x; j < k; j += blockDim.x) nearest[j] = sqrt(nearest[j]);
+    } else {
+      for (std::size_t j = threadIdx.x; j < k; j += blockDim.x) nearest[j] = pow(nearest[j], gamma / 2.0);
+    }
+    __syncthreads();
     double* const out = sums + place * count;
     for (std::size_t w = threadIdx.x / warp_threads; w < count; w += blockDim.x / warp_threads) {
-      double sum = 0.0;
-      for (std::int64_t j = (w == 0 ? 0 : ks[w - 1]) + lane_index(); j < ks[w]; j += warp_threads) {
-        sum += gamma == 1.0 ? sqrt(nearest[j]) : pow(nearest[j], gamma / 2.0);
-      }
-      sum = warp_sum(sum);
+      const std::int64_t begin = w == 0 ? 0 : ks[w - 1];
+      const double sum = warp_sum_of(nearest + begin, static_cast<std::size_t>(ks[w] - begin));
       if (lane_index() == 0) out[w] = sum;
     }
     __syncthreads();
