@@ -62,6 +62,7 @@ def test_the_command_prints_ratios(tmp_path, monkeypatch):
     }
     for name, smaller in speeds.items():
         monkeypatch.setattr(knn_bench, name, partial(smaller, measure=getattr(knn_bench, name)))
+    monkeypatch.setattr(knn_bench, "measure_errors", partial(knn_bench.measure_errors, 20, 100))
     import typer
 
     app = typer.Typer()

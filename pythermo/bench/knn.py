@@ -263,27 +263,29 @@ def _clouds(points: int, dim: int) -> dict[str, Callable[[float], Tensor]]:
 
 
 def _errors(name: str, spread: float, points: Tensor, k: int = 10) -> ErrorResult:
-    search = faiss_knn()
     single, double = points.float(), points
+    of_single, of_double = _exact_distances(single, k), _exact_distances(double, k)
+    search = faiss_knn()
     faiss = math.nan
     if search is not None:
         squared = np.maximum(search(single.numpy(), k + 1)[:, 1:], 0.0)
-        faiss = _largest_error(np.sqrt(squared), single)
+        faiss = _largest_error(np.sqrt(squared), of_single)
     return ErrorResult(
         cloud=name,
         spread=spread,
-        cdist=_largest_error(cdist_topk(single, k + 1)[:, 1:].numpy(), single),
-        cdist_float64=_largest_error(cdist_topk(double, k + 1)[:, 1:].numpy(), double),
+        cdist=_largest_error(cdist_topk(single, k + 1)[:, 1:].numpy(), of_single),
+        cdist_float64=_largest_error(cdist_topk(double, k + 1)[:, 1:].numpy(), of_double),
         faiss=faiss,
-        pythermo=_largest_error(ops.knn_distances(single, k).numpy(), single),
-        pythermo_float64=_largest_error(ops.knn_distances(double, k).numpy(), double),
+        pythermo=_largest_error(ops.knn_distances(single, k).numpy(), of_single),
+        pythermo_float64=_largest_error(ops.knn_distances(double, k).numpy(), of_double),
     )
 
 
-def _largest_error(found: NDArray[Any], points: Tensor) -> float:
-    """Return the largest relative error of distances [n, k] against extended precision."""
+def _exact_distances(points: Tensor, k: int) -> NDArray[Any]:
+    """Return the distances [n, k] to the k nearest points in extended precision."""
     wide = points.numpy().astype(np.longdouble)
-    exact = np.array(
-        [np.sort(np.sqrt(((wide - point) ** 2).sum(axis=1)))[1 : found.shape[1] + 1] for point in wide]
-    )
+    return np.array([np.sort(np.sqrt(((wide - point) ** 2).sum(axis=1)))[1 : k + 1] for point in wide])
+
+
+def _largest_error(found: NDArray[Any], exact: NDArray[Any]) -> float:
     return float(np.max(np.abs(found - exact) / exact))

@@ -1,30 +1,8 @@
-"""Small systems on the sphere, a simulator of their SGD, and the thermodynamics that is known exactly."""
+"""Small systems on the sphere, a simulator of their SGD, and the thermodynamics that is known exactly.
 
-from pythermo.sphere.simulator import PAPER_START, draws, resume, simulate
-from pythermo.sphere.systems import (
-    IsotropicNoise,
-    Quadratics,
-    System,
-    overparameterized,
-    underparameterized,
-)
-from pythermo.sphere.theory import (
-    ideal_gas,
-    von_mises_fisher_energy,
-    von_mises_fisher_entropy,
-)
+Names are loaded when first used: the systems need no torch.
+"""
 
-__all__ = [
-    "PAPER_START",
-    "IsotropicNoise",
-    "Quadratics",
-    "System",
-    "draws",
-    "ideal_gas",
-    "overparameterized",
-    "resume",
-    "simulate",
-    "underparameterized",
-    "von_mises_fisher_energy",
-    "von_mises_fisher_entropy",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
