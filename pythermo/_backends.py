@@ -200,16 +200,14 @@ class CudaBackend:
         lr_on_device: torch.Tensor | None,
     ) -> None:
         """Make the step without waiting for it; `raise_failed_steps` tells what went wrong."""
-        device, stream = weights.device, self._current_stream(weights.device)
-        workspace = self._workspace("step", self._kernels.step_workspace_size(), device, stream)
-        if lr_on_device is None:
-            lr_on_device = workspace[:0]
         with torch.cuda.device_of(weights):
+            device, stream = weights.device, self._current_stream(weights.device)
+            workspace = self._workspace("step", self._kernels.step_workspace_size(), device, stream)
             getattr(self._kernels, name)(
                 to_dlpack(weights),
                 to_dlpack(grad),
                 lr,
-                to_dlpack(lr_on_device),
+                to_dlpack(workspace[:0] if lr_on_device is None else lr_on_device),
                 radius,
                 to_dlpack(workspace),
                 to_dlpack(self._status(device)),
@@ -288,11 +286,11 @@ class CudaBackend:
 
     def gradient_sums(self, grad: torch.Tensor, center: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
         """Return the sums, and add to ``total``, without waiting for either."""
-        device, stream = grad.device, self._current_stream(grad.device)
-        workspace = self._workspace("gradient", self._kernels.gradient_workspace_size(), device, stream)
-        counter = torch.zeros(1, dtype=torch.int64, device=device)
-        sums = grad.new_empty(2, dtype=torch.float64)
         with torch.cuda.device_of(grad):
+            device, stream = grad.device, self._current_stream(grad.device)
+            workspace = self._workspace("gradient", self._kernels.gradient_workspace_size(), device, stream)
+            counter = torch.zeros(1, dtype=torch.int64, device=device)
+            sums = grad.new_empty(2, dtype=torch.float64)
             self._kernels.gradient_sums(
                 *map(to_dlpack, (grad, center, total, sums, workspace, counter)), stream, self.threads
             )
@@ -300,6 +298,8 @@ class CudaBackend:
 
     def _workspace(self, use: str, size: int, device: torch.device, stream: int) -> torch.Tensor:
         """Return float64 numbers that kernels of one stream may use in turn."""
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            return torch.empty(size, dtype=torch.float64, device=device)  # the graph's own
         key = (use, device, stream)
         if key not in self._workspaces:
             self._workspaces[key] = torch.empty(size, dtype=torch.float64, device=device)

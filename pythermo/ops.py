@@ -135,6 +135,8 @@ def raise_failed_steps(device: torch.device | str) -> None:
         are all zero, a step that ends at the origin, a learning rate that is not positive.
     """
     where = torch.device(device)
+    if str(where) == "cuda" and torch.cuda.is_available():
+        where = torch.device("cuda", torch.cuda.current_device())
     if where.type in BACKENDS:
         BACKENDS[where.type].raise_failed_steps(where)
 

@@ -82,6 +82,9 @@ class ProjectedSGD(Optimizer):
     weights stay as they are, to the bit. With several groups the weights are copied before each step, so
     that a step which is refused for one group changes none.
 
+    On a CUDA device a step does not wait: gradients that are not finite leave their group's weights
+    untouched, and `pythermo.ops.raise_failed_steps` raises what went wrong; other groups are moved.
+
     Source: arXiv 2505.23489.
     """
 
@@ -141,7 +144,7 @@ class ProjectedSGD(Optimizer):
         try:
             for sphere, group in zip(self._spheres, self.param_groups, strict=True):
                 weights, grad = sphere.gather()
-                if len(self._spheres) > 1:
+                if len(self._spheres) > 1 and weights.is_cpu:
                     moved.append((weights, weights.clone()))
                 _retraction(group["retraction"])(weights, grad, group["lr"], group["radius"])
         except (TypeError, ValueError):

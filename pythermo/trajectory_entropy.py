@@ -122,6 +122,7 @@ class TrajectoryEntropy:
         kept, kind = (dim, dtype) if sketch is None else (sketch, torch.float64)
         self._points = torch.zeros(window, kept, dtype=kind, device=where, pin_memory=pinned)
         self._appended = 0
+        self._writer: torch.device | None = None  # the device that may still write into pinned memory
         self._distances: _SharedDistances | None = None
         if 8 * window**2 <= self._points.nbytes:
             self._distances = _SharedDistances(self._points)
@@ -145,6 +146,8 @@ class TrajectoryEntropy:
             place.copy_(point.detach(), non_blocking=True)
         else:
             place.copy_(ops.sketch(point.detach(), self._sketch, self._seed), non_blocking=True)
+        if point.is_cuda and self._points.is_cpu:
+            self._writer = point.device
         self._appended += 1
 
     def entropy(self) -> torch.Tensor:
@@ -173,6 +176,7 @@ class TrajectoryEntropy:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to go on from here."""
+        self._wait_for_points()
         held = min(self._appended, len(self._points))
         return {
             "window": len(self._points),
@@ -183,6 +187,7 @@ class TrajectoryEntropy:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the state of another window of the same size."""
+        self._wait_for_points()
         points = state["points"]
         same_kind = points.shape[1:] == self._points.shape[1:] and points.dtype == self._points.dtype
         if state["window"] != len(self._points) or not same_kind:
@@ -206,9 +211,14 @@ class TrajectoryEntropy:
         """Return a copy of the points, the oldest first."""
         return self._points.roll(-(self._appended % len(self._points)), 0)
 
+    def _wait_for_points(self) -> None:
+        """Wait for those that a device still writes into pinned memory."""
+        if self._writer is not None:
+            torch.cuda.synchronize(self._writer)
+            self._writer = None
+
     def _entropy(self) -> torch.Tensor:
-        if self._points.is_cpu and self._points.is_pinned():
-            torch.cuda.synchronize()  # the last points may be on their way
+        self._wait_for_points()
         if self._distances is None:
             result: torch.Tensor = knn_graph_entropy(self._points, self.ks, dim=self._dim - 1)
             return result

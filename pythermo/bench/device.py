@@ -148,9 +148,10 @@ class _Clock:
             started = time.perf_counter()
             work()
             return time.perf_counter() - started
-        begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begun.record()
-        work()
-        ended.record()
-        ended.synchronize()
+        with torch.cuda.device(self.device):
+            begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begun.record()
+            work()
+            ended.record()
+            ended.synchronize()
         return float(begun.elapsed_time(ended)) / 1e3

@@ -35,7 +35,8 @@ def captured_step(model: nn.Module, optimizer: ProjectedSGD, images: Images, bat
     The weights are as before when this returns.
     """
     params = [param for group in optimizer.param_groups for param in group["params"]]
-    batch = torch.zeros(batch_size, dtype=torch.int64, device=images.train_labels.device)
+    device = images.train_labels.device
+    batch = torch.arange(batch_size, device=device) % len(images.train_labels)
 
     def forward_and_backward() -> None:
         optimizer.zero_grad(set_to_none=False)  # gradients keep their place in the flat buffer
@@ -43,22 +44,24 @@ def captured_step(model: nn.Module, optimizer: ProjectedSGD, images: Images, bat
         optimizer.step()
 
     before = [param.detach().clone() for param in params]
-    beside = torch.cuda.Stream()
-    beside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(beside):
-        for _ in range(_WARM_UP):
+    with torch.cuda.device(device):
+        beside = torch.cuda.Stream()
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside):
+            for _ in range(_WARM_UP):
+                forward_and_backward()
+        torch.cuda.current_stream().wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=beside):  # whose workspace the warm-up has allocated
             forward_and_backward()
-    torch.cuda.current_stream().wait_stream(beside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        forward_and_backward()
     with torch.no_grad():
         for param, values in zip(params, before, strict=True):
             param.copy_(values)
 
     def step(indices: Tensor) -> None:
         batch.copy_(indices)
-        graph.replay()
+        with torch.cuda.device(device):
+            graph.replay()
 
     return step
 
@@ -66,5 +69,5 @@ def captured_step(model: nn.Module, optimizer: ProjectedSGD, images: Images, bat
 @contextmanager
 def reproducible_kernels() -> Iterator[None]:
     """Let cuDNN take algorithms that give the same bits each time, in full float32."""
-    with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         yield

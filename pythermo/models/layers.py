@@ -1,7 +1,7 @@
 """What the networks share: normalisation, the frozen head, the initial point."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,9 +31,12 @@ _generator_lock = threading.RLock()
 
 
 @contextmanager
-def own_generator() -> Iterator[None]:
-    """Let torch's global generator be seeded and drawn from here, by one thread at a time, and restore it."""
-    with _generator_lock, torch.random.fork_rng(devices=[]):
+def own_generator(devices: Sequence[int] = ()) -> Iterator[None]:
+    """Let torch's global generators be seeded and drawn from here, by one thread at a time, and restore them.
+
+    Those of the CPU and of CUDA devices by their numbers.
+    """
+    with _generator_lock, torch.random.fork_rng(devices=list(devices)):
         yield
 
 
@@ -83,9 +86,12 @@ def initialise_(model: nn.Module, seed: int = 1, head_seed: int = 4, radius: flo
     """
     heads = [module for module in model.modules() if isinstance(module, FrozenHead)]
     others = [module for module in model.modules() if not isinstance(module, FrozenHead)]
-    with own_generator():
+    devices = sorted({param.get_device() for param in model.parameters() if param.is_cuda})
+    generators = [torch.default_generator, *(torch.cuda.default_generators[device] for device in devices)]
+    with own_generator(devices):
         for modules, module_seed in ((others, seed), (heads, head_seed)):
-            torch.manual_seed(module_seed)
+            for generator in generators:
+                generator.manual_seed(module_seed)
             for module in modules:
                 reset: Any = getattr(module, "reset_parameters", None)
                 if reset is not None:

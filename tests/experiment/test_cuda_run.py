@@ -8,6 +8,7 @@ import pythermo as pt
 from pythermo.experiment.config import RunConfig
 from pythermo.experiment.draws import BatchesOnDevice, EpochBatches, IidBatches
 from pythermo.experiment.run import Trainer
+from pythermo.experiment.steps import reproducible_kernels
 
 
 def config(**training) -> RunConfig:
@@ -44,11 +45,12 @@ def test_a_captured_run_has_the_bits_of_one_that_is_not(sampling):
 
 @pytest.mark.cuda
 def test_measuring_on_the_device_changes_nothing():
-    measured, unmeasured = (Trainer(config(device="cuda", cuda_graph=True)) for _ in range(2))
-    for _ in range(120):
-        measured.step(), unmeasured.step()
-        if measured.measurement_due:
-            measured.measure()
+    with reproducible_kernels():
+        measured, unmeasured = (Trainer(config(device="cuda", cuda_graph=True)) for _ in range(2))
+        for _ in range(120):
+            measured.step(), unmeasured.step()
+            if measured.measurement_due:
+                measured.measure()
     assert torch.equal(measured.weights(), unmeasured.weights())
 
 
@@ -90,3 +92,24 @@ def test_batches_ahead_are_those_of_each_step(batches):
     assert asked == [*range(512), *range(512, 1024), *range(512), *range(1024, 1536)]
     on_cpu = BatchesOnDevice(batches, torch.device("cpu"))
     assert torch.equal(on_cpu.at(700), batches.at(700))
+
+
+def test_reproducible_kernels_are_those_of_cudnn():
+    before = torch.backends.cudnn.deterministic
+    with reproducible_kernels():
+        assert torch.backends.cudnn.enabled
+        assert torch.backends.cudnn.deterministic
+        assert not torch.backends.cudnn.benchmark
+    assert torch.backends.cudnn.deterministic == before
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_a_failed_step_on_the_device_is_told_once(device):
+    weights, grad = torch.ones(100, device=device), torch.full((100,), torch.nan, device=device)
+    before = weights.clone()
+    pt.ops.projected_sgd_step_(weights, grad, 0.1)
+    with pytest.raises(ValueError, match="must be finite"):
+        pt.ops.raise_failed_steps(device)
+    assert torch.equal(weights, before)
+    pt.ops.raise_failed_steps(device)
