@@ -20,9 +20,9 @@ def unit_rows(name: str, values: ArrayLike) -> Floats:
     if wrong.any():
         index = tuple(int(i) for i in np.argwhere(wrong)[0])
         row = f"row {list(index)}" if index else "the vector"
-        raise ValueError(
-            f"{name}: {row} has the norm {norms[..., 0][index]:.6g}; divide it by that: it must be 1"
-        )
+        norm = norms[..., 0][index]
+        remedy = "divide it by that" if norm > 0.0 else "a point of the sphere is required"
+        raise ValueError(f"{name}: {row} has the norm {norm:.6g}, which must be 1: {remedy}")
     unit: Floats = rows / norms
     return unit
 
