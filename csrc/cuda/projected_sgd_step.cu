@@ -209,7 +209,7 @@ __device__ __forceinline__ void update_chunks(const StepJob<T>& job, const Updat
 }
 
 template <class Retraction, class T>
-__global__ void __launch_bounds__(most_threads) step_kernel(const StepJob<T> job) {
+__global__ void __launch_bounds__(most_threads, 1) step_kernel(const StepJob<T> job) {
   constexpr int count = Retraction::sum_count + flags;
   const double lr = job.lr_on_device != nullptr ? *job.lr_on_device : job.lr;
   const T narrow_lr = static_cast<T>(lr);
