@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Protocol
 
-import psutil
 import torch
 import torch.utils.dlpack
 
@@ -178,9 +177,7 @@ class CudaBackend:
     # Results do not depend on these.
     threads = 256  # of a block
     sphere_threads = 128
-    sphere_work = (
-        2**17
-    )  # gradients of samples that a chain computes in one launch, which then takes some 0.1 s
+    sphere_work = 2**17  # gradients of samples that a chain computes in one launch: some 0.1 s
     workspace_bytes = 2**28  # for the squared distances that are kept at once, if 64 rows fit
     longest_sorted = 2048  # rows of so many squared distances are sorted as a whole
 
@@ -357,51 +354,10 @@ def backend_of(name: str, tensor: torch.Tensor) -> Backend:
     if backend is None:
         why = " (built without CUDA)" if tensor.is_cuda else ""
         raise ValueError(
-            f"{name}: no kernel for the device {tensor.device}{why}; there are some for {_names()}"
+            f"{name}: no kernel for the device {tensor.device}{why}; there are some for {', '.join(BACKENDS)}"
         )
     return backend
 
 
-def require_device(device: str) -> torch.device:
-    """Return the device of a name, with its number, or raise ValueError saying why there is none."""
-    try:
-        found = torch.device(device)
-    except (RuntimeError, TypeError):
-        found = torch.device("meta")
-    if found.type == "cpu":
-        return torch.device("cpu")
-    if found.type != "cuda":
-        raise ValueError(f"device: must be cpu, cuda or cuda:N, not {device!r}")
-    reason = _why_no_cuda(found)
-    if reason:
-        raise ValueError(f"device: {device} cannot be used: {reason}")
-    return torch.device("cuda", torch.cuda.current_device() if found.index is None else found.index)
-
-
-def free_memory(device: torch.device) -> int:
-    """Return how many bytes are free on a device."""
-    if device.type == "cpu":
-        available: int = psutil.virtual_memory().available
-        return available
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-
-
-def _why_no_cuda(device: torch.device) -> str:
-    if "cuda" not in BACKENDS:
-        return "pythermo was built without CUDA"
-    if torch.version.cuda is None:
-        return f"torch {torch.__version__} was built without CUDA"
-    if not torch.cuda.is_available():
-        return f"no CUDA device was found ({_core.cuda_description()})"
-    if device.index is not None and device.index >= torch.cuda.device_count():
-        return f"there are {torch.cuda.device_count()} CUDA devices, counted from 0"
-    return ""
-
-
 def _capsules(arrays: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     return {name: to_dlpack(array) for name, array in arrays.items()}
-
-
-def _names() -> str:
-    return ", ".join(BACKENDS)

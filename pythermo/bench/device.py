@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pythermo import ops, sphere
-from pythermo._backends import require_device
+from pythermo._devices import require_device
 from pythermo.entropy import default_ks
 
 # Differences, squares and sums of a pair's coordinate.

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 import pythermo
 from pythermo import data, models, ops
-from pythermo._backends import require_device
+from pythermo._devices import require_device
 from pythermo.entropy import default_ks
 from pythermo.experiment import storage
 from pythermo.experiment.config import RunConfig

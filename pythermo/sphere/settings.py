@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from pythermo._backends import free_memory
+from pythermo._devices import free_memory
 from pythermo.sphere.systems import IsotropicNoise, System
 
 Retraction = Literal["projection", "exponential"]

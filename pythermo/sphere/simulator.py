@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from scipy.special import factorial, gammaln, hyp1f1
 
 from pythermo import _core
-from pythermo._backends import BACKENDS, require_device
+from pythermo._backends import BACKENDS
+from pythermo._devices import require_device
 from pythermo.autocorrelation import effective_sample_size
 from pythermo.sphere.settings import (
     AT_STEPS,

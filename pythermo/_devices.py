@@ -1,0 +1,44 @@
+"""Devices by their names, and what is free on them."""
+
+import psutil
+import torch
+
+from pythermo import _core
+from pythermo._backends import BACKENDS
+
+
+def require_device(device: str) -> torch.device:
+    """Return the device of a name, with its number, or raise ValueError saying why there is none."""
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        found = torch.device("meta")
+    if found.type == "cpu":
+        return torch.device("cpu")
+    if found.type != "cuda":
+        raise ValueError(f"device: must be cpu, cuda or cuda:N, not {device!r}")
+    reason = _why_no_cuda(found)
+    if reason:
+        raise ValueError(f"device: {device} cannot be used: {reason}")
+    return torch.device("cuda", torch.cuda.current_device() if found.index is None else found.index)
+
+
+def free_memory(device: torch.device) -> int:
+    """Return how many bytes are free on a device."""
+    if device.type == "cpu":
+        available: int = psutil.virtual_memory().available
+        return available
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def _why_no_cuda(device: torch.device) -> str:
+    if "cuda" not in BACKENDS:
+        return "pythermo was built without CUDA"
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} was built without CUDA"
+    if not torch.cuda.is_available():
+        return f"no CUDA device was found ({_core.cuda_description()})"
+    if device.index is not None and device.index >= torch.cuda.device_count():
+        return f"there are {torch.cuda.device_count()} CUDA devices, counted from 0"
+    return ""
