@@ -1,0 +1,30 @@
+"""The kernels as functions of tensors or arrays, registered as torch custom operators.
+
+Each function checks its arguments, works on torch tensors and numpy arrays (which share their memory)
+and returns the kind that it was given. A kernel runs on the tensor's device, on as many threads as
+`torch.get_num_threads` says, and gives the same bits for any number of them.
+"""
+
+from pythermo.ops.gradients import gradient_sums_
+from pythermo.ops.neighbours import (
+    knn_distance_sums,
+    knn_distances,
+    matrix_distance_sums,
+    nearest_neighbours,
+    update_squared_distances_,
+)
+from pythermo.ops.sketches import sketch
+from pythermo.ops.steps import exponential_sgd_step_, projected_sgd_step_, raise_failed_steps
+
+__all__ = [
+    "exponential_sgd_step_",
+    "gradient_sums_",
+    "knn_distance_sums",
+    "knn_distances",
+    "matrix_distance_sums",
+    "nearest_neighbours",
+    "projected_sgd_step_",
+    "raise_failed_steps",
+    "sketch",
+    "update_squared_distances_",
+]

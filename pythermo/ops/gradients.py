@@ -1,0 +1,68 @@
+"""The sums of gradients that their signal-to-noise ratio needs."""
+
+import torch
+
+from pythermo._backends import BACKENDS, backend_of
+from pythermo._checks import (
+    require_float,
+)
+
+
+@torch.library.custom_op("pythermo::gradient_sums_", mutates_args=("total",), device_types=("cpu", "cuda"))
+def _gradient_sums_(grad: torch.Tensor, center: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+    return BACKENDS[grad.device.type].gradient_sums(grad, center, total)
+
+
+@_gradient_sums_.register_fake
+def _(grad: torch.Tensor, center: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+    return grad.new_empty(2, dtype=torch.float64)
+
+
+def gradient_sums_(
+    grad: torch.Tensor, center: torch.Tensor | None = None, total: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return |g|^2 and |g - center|^2 of a gradient in one pass over it, which may also add it to a total.
+
+    Parameters
+    ----------
+    grad : Tensor [D]
+        A stochastic gradient g; float32 or float64, contiguous.
+    center : Tensor [D], optional
+        What its noise is measured from, in float64 and contiguous; 0 if not given.
+    total : Tensor [D], optional
+        In float64 and contiguous; g is added to it in place.
+
+    Returns
+    -------
+    Tensor [2]
+        In float64 on the gradient's device, which nothing waits for. Not finite where the gradient is not.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For shapes, dtypes or devices that do not fit.
+
+    Notes
+    -----
+    The numbers of the signal-to-noise ratio (`pythermo.gradient_noise`), added up in float64.
+    """
+    require_float("grad", grad)
+    if grad.ndim != 1 or not grad.is_contiguous():
+        raise ValueError(f"grad: must have the shape [D] and be contiguous, not {list(grad.shape)}")
+    if not grad.is_meta:
+        backend_of("grad", grad)
+    for name, other in (("center", center), ("total", total)):
+        if other is None:
+            continue
+        if other.dtype is not torch.float64:
+            raise TypeError(f"{name}: the dtype must be float64, not {other.dtype}")
+        if other.shape != grad.shape or other.device != grad.device or not other.is_contiguous():
+            raise ValueError(
+                f"{name}: must have the shape {list(grad.shape)} on {grad.device} and be contiguous, "
+                f"not {list(other.shape)} on {other.device}"
+            )
+    none = grad.new_empty(0, dtype=torch.float64)
+    sums: torch.Tensor = _gradient_sums_(
+        grad.detach(), none if center is None else center, none if total is None else total
+    )
+    return sums
