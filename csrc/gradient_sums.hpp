@@ -14,6 +14,11 @@ struct GradientSums {
     squared += grad * grad;
     distance += apart * apart;
   }
+
+  PYTHERMO_INLINE void add(const GradientSums& other) {
+    squared += other.squared;
+    distance += other.distance;
+  }
 };
 
 }  // namespace pythermo

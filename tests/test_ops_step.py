@@ -1,5 +1,3 @@
-import backends
-import emulation
 import numpy as np
 import pytest
 import torch
@@ -18,7 +16,6 @@ OPERATORS = {
     "projection": torch.ops.pythermo.projected_sgd_step_,
     "exponential": torch.ops.pythermo.exponential_sgd_step_,
 }
-KERNELS = {"projection": "projected_sgd_step", "exponential": "exponential_sgd_step"}
 DTYPES = [torch.float32, torch.float64]
 each_step = pytest.mark.parametrize("name", STEPS)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -385,40 +382,6 @@ def test_predicted_steps_refuse_bad_input_with_the_weights_untouched():
     assert torch.equal(weights, start)
 
 
-@pytest.mark.parametrize("bad", [NAN, INF])
-@each_dtype
-def test_cuda_kernels_refuse_what_is_not_finite(kernels, bad, dtype):
-    if kernels == "cpu":
-        pytest.skip("names the element: test_bad_values_are_refused_with_the_weights_untouched")
-    for place in (0, 700, 1999):
-        weights, grad = sphere_point(2000, dtype=dtype), normal(2000, seed=1, dtype=dtype)
-        grad[place] = bad
-        before = weights.clone()
-        for name in STEPS:
-            with pytest.raises(ValueError, match="must be finite"):
-                STEPS[name][0](weights, grad, 0.1)
-            assert torch.equal(weights, before)
-        grad[place], weights[place] = 0.0, bad
-        with pytest.raises(ValueError, match="must be finite"):
-            pt.ops.projected_sgd_step_(weights, grad, 0.1)
-
-
-@each_step
-@each_dtype
-@pytest.mark.parametrize("size", [1000, 24408, 300001])
-def test_cuda_kernels_give_the_same_bits_for_any_block_size(name, dtype, size):
-    backend, start = backends.emulated(), sphere_point(size, dtype=dtype)
-    grad, results = normal(size, seed=1, dtype=dtype), []
-    for threads in (32, 64, 160, 256):
-        backend.threads = threads
-        for schedule in backends.SCHEDULES.values():
-            emulation.module().set_schedule(schedule)
-            weights = start.clone()
-            backend.step(KERNELS[name], weights, grad, 0.01, 1.0, None)
-            results.append(weights)
-    assert all(torch.equal(results[0], other) for other in results[1:])
-
-
 @on_all_kernels
 @each_step
 @each_dtype
@@ -435,20 +398,3 @@ def test_views_that_are_not_aligned(name, dtype):
         assert not room[:offset].any()
         assert not room[offset + 2000 :].any()
         room.zero_()
-
-
-def test_a_learning_rate_on_the_device():
-    """The emulation's device is the CPU, where a tensor is read at once: the backend is called directly."""
-    backend, start, grad = backends.emulated(), sphere_point(2000), normal(2000, seed=1)
-    for lr in (0.01, 0.3):
-        moved, expected = start.clone(), start.clone()
-        backend.step("projected_sgd_step", moved, grad, 0.0, 1.0, torch.tensor([lr], dtype=torch.float64))
-        backend.step("projected_sgd_step", expected, grad, lr, 1.0, None)
-        assert torch.equal(moved, expected)
-    for lr in (0.0, -1.0, NAN, INF, 1e-60):
-        before = moved.clone()
-        with pytest.raises(ValueError, match="lr: must be positive and finite"):
-            backend.step("projected_sgd_step", moved, grad, 0.0, 1.0, torch.tensor([lr], dtype=torch.float64))
-        assert torch.equal(moved, before)
-    by_tensor = pt.ops.projected_sgd_step_(start.clone(), grad, torch.tensor(0.3))
-    assert torch.equal(by_tensor, pt.ops.projected_sgd_step_(start.clone(), grad, float(torch.tensor(0.3))))

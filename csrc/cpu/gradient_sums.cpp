@@ -29,10 +29,7 @@ GradientSums sums_of_block(const T* grad, const double* center, double* total, s
   }
   for (std::size_t i = whole; i < size; ++i) add(i, i - whole);
   GradientSums sums;
-  for (const GradientSums& lane : each) {
-    sums.squared += lane.squared;
-    sums.distance += lane.distance;
-  }
+  for (const GradientSums& lane : each) sums.add(lane);
   return sums;
 }
 
@@ -49,10 +46,7 @@ GradientSums sums_of(VectorView<T> grad, const double* center, double* total, in
     }
   });
   GradientSums sums;
-  for (const GradientSums& part : parts) {
-    sums.squared += part.squared;
-    sums.distance += part.distance;
-  }
+  for (const GradientSums& part : parts) sums.add(part);
   return sums;
 }
 
