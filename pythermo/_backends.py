@@ -25,11 +25,10 @@ class Backend(Protocol):
         name: str,
         weights: torch.Tensor,
         grad: torch.Tensor,
-        lr: float,
+        lr: float | torch.Tensor,
         radius: float,
-        lr_on_device: torch.Tensor | None,
     ) -> None:
-        """Make the step of a kernel's name in place."""
+        """Make the step of a kernel's name in place; a learning rate [1] in float64 may lie on the device."""
 
     def raise_failed_steps(self, device: torch.device) -> None:
         """Raise ValueError if a step there has failed since this was asked last."""
@@ -79,15 +78,12 @@ class CpuBackend:
         name: str,
         weights: torch.Tensor,
         grad: torch.Tensor,
-        lr: float,
+        lr: float | torch.Tensor,
         radius: float,
-        lr_on_device: torch.Tensor | None,
     ) -> None:
         """Make the step; what is wrong is raised at once."""
-        if lr_on_device is not None:
-            lr = float(lr_on_device)
         kernel = getattr(_core, name)
-        kernel(to_dlpack(weights), to_dlpack(grad), lr, radius, torch.get_num_threads())
+        kernel(to_dlpack(weights), to_dlpack(grad), float(lr), radius, torch.get_num_threads())
 
     def raise_failed_steps(self, device: torch.device) -> None:
         """Do nothing: `step` has raised."""
@@ -192,19 +188,19 @@ class CudaBackend:
         name: str,
         weights: torch.Tensor,
         grad: torch.Tensor,
-        lr: float,
+        lr: float | torch.Tensor,
         radius: float,
-        lr_on_device: torch.Tensor | None,
     ) -> None:
         """Make the step without waiting for it; `raise_failed_steps` tells what went wrong."""
         with torch.cuda.device_of(weights):
             device, stream = weights.device, self._current_stream(weights.device)
             workspace = self._workspace("step", self._kernels.step_workspace_size(), device, stream)
+            number, on_device = (0.0, lr) if isinstance(lr, torch.Tensor) else (lr, workspace[:0])
             getattr(self._kernels, name)(
                 to_dlpack(weights),
                 to_dlpack(grad),
-                lr,
-                to_dlpack(workspace[:0] if lr_on_device is None else lr_on_device),
+                number,
+                to_dlpack(on_device),
                 radius,
                 to_dlpack(workspace),
                 to_dlpack(self._status(device)),

@@ -30,10 +30,10 @@ class CopyingBackend(RaisingBackend):
     def __init__(self) -> None:
         super().__init__(_core.cuda, lambda device: torch.cuda.current_stream(device).cuda_stream)
 
-    def step(self, name, weights, grad, lr, radius, lr_on_device):
+    def step(self, name, weights, grad, lr, radius):
         there = weights.detach().cuda()
-        lr_there = None if lr_on_device is None else lr_on_device.cuda()
-        super().step(name, there, grad.detach().cuda(), lr, radius, lr_there)
+        rate = lr.cuda() if isinstance(lr, torch.Tensor) else lr
+        super().step(name, there, grad.detach().cuda(), rate, radius)
         weights.detach().copy_(there)
 
     def knn_distances(self, clouds, k, distances, indices):

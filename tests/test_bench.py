@@ -159,3 +159,4 @@ def test_a_benchmark_without_its_device_says_that_it_did_not_run(monkeypatch):
     result = CliRunner().invoke(app, ["--device", "cuda"])
     assert result.exit_code == 1
     assert "did not run" in result.output
+    assert CliRunner().invoke(app, ["knn", "--device", "cuda"]).exit_code == 2

@@ -47,7 +47,7 @@ def test_the_same_bits_for_any_block_size(name, dtype, size):
         for schedule in backends.SCHEDULES.values():
             emulation.module().set_schedule(schedule)
             weights = start.clone()
-            backend.step(name, weights, grad, 0.01, 1.0, None)
+            backend.step(name, weights, grad, 0.01, 1.0)
             results.append(weights)
     assert all(torch.equal(results[0], other) for other in results[1:])
 
@@ -57,13 +57,13 @@ def test_a_learning_rate_on_the_device():
     backend, start, grad = backends.emulated(), sphere_point(2000), normal(2000, seed=1)
     for lr in (0.01, 0.3):
         moved, expected = start.clone(), start.clone()
-        backend.step("projected_sgd_step", moved, grad, 0.0, 1.0, torch.tensor([lr], dtype=torch.float64))
-        backend.step("projected_sgd_step", expected, grad, lr, 1.0, None)
+        backend.step("projected_sgd_step", moved, grad, torch.tensor([lr], dtype=torch.float64), 1.0)
+        backend.step("projected_sgd_step", expected, grad, lr, 1.0)
         assert torch.equal(moved, expected)
     for lr in (0.0, -1.0, NAN, INF, 1e-60):
         before = moved.clone()
         with pytest.raises(ValueError, match="lr: must be positive and finite"):
-            backend.step("projected_sgd_step", moved, grad, 0.0, 1.0, torch.tensor([lr], dtype=torch.float64))
+            backend.step("projected_sgd_step", moved, grad, torch.tensor([lr], dtype=torch.float64), 1.0)
         assert torch.equal(moved, before)
     by_tensor = pt.ops.projected_sgd_step_(start.clone(), grad, torch.tensor(0.3))
     assert torch.equal(by_tensor, pt.ops.projected_sgd_step_(start.clone(), grad, float(torch.tensor(0.3))))

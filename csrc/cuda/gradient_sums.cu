@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "../gradient_sums.hpp"
+#include "chunks.cuh"
 #include "gradient_sums.hpp"
 #include "launch.hpp"
 #include "packs.cuh"
@@ -10,17 +11,15 @@ namespace pythermo::cuda {
 namespace {
 
 constexpr unsigned most_threads = 256;
-
-// Sums have one part per chunk of elements, which belongs to one warp; there are at most so many.
 constexpr std::size_t most_chunks = 2048;
-constexpr std::size_t least_packs_per_lane = 4;
 
 template <class T>
 struct GradientJob {
   const T* grad;
   const double* center;  // or null
   double* total;         // or null
-  std::size_t size, chunks, packs_per_lane;
+  std::size_t size;
+  Chunks<T> chunks;
   bool aligned;
   double *parts, *sums;  // [2, chunks], [2]
   unsigned long long* finished_blocks;
@@ -51,23 +50,20 @@ __device__ __forceinline__ bool last_block(unsigned long long* finished_blocks) 
 
 template <class T>
 __global__ void __launch_bounds__(most_threads, 4) gradient_kernel(const GradientJob<T> job) {
-  const std::size_t warps = std::size_t{gridDim.x} * (blockDim.x / warp_threads);
-  const std::size_t own = (std::size_t{blockIdx.x} * blockDim.x + threadIdx.x) / warp_threads;
-  for (std::size_t chunk = own; chunk < job.chunks; chunk += warps) {
+  job.chunks.each([&](std::size_t chunk, bool) {
     GradientSums sums;
-    for (std::size_t j = 0; j < job.packs_per_lane; ++j) {
-      const std::size_t pack = (chunk * job.packs_per_lane + j) * warp_threads + lane_index();
-      add_pack(job, pack * Pack<T>::width, sums);
+    for (std::size_t j = 0; j < job.chunks.packs_per_lane(); ++j) {
+      add_pack(job, job.chunks.pack_at(chunk, j), sums);
     }
     const double squared = warp_sum(sums.squared), distance = warp_sum(sums.distance);
     if (lane_index() == 0) {
       job.parts[chunk] = squared;
-      job.parts[job.chunks + chunk] = distance;
+      job.parts[job.chunks.count() + chunk] = distance;
     }
-  }
+  });
   if (!last_block(job.finished_blocks) || threadIdx.x >= warp_threads) return;
   for (int k = 0; k < 2; ++k) {
-    const double sum = warp_sum_of(job.parts + k * job.chunks, job.chunks);
+    const double sum = warp_sum_of(job.parts + k * job.chunks.count(), job.chunks.count());
     if (lane_index() == 0) job.sums[k] = sum;
   }
   if (lane_index() == 0) *job.finished_blocks = 0;
@@ -77,25 +73,20 @@ template <class T>
 void launch_sums(const TensorView& grad, const TensorView& center, const TensorView& total,
                  const TensorView& sums, const TensorView& workspace, const TensorView& counter,
                  std::uintptr_t stream, unsigned threads) {
-  if (threads == 0 || threads > most_threads || threads % warp_threads != 0) {
-    throw std::invalid_argument("threads: must be a multiple of 32 up to 256");
-  }
-  constexpr std::size_t per_round = warp_threads * Pack<T>::width;
+  require_threads(threads, most_threads);
   const VectorView<T> g = device_vector<T>(grad);
   GradientJob<T> job{};
+  job.chunks = Chunks<T>(g.size, most_chunks);
   job.grad = g.data;
   job.center = optional_array<double>(center, g.size);
   job.total = optional_array<double>(total, g.size);
   job.size = g.size;
-  job.packs_per_lane =
-      std::max(least_packs_per_lane, (g.size + per_round * most_chunks - 1) / (per_round * most_chunks));
-  job.chunks = (g.size + per_round * job.packs_per_lane - 1) / (per_round * job.packs_per_lane);
   job.aligned = is_aligned(g.data);
   job.parts = device_array<double>(workspace, gradient_workspace_size());
   job.sums = device_array<double>(sums, 2);
   job.finished_blocks = reinterpret_cast<unsigned long long*>(device_array<std::int64_t>(counter, 1));
-  const std::size_t warps = threads / warp_threads, all = (job.chunks + warps - 1) / warps;
-  const std::size_t blocks = std::max<std::size_t>(1, std::min(all, 8 * multiprocessors()));
+  const std::size_t together = std::min(job.chunks.blocks(threads), 8 * multiprocessors());
+  const std::size_t blocks = std::max<std::size_t>(together, 1);  // of no elements too, whose sums are 0
   launch({"gradient_sums", blocks, threads, sizeof(unsigned long long)},
          reinterpret_cast<cudaStream_t>(stream), &gradient_kernel<T>, job);
 }

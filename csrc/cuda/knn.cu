@@ -83,9 +83,7 @@ class Knn {
         workspace_(arguments.workspace),
         status_(device_array<std::int64_t>(arguments.status, 1)),
         stream_(reinterpret_cast<cudaStream_t>(arguments.stream)) {
-    require(arguments.threads > 0 && arguments.threads <= most_selection_threads &&
-                arguments.threads % warp_threads == 0,
-            "threads: must be a multiple of 32 up to 256");
+    require_threads(arguments.threads, most_selection_threads);
   }
 
   template <class T>

@@ -73,6 +73,12 @@ void launch_cooperative(const LaunchShape& shape, cudaStream_t stream, void (*ke
   detail::launch(shape, stream, kernel, true, arguments...);
 }
 
+inline void require_threads(unsigned threads, unsigned most) {
+  if (threads == 0 || threads > most || threads % 32 != 0) {
+    throw std::invalid_argument("threads: must be a multiple of 32 up to " + std::to_string(most));
+  }
+}
+
 inline std::size_t multiprocessors() {
   int device = 0, count = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");

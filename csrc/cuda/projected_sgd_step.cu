@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "../projected_sgd_step.hpp"
+#include "chunks.cuh"
 #include "launch.hpp"
 #include "packs.cuh"
 #include "projected_sgd_step.hpp"
@@ -13,26 +14,25 @@ namespace {
 
 constexpr unsigned most_threads = 256;
 
-// Sums have one part per chunk of elements, which belongs to one warp; there are at most so many.
 constexpr std::size_t most_chunks = 1024;
-constexpr std::size_t least_packs_per_lane = 4;
 
 // Packs of weights and gradient that a thread keeps in registers until the norm is known. Up to
 // most_chunks * kept * 128 float32 weights (a million) each is read once; of more, the others are read twice.
 constexpr std::size_t kept = 8;
 
-// Beside a retraction's sums: how many lanes have found a weight, or an element of the gradient, that is not
-// 0.
+// Beside a retraction's sums: whether a chunk has a weight, or an element of the gradient, other than 0.
 constexpr int flags = 2;
 
 // In float at most this many packs are added up before they go over into double.
 constexpr std::size_t run = 8;
+static_assert(kept % run == 0);  // or the bits of a chunk would depend on whether it is kept
 
 template <class T>
 struct StepJob {
   T* weights;
   const T* grad;
-  std::size_t size, chunks, packs_per_lane;
+  std::size_t size;
+  Chunks<T> chunks;
   bool aligned;  // to a pack
   double lr;
   const double* lr_on_device;
@@ -95,43 +95,30 @@ class ChunkSums {
   bool some_weight_ = false, some_grad_ = false;
 };
 
-// Calls visit(chunk) for the chunks of this thread's warp.
-template <class Visit>
-__device__ __forceinline__ void each_chunk(std::size_t chunks, const Visit& visit) {
-  const std::size_t warps = std::size_t{gridDim.x} * (blockDim.x / warp_threads);
-  const std::size_t own = (std::size_t{blockIdx.x} * blockDim.x + threadIdx.x) / warp_threads;
-  for (std::size_t chunk = own; chunk < chunks; chunk += warps) visit(chunk, chunk == own);
-}
-
-// Where the j-th pack of this thread in a chunk begins.
-template <class T>
-__device__ __forceinline__ std::size_t pack_at(const StepJob<T>& job, std::size_t chunk, std::size_t j) {
-  return ((chunk * job.packs_per_lane + j) * warp_threads + lane_index()) * Pack<T>::width;
-}
-
 template <class Retraction, class T, class Lane>
 __device__ __forceinline__ void sum_chunks(const StepJob<T>& job, Lane lr, double* parts,
                                            ChunkPacks<T>& packs) {
-  each_chunk(job.chunks, [&](std::size_t chunk, bool first) {
+  job.chunks.each([&](std::size_t chunk, bool first) {
     ChunkSums<Retraction, T, Lane> sums;
     const auto load = [&](std::size_t j, Pack<T>& w, Pack<T>& g) {
-      const std::size_t at = pack_at(job, chunk, j);
+      const std::size_t at = job.chunks.pack_at(chunk, j);
       w = load_pack(job.weights, at, job.size, job.aligned);
       g = load_pack(job.grad, at, job.size, job.aligned);
     };
     if (first) {
 #pragma unroll
       for (std::size_t j = 0; j < kept; ++j) {
-        if (j < job.packs_per_lane) load(j, packs.weights[j], packs.grad[j]);
+        if (j < job.chunks.packs_per_lane()) load(j, packs.weights[j], packs.grad[j]);
       }
 #pragma unroll
       for (std::size_t j = 0; j < kept; ++j) {
-        if (j < job.packs_per_lane) sums.add(packs.weights[j], packs.grad[j], lr);
+        if (j < job.chunks.packs_per_lane()) sums.add(packs.weights[j], packs.grad[j], lr);
       }
       sums.end_run();
     }
-    for (std::size_t start = first ? kept : 0; start < job.packs_per_lane; start += run) {
-      const std::size_t stop = start + run < job.packs_per_lane ? start + run : job.packs_per_lane;
+    for (std::size_t start = first ? kept : 0; start < job.chunks.packs_per_lane(); start += run) {
+      const std::size_t stop =
+          start + run < job.chunks.packs_per_lane() ? start + run : job.chunks.packs_per_lane();
 #pragma unroll 4
       for (std::size_t j = start; j < stop; ++j) {
         Pack<T> w, g;
@@ -140,7 +127,7 @@ __device__ __forceinline__ void sum_chunks(const StepJob<T>& job, Lane lr, doubl
       }
       sums.end_run();
     }
-    sums.write(parts, job.chunks, chunk);
+    sums.write(parts, job.chunks.count(), chunk);
   });
 }
 
@@ -187,21 +174,21 @@ __device__ __forceinline__ StepError find_error(const double (&totals)[count], c
 template <class T, class Update>
 __device__ __forceinline__ void update_chunks(const StepJob<T>& job, const Update& update,
                                               const ChunkPacks<T>& packs) {
-  each_chunk(job.chunks, [&](std::size_t chunk, bool first) {
+  job.chunks.each([&](std::size_t chunk, bool first) {
     const auto move = [&](std::size_t j, Pack<T> w, const Pack<T>& g) {
 #pragma unroll
       for (int i = 0; i < Pack<T>::width; ++i) w.value[i] = update(w.value[i], g.value[i]);
-      store_pack(job.weights, pack_at(job, chunk, j), job.size, job.aligned, w);
+      store_pack(job.weights, job.chunks.pack_at(chunk, j), job.size, job.aligned, w);
     };
     if (first) {
 #pragma unroll
       for (std::size_t j = 0; j < kept; ++j) {
-        if (j < job.packs_per_lane) move(j, packs.weights[j], packs.grad[j]);
+        if (j < job.chunks.packs_per_lane()) move(j, packs.weights[j], packs.grad[j]);
       }
     }
 #pragma unroll 4
-    for (std::size_t j = first ? kept : 0; j < job.packs_per_lane; ++j) {
-      const std::size_t at = pack_at(job, chunk, j);
+    for (std::size_t j = first ? kept : 0; j < job.chunks.packs_per_lane(); ++j) {
+      const std::size_t at = job.chunks.pack_at(chunk, j);
       move(j, load_pack(job.weights, at, job.size, job.aligned),
            load_pack(job.grad, at, job.size, job.aligned));
     }
@@ -216,12 +203,12 @@ __global__ void __launch_bounds__(most_threads, 1) step_kernel(const StepJob<T> 
   double totals[count];
   ChunkPacks<T> packs;
   sum_chunks<Retraction, T, T>(job, narrow_lr, job.parts, packs);
-  total_parts(job.parts, job.chunks, totals);
+  total_parts(job.parts, job.chunks.count(), totals);
   if constexpr (sizeof(T) == 4) {
     if (!exact_sums_in_float<Retraction>(totals)) {
-      double* const again = job.parts + count * job.chunks;
+      double* const again = job.parts + count * job.chunks.count();
       sum_chunks<Retraction, T, double>(job, narrow_lr, again, packs);
-      total_parts(again, job.chunks, totals);
+      total_parts(again, job.chunks.count(), totals);
     }
   }
   const bool lr_usable = narrow_lr > T{0} && is_finite(narrow_lr);
@@ -246,20 +233,15 @@ void step(const TensorView& weights, const TensorView& grad, const StepArguments
     throw std::invalid_argument("radius: must be positive and finite in the weights' dtype");
   }
   const unsigned threads = arguments.threads;
-  if (threads == 0 || threads > most_threads || threads % warp_threads != 0) {
-    throw std::invalid_argument("threads: must be a multiple of 32 up to 256");
-  }
-  constexpr std::size_t per_round = warp_threads * Pack<T>::width;  // elements of a warp's packs
+  require_threads(threads, most_threads);
   StepJob<T> job{};
+  job.chunks = Chunks<T>(w.size, most_chunks);
   job.weights = w.data;
   job.grad = device_array<T>(grad, w.size);
   if (overlap(job.weights, job.grad, w.size)) {
     throw std::invalid_argument("grad: shares memory with weights; they must lie apart");
   }
   job.size = w.size;
-  job.packs_per_lane =
-      std::max(least_packs_per_lane, (w.size + per_round * most_chunks - 1) / (per_round * most_chunks));
-  job.chunks = (w.size + per_round * job.packs_per_lane - 1) / (per_round * job.packs_per_lane);
   job.aligned = is_aligned(job.weights) && is_aligned(job.grad);
   job.lr = arguments.lr;
   job.lr_on_device = optional_array<double>(arguments.lr_on_device, 1);
@@ -269,9 +251,7 @@ void step(const TensorView& weights, const TensorView& grad, const StepArguments
 
   const auto kernel = &step_kernel<Retraction, T>;
   const std::size_t shared = (Retraction::sum_count + flags) * sizeof(double);
-  const std::size_t warps = threads / warp_threads;
-  const std::size_t blocks =
-      std::min((job.chunks + warps - 1) / warps, blocks_at_once(kernel, threads, shared));
+  const std::size_t blocks = std::min(job.chunks.blocks(threads), blocks_at_once(kernel, threads, shared));
   launch_cooperative({"projected_sgd_step", blocks, threads, shared},
                      reinterpret_cast<cudaStream_t>(arguments.stream), kernel, job);
 }

@@ -232,8 +232,7 @@ SphereKernels<T> kernels_for(const SphereJob<T>& job) {
 
 std::size_t divide_up(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
-// Of the vectors of a block's chains where they are too many for registers and fit into shared memory; else
-// 0.
+// Of the vectors of a block's chains: 0 where they lie in registers, or do not fit into shared memory.
 std::size_t shared_bytes(std::size_t dim, std::size_t element_bytes, unsigned threads) {
   if (dim <= most_dims_per_thread) return 0;
   const std::size_t bytes = threads / warp_threads * vectors_per_warp * dim * element_bytes;
@@ -349,9 +348,7 @@ std::size_t sphere_workspace_size(const SphereSettings& settings, std::size_t ch
 
 void simulate_sphere(const SphereSettings& settings, const SphereArrays& arrays, const SphereLaunch& launch,
                      const std::function<bool()>& keep_going) {
-  if (launch.threads == 0 || launch.threads > most_threads || launch.threads % warp_threads != 0) {
-    throw std::invalid_argument("threads: must be a multiple of 32 up to 256");
-  }
+  require_threads(launch.threads, most_threads);
   if (arrays.weights.scalar_type() == ScalarType::float32) {
     simulate<float>(settings, arrays, launch, keep_going);
   } else {

@@ -21,39 +21,42 @@ __device__ __forceinline__ std::size_t thread_of_grid() {
   return std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
 }
 
+// Goes through what a lane owns; Next::after(at) is the index after `at`.
+template <class Next>
+class LaneIterator {
+ public:
+  __device__ __forceinline__ explicit LaneIterator(std::size_t at) : at_(at) {}
+  __device__ __forceinline__ std::size_t operator*() const { return at_; }
+  __device__ __forceinline__ bool operator!=(LaneIterator end) const { return at_ < end.at_; }
+  __device__ __forceinline__ LaneIterator& operator++() {
+    at_ = Next::after(at_);
+    return *this;
+  }
+
+ private:
+  std::size_t at_;
+};
+
+struct NextPair {
+  __device__ __forceinline__ static std::size_t after(std::size_t at) { return at + warp_threads; }
+};
+
+// Both coordinates of a pair, then those of the lane's next pair.
+struct NextCoordinate {
+  __device__ __forceinline__ static std::size_t after(std::size_t at) {
+    return at + (at % 2 == 0 ? 1 : 2 * warp_threads - 1);
+  }
+};
+
 // The coordinates of a vector over the lanes of a warp, by pairs, so that a lane draws what it owns. Lanes
 // read what they own only; all else goes through shuffles.
 class WarpCoordinates {
  public:
-  class Iterator {
-   public:
-    __device__ __forceinline__ explicit Iterator(std::size_t at) : at_(at) {}
-    __device__ __forceinline__ std::size_t operator*() const { return at_; }
-    __device__ __forceinline__ bool operator!=(Iterator end) const { return at_ < end.at_; }
-    __device__ __forceinline__ Iterator& operator++() {
-      at_ += at_ % 2 == 0 ? 1 : 2 * warp_threads - 1;
-      return *this;
-    }
-
-   private:
-    std::size_t at_;
-  };
+  using Iterator = LaneIterator<NextCoordinate>;
 
   class Pairs {
    public:
-    class Iterator {
-     public:
-      __device__ __forceinline__ explicit Iterator(std::size_t at) : at_(at) {}
-      __device__ __forceinline__ std::size_t operator*() const { return at_; }
-      __device__ __forceinline__ bool operator!=(Iterator end) const { return at_ < end.at_; }
-      __device__ __forceinline__ Iterator& operator++() {
-        at_ += warp_threads;
-        return *this;
-      }
-
-     private:
-      std::size_t at_;
-    };
+    using Iterator = LaneIterator<NextPair>;
 
     __device__ __forceinline__ explicit Pairs(std::size_t count) : count_(count) {}
     __device__ __forceinline__ Iterator begin() const { return Iterator(lane_index()); }

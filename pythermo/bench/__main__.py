@@ -36,10 +36,11 @@ def main(
 ) -> None:
     """Compare pythermo's kernels with other ways of doing the same work on this machine."""
     typer.echo(
-        f"pythermo {_core.version}, torch {torch.__version__}, {_core.chosen_instruction_set()}; "
-        "medians of interleaved repetitions"
+        f"pythermo {_core.version}, torch {torch.__version__}, {_core.chosen_instruction_set()}; medians"
     )
     if device != "cpu":
+        if parts:
+            raise typer.BadParameter(f"{', '.join(parts)}: are compared on the CPU; {device} takes none")
         _on_device(device, quick, json_file)
         return
     run = {Part.STEP: _step, Part.SPHERE: _sphere, Part.KNN: _knn}

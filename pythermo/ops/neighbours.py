@@ -232,6 +232,11 @@ def matrix_distance_sums(
     -------
     Tensor [len(ks)]
         In float64.
+
+    Raises
+    ------
+    ValueError
+        For ``ks`` beyond the points that are left, a range beyond the matrix, or distances that overflow.
     """
     values = require_ks(ks, len(matrix) - (without_end - without))
     distinct = sorted(set(values))

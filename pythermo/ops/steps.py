@@ -32,7 +32,8 @@ def _register_step(name: str) -> _Step:
         radius: float,
         lr_on_device: torch.Tensor | None = None,
     ) -> None:
-        BACKENDS[weights.device.type].step(name, weights, grad, lr, radius, lr_on_device)
+        rate = lr if lr_on_device is None else lr_on_device
+        BACKENDS[weights.device.type].step(name, weights, grad, rate, radius)
         # A graph that saved the old values must not be gone back through with the new ones.
         if not weights.is_inference():
             torch.autograd.graph.increment_version(weights)
