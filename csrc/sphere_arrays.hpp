@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <stdexcept>
 
+#include "checks.hpp"
 #include "sphere_job.hpp"
 #include "tensor_view.hpp"
 
@@ -38,10 +39,6 @@ struct SphereArrays {
 
 namespace detail {
 
-inline void require(bool holds, const char* message) {
-  if (!holds) throw std::invalid_argument(message);
-}
-
 inline void require_settings(const SphereSettings& s) {
   require(s.dim >= 2, "dim: must be at least 2");
   require(s.batch_size >= 1, "batch_size: must be at least 1");
@@ -73,11 +70,11 @@ SphereJob<T> sphere_job(const SphereSettings& s, const SphereArrays& a, dlpack::
   };
   SphereJob<T> job{};
   const VectorView<T> table = a.vectors.vector_on<T>(device);
-  detail::require(table.size % s.dim == 0, "vectors: their number of elements must be a multiple of dim");
+  require(table.size % s.dim == 0, "vectors: their number of elements must be a multiple of dim");
   job.table = table.data;
   job.samples = table.size / s.dim;
-  detail::require(job.samples <= 0x80000000u, "vectors: at most 2^31 samples are allowed");
-  detail::require(!s.epochs || s.batch_size <= job.samples, "batch_size: more than there are samples");
+  require(job.samples <= 0x80000000u, "vectors: at most 2^31 samples are allowed");
+  require(!s.epochs || s.batch_size <= job.samples, "batch_size: more than there are samples");
   job.dim = s.dim;
   job.sigma = static_cast<T>(s.sigma);
   job.batch_size = s.batch_size;

@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "../checks.hpp"
 #include "knn_blocks.hpp"
 #include "knn_leaves.hpp"
 #include "sized.hpp"
@@ -183,15 +184,6 @@ class SumSmallest {
 void add_points(std::span<const double> each, std::size_t ks, double* sums) {
   std::fill_n(sums, ks, 0.0);
   for (std::size_t i = 0; i < each.size(); ++i) sums[i % ks] += each[i];
-}
-
-void require(bool holds, const char* message) {
-  if (!holds) throw std::invalid_argument(message);
-}
-
-void require_ks(const std::vector<std::size_t>& ks, std::size_t points) {
-  require(!ks.empty() && ks.front() >= 1 && ks.back() < points, "ks: must be from 1 to n - 1");
-  require(std::is_sorted(ks.begin(), ks.end(), std::less_equal<>()), "ks: must ascend strictly");
 }
 
 }  // namespace

@@ -34,8 +34,6 @@ class FlushSubnormals {
 #endif
 };
 
-using pythermo::detail::require;
-
 template <class T>
 void simulate(const SphereJob<T>& job, int threads, const std::function<bool()>& ask) {
   Poll poll(ask);

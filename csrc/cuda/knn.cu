@@ -2,6 +2,7 @@
 #include <cmath>
 #include <functional>
 
+#include "../checks.hpp"
 #include "knn.hpp"
 #include "knn_selection.cuh"
 #include "knn_tiles.cuh"
@@ -9,15 +10,6 @@
 
 namespace pythermo::cuda {
 namespace {
-
-void require(bool holds, const char* message) {
-  if (!holds) throw std::invalid_argument(message);
-}
-
-void require_ks(const std::vector<std::size_t>& ks, std::size_t points) {
-  require(!ks.empty() && ks.front() >= 1 && ks.back() < points, "ks: must be from 1 to n - 1");
-  require(std::is_sorted(ks.begin(), ks.end(), std::less_equal<>()), "ks: must ascend strictly");
-}
 
 // As many rows as make whole tiles, if there is one.
 std::size_t whole_tiles(std::size_t rows) { return rows < tile_side ? rows : rows / tile_side * tile_side; }
