@@ -82,7 +82,7 @@ def gradient_noise(full_grad: Any, stochastic_grads: Any) -> GradientNoise:
     squared_center = float(center @ center)
     if not math.isfinite(squared_center):
         raise ValueError("full_grad: all elements must be finite")
-    sums = [ops.gradient_sums_(grad, center) for grad in _each_gradient(stochastic_grads, len(center))]
+    sums = [ops.gradient_sums_(grad, center) for grad in _each_gradient(stochastic_grads, center)]
     norms, noise = _norms(sums, at_least=1)
     return _assemble(norms, noise, squared_center, "given")
 
@@ -126,7 +126,7 @@ def gradient_noise_about_mean(stochastic_grads: Any) -> GradientNoise:
     m = len(norms)
     squared_center = (float(total @ total) - m * _mean_square(norms)) / (m * (m - 1))
     center = total / m
-    again = [ops.gradient_sums_(grad, center) for grad in _each_gradient(stochastic_grads, len(center))]
+    again = [ops.gradient_sums_(grad, center) for grad in _each_gradient(stochastic_grads, center)]
     if len(again) != m:
         raise ValueError(f"stochastic_grads: gave {m} gradients at first and {len(again)} then")
     _, noise = _norms(again, at_least=2)
@@ -155,15 +155,16 @@ def _assemble(
     )
 
 
-def _each_gradient(grads: Iterable[Any], dim: int | None) -> Iterator[torch.Tensor]:
-    """Yield the gradients [D], contiguous, their kind and shape checked."""
+def _each_gradient(grads: Iterable[Any], like: torch.Tensor | None) -> Iterator[torch.Tensor]:
+    """Yield the gradients [D], contiguous, of the shape and device of ``like``, or of the first."""
     for index, given in enumerate(grads):
         grad = as_tensor(f"stochastic_grads[{index}]", given).detach()
         require_float(f"stochastic_grads[{index}]", grad)
-        dim = dim if dim is not None else grad.numel()
-        if grad.shape != (dim,):
+        like = grad.reshape(-1) if like is None else like
+        if grad.shape != like.shape or grad.device != like.device:
             raise ValueError(
-                f"stochastic_grads[{index}]: must have the shape [{dim}], not {list(grad.shape)}"
+                f"stochastic_grads[{index}]: must have the shape {list(like.shape)} on {like.device}, "
+                f"not {list(grad.shape)} on {grad.device}"
             )
         yield grad.contiguous()
 

@@ -10,6 +10,7 @@ import torch
 
 from pythermo import ops
 from pythermo._checks import FLOAT_DTYPES, as_tensor, require_ks
+from pythermo._devices import require_device
 from pythermo.autocorrelation import time_of_covariances, trajectory_autocorrelation_time
 from pythermo.entropy import (
     block_edges,
@@ -114,7 +115,7 @@ class TrajectoryEntropy:
             raise TypeError(f"dtype: must be float32 or float64, not {dtype}")
         if sketch is not None and not 1 <= sketch <= dim:
             raise ValueError(f"sketch: must be from 1 to the dimension {dim}, not {sketch}")
-        where = torch.device(device)
+        where = require_device(str(device))
         if pinned and (where.type != "cpu" or not torch.cuda.is_available()):
             raise ValueError(f"pinned: is for memory of the host beside a CUDA device, not for {where}")
         self.ks = require_ks(default_ks(window) if ks is None else ks, window)

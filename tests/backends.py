@@ -3,10 +3,12 @@
 import contextlib
 
 import emulation
+import pytest
 import torch
 
 from pythermo import _backends, _core
 
+CUDA = pytest.param("cuda", marks=pytest.mark.cuda)  # a device, where there is one
 SCHEDULES = {"forward": 0, "backward": 1, "shuffled": 2}
 
 

@@ -23,8 +23,6 @@ settings.register_profile(
 settings.load_profile("pythermo")
 torch.set_num_threads(1)  # small tensors: a second thread costs more than it gains
 
-CUDA = pytest.param("cuda", marks=pytest.mark.cuda)
-
 
 def pytest_collection_modifyitems(config, items):
     """Leave tests of CUDA devices out where there is none, saying so."""
@@ -35,7 +33,7 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(skip)
 
 
-@pytest.fixture(params=["cpu", "emulated", CUDA])
+@pytest.fixture(params=["cpu", "emulated", backends.CUDA])
 def kernels(request, monkeypatch):
     """Let tensors of the CPU be worked on by each kind of kernels in turn; return its name.
 
@@ -47,7 +45,7 @@ def kernels(request, monkeypatch):
     return request.param
 
 
-@pytest.fixture(params=[*backends.SCHEDULES, CUDA])
+@pytest.fixture(params=[*backends.SCHEDULES, backends.CUDA])
 def cuda(request, monkeypatch):
     """Do so with CUDA's alone, in every schedule; return them, for the test to change their settings."""
     _let_work("cuda" if request.param == "cuda" else "emulated", request.param, monkeypatch)

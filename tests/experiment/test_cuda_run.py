@@ -73,7 +73,7 @@ def test_what_needs_cuda_is_refused_on_the_cpu():
     with pytest.raises(ValueError, match="device"):
         config(device="tpu")
     with pytest.raises(ValueError, match="pinned: is for memory of the host"):
-        pt.TrajectoryEntropy(5, window=5, device="meta", pinned=True)
+        pt.TrajectoryEntropy(5, window=5, device="cuda" if torch.cuda.is_available() else "cpu", pinned=True)
 
 
 @pytest.mark.parametrize("batches", [IidBatches(50, 8, 3), EpochBatches(50, 8, 3)])
