@@ -8,8 +8,10 @@ from pythermo.entropy import default_ks, knn_graph_entropy
 from pythermo.experiment.config import RunConfig
 from pythermo.experiment.draws import Stream, generator
 from pythermo.experiment.measure import evaluate
-from pythermo.experiment.run import build_model, load_data
+from pythermo.experiment.network import build_model, set_weights_, weights_of
+from pythermo.experiment.run import load_data
 from pythermo.models.layers import trained_parameters
+from pythermo.models.losses import LOSSES
 
 
 def uniform_points(n: int, dim: int, random: np.random.Generator) -> torch.Tensor:
@@ -39,25 +41,21 @@ def uniform_loss(config: RunConfig, draws: int = 100, seed: int = 0) -> np.ndarr
     Source: arXiv 2505.23489.
     """
     images = load_data(config)
-    model = build_model(config, images)
-    params = trained_parameters(model)
-    sizes = [param.numel() for param in params]
+    model = build_model(config.model, config.training, images)
+    params, dim = trained_parameters(model), weights_of(model)
+    loss, batch = LOSSES[config.training.loss], config.measurement.evaluation_batch
     losses = []
     for draw in range(draws):
         random = generator(seed, Stream.BASELINE, draw, index=1)
-        point = config.training.radius * uniform_points(1, sum(sizes), random)[0]
-        with torch.no_grad():
-            for param, part in zip(params, point.split(sizes), strict=True):
-                param.copy_(part.view_as(param))
-        batch = config.measurement.evaluation_batch
-        losses.append(evaluate(model, images.train_images, images.train_labels, batch).loss)
+        set_weights_(params, config.training.radius * uniform_points(1, dim, random)[0])
+        losses.append(evaluate(model, loss, images.train_images, images.train_labels, batch).loss)
     return np.array(losses)
 
 
 def uniform_baseline(config: RunConfig) -> xr.Dataset:
     """Return mean and deviation of U and S over uniform draws, for the network and window of a run."""
     window = config.measurement.window
-    dim = sum(p.numel() for p in trained_parameters(build_model(config, load_data(config))))
+    dim = weights_of(build_model(config.model, config.training, load_data(config)))
     losses = uniform_loss(config)
     entropies = uniform_entropy(window, dim).numpy() + (dim - 1) * np.log(config.training.radius)
     return xr.Dataset(

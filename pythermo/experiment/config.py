@@ -30,17 +30,47 @@ AnySection = TypeVar("AnySection", bound=_Section)
 
 
 class ModelConfig(_Section):
-    """The network: see `pythermo.models`."""
+    """The network: one of `pythermo.models`, or one's own by its import path ``package.module:name``.
 
-    name: Literal["ConvNet", "ResNet18"]
-    width: PositiveInt
+    One's own is called with ``in_channels``, ``num_classes`` and ``arguments``, and returns a module whose
+    trained parameters are those that require a gradient, or those for which the predicate at the import
+    path ``trained`` is true of name and parameter. They must be scale-invariant together, which is checked.
+    """
+
+    name: Annotated[str, Field(pattern=r"^(ConvNet|ResNet18|[\w.]+:[\w.]+)$")]
+    width: PositiveInt | None = None
     head_norm: PositiveFloat = 10.0
+    arguments: dict[str, Any] = {}
+    trained: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the user's own."""
+        return ":" in self.name
+
+    @property
+    def title(self) -> str:
+        """What figures call it."""
+        if not self.is_own:
+            return f"{self.name}({self.width})"
+        values = ", ".join(f"{value}" for value in self.arguments.values())
+        return f"{self.name.split(':')[1]}({values})"
+
+    @model_validator(mode="after")
+    def _keys_of_one_kind(self) -> Self:
+        if self.is_own and self.width is not None:
+            raise ValueError("width is for the package's networks; use arguments")
+        if not self.is_own and self.width is None:
+            raise ValueError(f"width: {self.name} needs one")
+        if not self.is_own and (self.arguments or self.trained is not None):
+            raise ValueError("arguments and trained are for a network by its import path")
+        return self
 
 
 class DataConfig(_Section):
     """The images: see `pythermo.data.load`."""
 
-    name: Literal["digits"]
+    name: Literal["digits", "fashion-mnist", "cifar10", "cifar100"]
     samples_per_class: PositiveInt | None = None
     label_noise: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     seed: Seed = 1
@@ -55,6 +85,7 @@ class TrainingConfig(_Section):
     """
 
     iterations: PositiveInt
+    loss: Literal["cross-entropy", "mse"] = "cross-entropy"
     batch_size: PositiveInt = 128
     sampling: Literal["iid", "epochs"] = "iid"
     retraction: Literal["projection", "exponential"] = "projection"
@@ -129,28 +160,47 @@ class GridPiece(_Section):
 
 
 class FitConfig(_Section):
-    """The learning rates, by index from ``first`` to ``last`` (from the end if negative), of the fit."""
+    """The learning rates, by index from ``first`` to ``last`` (from the end if negative), of the fit.
 
-    first: int = 0
-    last: int = -1
+    Those in equilibrium if neither is given: see `pythermo.experiment.regimes`.
+    """
+
+    first: int | None = None
+    last: int | None = None
     tolerance: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
 
 
+class PublishedLaw(_Section):
+    """The published power law ``T = prefactor * lr ** exponent`` of a preset, to be shown beside ours."""
+
+    prefactor: PositiveFloat
+    exponent: Finite
+
+
 class Preset(_Section):
-    """A sweep: a run's configuration without its learning rate, the grid, and the temperature fit."""
+    """A sweep: a run's configuration without its learning rate, the grid, and the temperature fit.
+
+    Of the grid's values those at the indices ``left_out`` are not used.
+    """
 
     description: str
     grid: Annotated[list[GridPiece], Field(min_length=1)]
+    left_out: list[Annotated[int, Field(ge=0)]] = []
     fit: FitConfig = FitConfig()
+    published: PublishedLaw | None = None
     run: RunConfig
 
     @property
     def lr(self) -> list[float]:
         """The learning rates, in the order of the grid."""
-        return [value for piece in self.grid for value in piece.values()]
+        values = [value for piece in self.grid for value in piece.values()]
+        return [value for index, value in enumerate(values) if index not in self.left_out]
 
     @model_validator(mode="after")
     def _grid_without_repeats(self) -> Self:
+        count = sum(len(piece.values()) for piece in self.grid)
+        if any(index >= count for index in self.left_out) or len(set(self.left_out)) >= count:
+            raise ValueError(f"left_out: must leave some of the grid's {count} values, by indices below that")
         if len(set(self.lr)) != len(self.lr):
             raise ValueError("grid: a learning rate repeats")
         return self
@@ -185,6 +235,9 @@ class Preset(_Section):
     @classmethod
     def load(cls, name_or_path: str | Path, settings: Iterable[str] = ()) -> Self:
         """Read a preset of the package by its name, or a TOML file, and apply ``key=value`` settings.
+
+        A preset may start with ``base = "..."``: grid and run are then those of another preset of the
+        package, but for the keys that it gives itself.
 
         Parameters
         ----------
@@ -246,9 +299,25 @@ def _read_preset(name_or_path: str | Path) -> dict[str, Any]:
             f"there are {', '.join(preset_names())}, or give a .toml file"
         )
     try:
-        return tomllib.loads(text)
+        values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"preset: {name_or_path} is not TOML: {error}") from error
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if base not in preset_names():
+        raise ValueError(f"base: '{base}' is not a preset of the package: {', '.join(preset_names())}")
+    inherited = _read_preset(base)
+    return _merged({key: inherited[key] for key in ("grid", "left_out", "run") if key in inherited}, values)
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values with some of them changed; a table is merged, all else is replaced."""
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
 
 
 def _apply(values: dict[str, Any], setting: str) -> None:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from pythermo.data import Images
 from pythermo.experiment.config import MeasurementConfig
 from pythermo.experiment.draws import Stream, iid_batch
 from pythermo.gradient_snr import GradientNoise, gradient_noise, gradient_noise_about_mean
 from pythermo.models.invariance import buffers_restored
+from pythermo.models.losses import Loss
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,15 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, images: Tensor, labels: Tensor, batch: int) -> Evaluation:
+def evaluate(model: nn.Module, loss: Loss, images: Tensor, labels: Tensor, batch: int) -> Evaluation:
     """Evaluate in fixed batches, with the batches' own statistics where the model normalises."""
-    loss = correct = 0.0
+    total = correct = 0.0
     with _as_in_training(model):
         for x, y in zip(images.split(batch), labels.split(batch), strict=True):
             logits = model(x)
-            loss += float(cross_entropy(logits, y, reduction="sum"))
+            total += float(loss(logits, y, reduction="sum"))
             correct += float((logits.argmax(dim=1) == y).sum())
-    return Evaluation(loss / len(labels), correct / len(labels))
+    return Evaluation(total / len(labels), correct / len(labels))
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class GradientMeter:
     """Measures the gradient noise of a network on its training images."""
 
     model: nn.Module
+    loss: Loss
     params: list[nn.Parameter]
     data: Images
     batch_size: int
@@ -55,7 +56,7 @@ class GradientMeter:
 
     def gradient(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the gradient [D] of the mean loss of a batch; ``.grad`` stays as it is."""
-        loss = cross_entropy(self.model(images), labels)
+        loss = self.loss(self.model(images), labels)
         return torch.cat([part.flatten() for part in torch.autograd.grad(loss, self.params)])
 
     def _evaluation_gradient(self) -> Tensor:

@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from torch import nn
 from tqdm import tqdm
 
 import pythermo
-from pythermo import data, models, ops
+from pythermo import data, ops
 from pythermo._devices import require_device
 from pythermo.entropy import default_ks
 from pythermo.experiment import storage
 from pythermo.experiment.config import RunConfig
 from pythermo.experiment.draws import BATCHES, BatchesOnDevice
 from pythermo.experiment.measure import GradientMeter, evaluate
+from pythermo.experiment.network import build_model, set_weights_
 from pythermo.experiment.schedule import measured_iterations, recorded_iterates
 from pythermo.experiment.steps import captured_step, plain_step, reproducible_kernels
-from pythermo.models.layers import initialise_, own_generator, trained_parameters
+from pythermo.models.layers import trained_parameters
+from pythermo.models.losses import LOSSES, constant_prediction_loss
 from pythermo.optim import ProjectedSGD
 from pythermo.trajectory_entropy import TrajectoryEntropy
 
@@ -48,20 +49,6 @@ _UNITS = {
 
 # Says how far a run is: iteration and, where it was just measured, the loss.
 Report = Callable[[int, float], None]
-
-
-def build_model(config: RunConfig, images: data.Images) -> nn.Module:
-    """Return the network of a configuration at its initial point."""
-    network = getattr(models, config.model.name)
-    training = config.training
-    with own_generator():  # the constructor draws an initialisation too
-        model: nn.Module = network(
-            config.model.width,
-            in_channels=images.channels,
-            num_classes=images.num_classes,
-            head_norm=config.model.head_norm,
-        )
-    return initialise_(model, training.initial_seed, training.head_seed, training.radius)
 
 
 def load_data(config: RunConfig) -> data.Images:
@@ -90,14 +77,17 @@ class Trainer:
         device = require_device(training.device)
         self.config = config
         self.data = load_data(config).to(device)
-        self.model = build_model(config, self.data).to(device).train()
+        self.model = build_model(config.model, training, self.data).to(device)
         self.params = trained_parameters(self.model)
         self.optimizer = ProjectedSGD(
             self.params, lr=config.lr, radius=training.radius, retraction=training.retraction
         )
         batches = BATCHES[training.sampling](len(self.data.train_labels), training.batch_size, training.seed)
         self.batches = BatchesOnDevice(batches, device)
-        self.meter = GradientMeter(self.model, self.params, self.data, training.batch_size, measurement)
+        self.loss = LOSSES[training.loss]
+        self.meter = GradientMeter(
+            self.model, self.loss, self.params, self.data, training.batch_size, measurement
+        )
         self.measured = measured_iterations(training.iterations, measurement.count)
         self._recorded = recorded_iterates(training.iterations, self.measured, measurement.window)
         self._window = TrajectoryEntropy(
@@ -108,9 +98,9 @@ class Trainer:
             pinned=training.window_device == "host",
         )
         if training.cuda_graph:
-            self._step = captured_step(self.model, self.optimizer, self.data, training.batch_size)
+            self._step = captured_step(self.model, self.loss, self.optimizer, self.data, training.batch_size)
         else:
-            self._step = plain_step(self.model, self.optimizer, self.data)
+            self._step = plain_step(self.model, self.loss, self.optimizer, self.data)
         self.rows: list[dict[str, Any]] = []
         self.iteration = 0
         self._record()
@@ -135,8 +125,12 @@ class Trainer:
         """Measure the current iterate; the run goes on as if this had not been called."""
         ops.raise_failed_steps(self.config.training.device)
         images, settings = self.data, self.config.measurement
-        train = evaluate(self.model, images.train_images, images.train_labels, settings.evaluation_batch)
-        test = evaluate(self.model, images.test_images, images.test_labels, settings.evaluation_batch)
+        train = evaluate(
+            self.model, self.loss, images.train_images, images.train_labels, settings.evaluation_batch
+        )
+        test = evaluate(
+            self.model, self.loss, images.test_images, images.test_labels, settings.evaluation_batch
+        )
         noise = asdict(self.meter.noise_at(self.iteration))
         del noise["full_gradient"]  # the same for all measurements: an attribute
         ready = self.iteration >= settings.window - 1
@@ -170,12 +164,9 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state of the same configuration."""
-        with torch.no_grad():
-            parts = state["weights"].split([param.numel() for param in self.params])
-            for param, part in zip(self.params, parts, strict=True):
-                param.copy_(part.view_as(param))
-            for name, buffer in self.model.named_buffers():
-                buffer.copy_(state["buffers"][name])
+        set_weights_(self.params, state["weights"])
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(state["buffers"][name])
         self._window.load_state_dict(state["window"])
         self.rows = list(state["rows"])
         self.iteration = state["iteration"]
@@ -201,6 +192,9 @@ class Trainer:
             attrs={
                 "config": self.config.to_toml(),
                 "weights": sum(param.numel() for param in self.params),
+                "constant_loss": constant_prediction_loss(
+                    self.config.training.loss, self.data.train_labels.cpu()
+                ),
                 "full_gradient": self.config.measurement.full_gradient,
                 "pythermo_version": pythermo.__version__,
                 "torch_version": str(torch.__version__),

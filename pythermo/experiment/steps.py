@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from pythermo.data import Images
+from pythermo.models.losses import Loss
 from pythermo.optim import ProjectedSGD
 
 # Makes the step of the batch with the given indices [size].
@@ -17,19 +17,20 @@ Step = Callable[[Tensor], None]
 _WARM_UP = 3
 
 
-def plain_step(model: nn.Module, optimizer: ProjectedSGD, images: Images) -> Step:
+def plain_step(model: nn.Module, loss: Loss, optimizer: ProjectedSGD, images: Images) -> Step:
     """Return the step of a network on its training images."""
 
     def step(batch: Tensor) -> None:
         optimizer.zero_grad()
-        loss = cross_entropy(model(images.train_images[batch]), images.train_labels[batch])
-        loss.backward()
+        loss(model(images.train_images[batch]), images.train_labels[batch]).backward()
         optimizer.step()
 
     return step
 
 
-def captured_step(model: nn.Module, optimizer: ProjectedSGD, images: Images, batch_size: int) -> Step:
+def captured_step(
+    model: nn.Module, loss: Loss, optimizer: ProjectedSGD, images: Images, batch_size: int
+) -> Step:
     """Return the same step as one CUDA graph, which the device runs without Python in between.
 
     The weights are as before when this returns.
@@ -40,7 +41,7 @@ def captured_step(model: nn.Module, optimizer: ProjectedSGD, images: Images, bat
 
     def forward_and_backward() -> None:
         optimizer.zero_grad(set_to_none=False)  # gradients keep their place in the flat buffer
-        cross_entropy(model(images.train_images[batch]), images.train_labels[batch]).backward()
+        loss(model(images.train_images[batch]), images.train_labels[batch]).backward()
         optimizer.step()
 
     before = [param.detach().clone() for param in params]

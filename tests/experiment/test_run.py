@@ -12,7 +12,8 @@ import xarray as xr
 
 import pythermo as pt
 from pythermo.experiment.config import MeasurementConfig
-from pythermo.experiment.run import CHECKPOINT, MEASUREMENTS, Trainer, build_model
+from pythermo.experiment.network import build_model
+from pythermo.experiment.run import CHECKPOINT, MEASUREMENTS, Trainer
 
 QUICK = pt.RunConfig.from_toml("""
 lr = 0.02
@@ -75,7 +76,12 @@ def test_threads_build_the_same_network():
     images = pt.data.load("digits")
 
     def built(_) -> torch.Tensor:
-        return torch.cat([param.detach().flatten() for param in build_model(QUICK, images).parameters()])
+        return torch.cat(
+            [
+                param.detach().flatten()
+                for param in build_model(QUICK.model, QUICK.training, images).parameters()
+            ]
+        )
 
     with ThreadPoolExecutor(4) as threads:
         first, *others = threads.map(built, range(40))

@@ -1,0 +1,136 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import pythermo as pt
+from pythermo.experiment.config import ModelConfig, TrainingConfig
+from pythermo.experiment.network import build_model
+from pythermo.models.losses import constant_prediction_loss, squared_error
+
+
+class Perceptron(nn.Module):
+    """A user's network: scale-invariant unless its last layer is trained."""
+
+    def __init__(self, in_channels, num_classes, hidden=16):
+        super().__init__()
+        self.hidden = nn.Linear(64 * in_channels, hidden, bias=False)
+        self.norm = nn.BatchNorm1d(hidden, eps=1e-12, affine=False, track_running_stats=False)
+        self.head = nn.Linear(hidden, num_classes)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.norm(self.hidden(x.flatten(1)))))
+
+
+def not_the_head(name, param):
+    return not name.startswith("head")
+
+
+def nothing(name, param):
+    return False
+
+
+A_NUMBER = 3
+HERE = "user_networks"
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """Make this file a module of the user's."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, HERE, sys.modules[__name__])
+
+
+def config(**model):
+    return pt.RunConfig.from_toml("""
+        lr = 0.05
+        [model]
+        name = "ConvNet"
+        width = 2
+        [data]
+        name = "digits"
+        [training]
+        iterations = 20
+        [measurement]
+        count = 2
+        window = 5
+        gradients = 3
+        """).model_copy(update={"model": ModelConfig(**model)})
+
+
+def test_a_network_of_the_user_s_in_a_run():
+    own = config(name=f"{HERE}:Perceptron", arguments={"hidden": 8}, trained=f"{HERE}:not_the_head")
+    found = pt.run(own, report=lambda *_: None)
+    assert found.attrs["weights"] == 64 * 8
+    assert (found["loss"] > 0.0).all()
+    assert own.model.title == "Perceptron(8)"
+    again = pt.RunConfig.from_toml(own.to_toml())
+    assert again == own
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"name": f"{HERE}:Perceptron"}, r"model.name: .* is NOT scale-invariant"),
+        ({"name": f"{HERE}:Perceptron", "trained": f"{HERE}:nothing"}, "no parameter of .* is trained"),
+        ({"name": f"{HERE}:Missing"}, "model.name: user_networks:Missing cannot be imported"),
+        ({"name": "no_such_package:Net"}, "PYTHONPATH must hold the folder"),
+        ({"name": f"{HERE}:A_NUMBER"}, "model.name: .* must be callable, not a int"),
+        ({"name": f"{HERE}:Perceptron", "arguments": {"depth": 3}}, r"model.arguments: .*\['depth'\]"),
+        ({"name": f"{HERE}:nothing_at_all"}, "must return a torch.nn.Module, not a str"),
+    ],
+)
+def test_wrong_networks_are_named(model, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(ModelConfig(**model), TrainingConfig(iterations=1), pt.data.load("digits"))
+
+
+def nothing_at_all(in_channels, num_classes):
+    return "a network"
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"name": "ConvNet"}, "width: ConvNet needs one"),
+        ({"name": "a:b", "width": 3}, "width is for the package's networks"),
+        ({"name": "ConvNet", "width": 2, "arguments": {"x": 1}}, "are for a network by its import path"),
+        ({"name": "VGG", "width": 2}, "should match pattern"),
+    ],
+)
+def test_wrong_model_configs_are_named(model, message):
+    with pytest.raises(ValueError, match=message):
+        ModelConfig(**model)
+
+
+def test_squared_errors_are_summed_over_classes():
+    logits, labels = torch.tensor([[1.0, 0.0, 2.0], [0.5, 0.5, 0.0]]), torch.tensor([0, 1])
+    assert float(squared_error(logits, labels)) == pytest.approx((4.0 + 0.5) / 2)
+    assert float(squared_error(logits, labels, reduction="sum")) == pytest.approx(4.5)
+
+
+def test_the_best_constant_prediction():
+    even, uneven = torch.arange(10).repeat(3), torch.tensor([0, 0, 0, 1])
+    assert constant_prediction_loss("cross-entropy", even) == pytest.approx(math.log(10))
+    assert constant_prediction_loss("mse", even) == pytest.approx(0.9)
+    # No outputs do better than the shares of the labels.
+    for name, outputs in (
+        ("cross-entropy", torch.tensor([0.75, 0.25]).log()),
+        ("mse", torch.tensor([0.75, 0.25])),
+    ):
+        loss = pt.models.losses.LOSSES[name]
+        at_best = float(loss(outputs.repeat(4, 1).double(), uneven))
+        assert constant_prediction_loss(name, uneven) == pytest.approx(at_best)
+        assert float(loss(outputs.repeat(4, 1).double() + torch.tensor([0.1, 0.0]), uneven)) > at_best
+
+
+def test_a_run_with_squared_errors_learns():
+    mse = config(name="ConvNet", width=2, head_norm=1.5)
+    mse = mse.model_copy(
+        update={"training": mse.training.model_copy(update={"loss": "mse", "iterations": 60})}
+    )
+    found = pt.run(mse, report=lambda *_: None)
+    assert float(found["loss"][-1]) < float(found["loss"][0])
+    assert found.attrs["constant_loss"] == pytest.approx(0.9, abs=0.01)
