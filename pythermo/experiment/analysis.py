@@ -1,12 +1,14 @@
 """From a sweep's measurements to stationary values, temperatures and the summary that people read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pythermo.experiment.config import FIGURE_K, FitConfig
+from pythermo.experiment.config import FIGURE_K, FitConfig, PublishedLaw
+from pythermo.experiment.regimes import Regime, longest_stretch, regimes
 from pythermo.temperature import TemperatureFit, fit_temperature
 
 
@@ -60,15 +62,18 @@ class Analysis:
     Attributes
     ----------
     stationary : xarray.Dataset
-        Of all learning rates: see `stationary`.
+        Of all learning rates: see `stationary`; and their ``regime``: see `Regime`.
     fit : TemperatureFit
         Of the learning rates of the fit's range.
+    range_of_fit : str
+        Where that range comes from.
     full_gradient : str
         What the SNR took for the full gradient: "mean" of minibatch gradients or "evaluation" batches.
     """
 
     stationary: xr.Dataset
     fit: TemperatureFit
+    range_of_fit: str
     full_gradient: str
 
 
@@ -92,18 +97,33 @@ def analyse(sweep: xr.Dataset, last: int, settings: FitConfig, k: int = FIGURE_K
         For a range that holds fewer than two learning rates of the sweep.
     """
     values = stationary(sweep, last, k)
-    count = values.sizes["lr"]
-    chosen = np.arange(count)[settings.first : settings.last + 1 or None]
-    if len(chosen) < 2:
-        raise ValueError(
-            f"fit: the range {settings.first} ... {settings.last} holds {len(chosen)} of the sweep's "
-            f"{count} learning rates; at least 2 are needed"
-        )
+    values["regime"] = "lr", regimes(sweep, last, k)
+    chosen, origin = _range_of_fit(values["regime"].values, settings)
     ranged = values.isel(lr=chosen)
     fit = fit_temperature(
         ranged["lr"].values, ranged["energy"].values, ranged["entropy"].values, settings.tolerance
     )
-    return Analysis(values, fit, str(sweep.attrs["full_gradient"]))
+    off_hull = np.isin(values["lr"], fit.lr[~fit.feasible]) & (values["regime"] == Regime.EQUILIBRIUM)
+    values["regime"] = values["regime"].where(~off_hull, Regime.JUMP.value)
+    return Analysis(values, fit, origin, str(sweep.attrs["full_gradient"]))
+
+
+def _range_of_fit(regime: NDArray[np.str_], settings: FitConfig) -> tuple[slice, str]:
+    """Return the learning rates of the fit, and where they come from."""
+    count = len(regime)
+    if settings.first is not None or settings.last is not None:
+        first, last = settings.first or 0, -1 if settings.last is None else settings.last
+        chosen = slice(*slice(first, last + 1 or None).indices(count))
+        if chosen.stop - chosen.start < 2:
+            raise ValueError(
+                f"fit: the range {first} ... {last} holds {max(chosen.stop - chosen.start, 0)} of the "
+                f"sweep's {count} learning rates; at least 2 are needed"
+            )
+        return chosen, "as given"
+    chosen = longest_stretch(regime == Regime.EQUILIBRIUM)
+    if chosen.stop - chosen.start < 2:
+        return slice(0, count), "all, for no two neighbouring learning rates are in equilibrium"
+    return chosen, "those in equilibrium"
 
 
 def power_law_text(fit: TemperatureFit) -> str:
@@ -117,8 +137,8 @@ def power_law_text(fit: TemperatureFit) -> str:
 def table(analysis: Analysis) -> str:
     """Return the Markdown table eta, U, S, T, interval, SNR, with remarks on the points of the fit."""
     lines = [
-        "| η | U | S (nats) | T | interval of T | SNR | remark |",
-        "|---|---|---|---|---|---|---|",
+        "| η | U | S (nats) | T | interval of T | SNR | regime | remark |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     fit, values = analysis.fit, analysis.stationary
     for row in range(values.sizes["lr"]):
@@ -136,25 +156,41 @@ def table(analysis: Analysis) -> str:
         lines.append(
             f"| {lr:.4g} | {float(one['energy']):.4g} ± {float(one['energy_std']):.2g} "
             f"| {float(one['entropy']):.0f} ± {float(one['entropy_std']):.0f} "
-            f"| {temperature} | {interval} | {float(one['snr']):.3g} | {remark} |"
+            f"| {temperature} | {interval} | {float(one['snr']):.3g} | {one['regime'].item()} | {remark} |"
         )
     return "\n".join(lines)
 
 
-def summary(titled: dict[str, Analysis], k: int = FIGURE_K) -> str:
-    """Return the Markdown summary of one or more analysed sweeps, by title."""
+def summary(
+    titled: Mapping[str, Analysis],
+    k: int = FIGURE_K,
+    published: Mapping[str, PublishedLaw] | None = None,
+    baselines: Mapping[str, xr.Dataset] | None = None,
+) -> str:
+    """Return the Markdown summary of one or more analysed sweeps, by title.
+
+    Published power laws and uniform baselines, by the same titles, are shown beside what was measured.
+    """
     parts = [
         "# Thermodynamics of SGD",
         f"U: full training loss; S: entropy of the last window, k = {k}, up to a constant common to a "
         "sweep; T: the temperature at which SGD at η minimises U - T S. U and S are means ± standard "
         "deviations over the last measurements of a run, the SNR is that of the mean squares, around the "
-        "full gradient that each sweep names.",
+        "full gradient that each sweep names. Regimes: convergence, U and S still fall; equilibrium; jump, "
+        "off the lower convex hull of U(S); chaos, U is above the loss of the best constant prediction.",
     ]
     for title, analysis in titled.items():
-        choice = analysis.full_gradient
-        parts += [
-            f"## {title}",
-            f"Power law: {power_law_text(analysis.fit)}. Full gradient of the SNR: {choice}.",
-            table(analysis),
-        ]
+        lines = [f"Power law: {power_law_text(analysis.fit)}."]
+        law = (published or {}).get(title)
+        if law is not None:
+            lines.append(f"Published: T = {law.prefactor:.2g} · η^{law.exponent:.2f}.")
+        lines.append(f"Learning rates of the fit: {analysis.range_of_fit}.")
+        baseline = (baselines or {}).get(title)
+        if baseline is not None:
+            uniform = float(baseline["uniform_entropy"].sel(k=k))
+            lines.append(
+                f"Uniform on the sphere: U = {float(baseline['uniform_loss']):.4g}, S = {uniform:.0f}."
+            )
+        lines.append(f"Full gradient of the SNR: {analysis.full_gradient}.")
+        parts += [f"## {title}", " ".join(lines), table(analysis)]
     return "\n\n".join(parts) + "\n"

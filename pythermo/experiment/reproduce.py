@@ -6,17 +6,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import xarray as xr
+from matplotlib.figure import Figure
 
+from pythermo import figures
 from pythermo.experiment import storage
 from pythermo.experiment.analysis import Analysis, analyse, summary
 from pythermo.experiment.baseline import uniform_baseline
 from pythermo.experiment.config import Preset
 from pythermo.experiment.sweep import SWEEP, load_sweep, sweep
+from pythermo.figures import save
 
 PRESET, BASELINE, SUMMARY = "preset.toml", "baseline.nc", "summary.md"
-
-DIGITS = {"up": "digits-up", "op": "digits-op"}
-DIGITS_QUICK = {"up": "digits-quick"}
 
 
 def run_preset(
@@ -66,7 +66,7 @@ def reproduce(
 
 
 def write_results(out: str | Path) -> list[Path]:
-    """Write NetCDF, figures 1 to 3 and the summary of the sweeps that lie in a folder.
+    """Write NetCDF, figures and the summary of the sweeps that lie in a folder.
 
     Parameters
     ----------
@@ -76,31 +76,24 @@ def write_results(out: str | Path) -> list[Path]:
     Returns
     -------
     list of Path
-        ``sweep.nc`` (where there are several, along the dimension ``setup``), ``figure1`` to
-        ``figure3`` and, of the smallest network, ``neighbours`` as PNG and PDF, ``summary.md``.
+        ``sweep.nc`` (where there are several, along the dimension ``setup``), the figures as PNG and PDF,
+        ``summary.md``. Figures 1 to 3 are the paper's; ``runs`` shows U and S along the runs,
+        ``gradients`` and ``gradient_norms`` the norms and the SNR of gradients, ``snr`` its stationary
+        value, and ``neighbours``, of the smallest network, what S and T become with other k.
 
     Raises
     ------
     FileNotFoundError
         If no finished sweep of a preset is there.
     """
-    from pythermo import figures
-
     folder = Path(out)
     sweeps = _with_different_titles(_read_sweeps(folder))
+    drawn = [path for name, figure in _figures(sweeps).items() for path in save(figure, folder / name)]
     titled = {one.title: one.analysis for one in sweeps}
-    baselines = {one.title: one.baseline for one in sweeps if one.baseline is not None}
-    decaying = sweeps[-1]
-    figures.save(figures.stationary_values(titled), folder / "figure1")
-    figures.save(figures.thermodynamics(titled, baselines), folder / "figure2")
-    figures.save(figures.temperature_decay(decaying.dataset, decaying.title), folder / "figure3")
-    first = sweeps[0]
-    figures.save(figures.entropy_by_neighbours(first.title, first.by_neighbours()), folder / "neighbours")
-    storage.write_text(folder / SUMMARY, summary(titled))
+    laws = {one.title: one.preset.published for one in sweeps if one.preset.published is not None}
+    storage.write_text(folder / SUMMARY, summary(titled, published=laws, baselines=_baselines_of(sweeps)))
     if not (folder / PRESET).exists():
         storage.write_dataset(folder / SWEEP, _along_setup(sweeps))
-    names = ("figure1", "figure2", "figure3", "neighbours")
-    drawn = [folder / f"{name}{ending}" for name in names for ending in (".png", ".pdf")]
     return [folder / SWEEP, *drawn, folder / SUMMARY]
 
 
@@ -120,6 +113,27 @@ class _Sweep:
         last = self.preset.run.measurement.stationary
         ks = map(int, self.dataset["k"].values)
         return {k: analyse(self.dataset, last, self.preset.fit, k) for k in ks}
+
+
+def _figures(sweeps: list[_Sweep]) -> dict[str, Figure]:
+    """Return all figures of some sweeps by the names of their files."""
+    titled = {one.title: one.analysis for one in sweeps}
+    datasets = {one.title: one.dataset for one in sweeps}
+    smallest, largest = sweeps[0], sweeps[-1]
+    return {
+        "figure1": figures.stationary_values(titled),
+        "figure2": figures.thermodynamics(titled, _baselines_of(sweeps)),
+        "figure3": figures.temperature_decay(largest.dataset, largest.title),
+        "runs": figures.values_along_runs(datasets),
+        "gradients": figures.gradients_along_runs(datasets),
+        "gradient_norms": figures.stochastic_against_full_gradient(datasets),
+        "snr": figures.signal_to_noise(titled),
+        "neighbours": figures.entropy_by_neighbours(smallest.title, smallest.by_neighbours()),
+    }
+
+
+def _baselines_of(sweeps: list[_Sweep]) -> dict[str, xr.Dataset]:
+    return {one.title: one.baseline for one in sweeps if one.baseline is not None}
 
 
 def _read_sweeps(folder: Path) -> list[_Sweep]:
@@ -148,10 +162,9 @@ def _read_sweep(folder: Path) -> _Sweep:
         raise FileNotFoundError(f"out: {folder} lacks the runs at the learning rates {missing}")
     dataset = dataset.sel(lr=sorted(preset.lr))
     baseline = folder / BASELINE
-    model = preset.run.model
     return _Sweep(
         name=folder.name,
-        title=f"{model.name}({model.width}), D = {dataset.attrs['weights']}",
+        title=f"{preset.run.model.title}, D = {dataset.attrs['weights']}",
         dataset=dataset,
         baseline=storage.read_dataset(baseline) if baseline.exists() else None,
         preset=preset,

@@ -1,9 +1,15 @@
 """Figures of the paper and of our own experiments: Datasets in, matplotlib Figure out."""
 
 from pythermo.figures.calibration import calibration
+from pythermo.figures.runs import (
+    gradients_along_runs,
+    stochastic_against_full_gradient,
+    values_along_runs,
+)
 from pythermo.figures.style import save
 from pythermo.figures.sweeps import (
     entropy_by_neighbours,
+    signal_to_noise,
     stationary_values,
     temperature_decay,
     thermodynamics,
@@ -13,11 +19,15 @@ from pythermo.figures.toy import toy_runs, toy_spheres, toy_thermodynamics
 __all__ = [
     "calibration",
     "entropy_by_neighbours",
+    "gradients_along_runs",
     "save",
+    "signal_to_noise",
     "stationary_values",
+    "stochastic_against_full_gradient",
     "temperature_decay",
     "thermodynamics",
     "toy_runs",
     "toy_spheres",
     "toy_thermodynamics",
+    "values_along_runs",
 ]

@@ -4,6 +4,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
@@ -11,7 +13,7 @@ from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 from pythermo.experiment.storage import write_whole
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -23,6 +25,11 @@ STYLE: dict[Any, Any] = {
     "pdf.fonttype": 42,
 }
 LR_LABEL = "learning rate η"
+
+
+def shades(count: int) -> list[Any]:
+    """Return colours of an order: dark for the first, light for the last, told apart in grey as well."""
+    return list(mpl.colormaps["viridis"](np.linspace(0.0, 0.85, count)))
 
 
 def save(figure: Figure, path: str | Path) -> list[Path]:

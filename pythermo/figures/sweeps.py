@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from pythermo.experiment.analysis import Analysis
 from pythermo.experiment.config import FIGURE_K
-from pythermo.figures.style import BLUE, GREEN, GREY, LR_LABEL, ORANGE, STYLE, label_short_axis
+from pythermo.experiment.regimes import Regime
+from pythermo.figures.style import BLUE, GREEN, GREY, LR_LABEL, ORANGE, STYLE, label_short_axis, shades
 from pythermo.temperature import fit_power_law, free_energy, temperature_along_run
 
 _COMPARED_KS = (10, 50, 200)
@@ -45,6 +46,9 @@ def thermodynamics(
 ) -> Figure:
     """Draw U and S with uniform baselines, T with its power law, and F (figure 2 of the paper).
 
+    Shaded are the learning rates of convergence and of chaos, hollow are jumps: see
+    `pythermo.experiment.regimes.Regime`.
+
     Parameters
     ----------
     titled : mapping of str to Analysis
@@ -70,6 +74,9 @@ def thermodynamics(
                 _draw_baseline(row[1], float(baseline["uniform_entropy"].sel(k=FIGURE_K)), "lower right")
             _draw_temperature(row[2], analysis)
             _draw_free_energy(row[3], analysis)
+            for axes in row:
+                _shade_regimes(axes, analysis)
+            _name_regimes(row[0], analysis)
         return figure
 
 
@@ -95,7 +102,7 @@ def temperature_decay(sweep: xr.Dataset, title: str, runs: int = 4, last: int = 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 3.8), layout="constrained")
         axes = figure.subplots()
-        colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, runs))
+        colours = shades(runs)
         drawn = 0
         for index, colour in zip(range(min(runs, sweep.sizes["lr"])), colours, strict=False):
             one = sweep.isel(lr=index).sel(k=FIGURE_K)
@@ -115,6 +122,33 @@ def temperature_decay(sweep: xr.Dataset, title: str, runs: int = 4, last: int = 
             return figure
         axes.set(xscale="log", yscale="log")
         label_short_axis(axes.xaxis)
+        axes.legend(fontsize=8)
+        return figure
+
+
+def signal_to_noise(titled: Mapping[str, Analysis]) -> Figure:
+    """Draw the stationary SNR of the gradient against the learning rate, a line per sweep.
+
+    Parameters
+    ----------
+    titled : mapping of str to Analysis
+        Analysed sweeps by title.
+
+    Returns
+    -------
+    Figure
+        Learning rates at which even the mean of the estimates of |G|^2 is negative are left out.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.6, 3.8), layout="constrained")
+        axes = figure.subplots()
+        for (title, analysis), colour, marker in zip(
+            titled.items(), (BLUE, ORANGE, GREEN, "black") * 4, "osD^" * 4, strict=False
+        ):
+            values = analysis.stationary
+            axes.plot(values["lr"], values["snr"], marker + "-", color=colour, lw=1.0, label=title)
+        axes.set(xscale="log", yscale="log", xlabel=LR_LABEL, ylabel="signal-to-noise ratio of the gradient")
+        label_short_axis(axes.yaxis)
         axes.legend(fontsize=8)
         return figure
 
@@ -143,7 +177,7 @@ def entropy_by_neighbours(title: str, by_k: Mapping[int, Analysis]) -> Figure:
         ks = np.array(list(by_k))
         lr = next(iter(by_k.values())).stationary["lr"].values
         entropy = np.array([analysis.stationary["entropy"].values for analysis in by_k.values()])
-        colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, len(lr)))
+        colours = shades(len(lr))
         for one, values, colour in zip(lr, entropy.T, colours, strict=True):
             left.plot(ks, values, "o-", color=colour, lw=1.0, label=f"η = {one:.2g}")
         left.set(xscale="log", xlabel="neighbours k", ylabel="entropy $S_k$ (nats)")
@@ -188,6 +222,46 @@ def _draw_stationary(axes: Axes, analysis: Analysis, name: str, colour: str) -> 
     axes.set(xscale="log", xlabel=LR_LABEL)
 
 
+_SHADED = {Regime.CONVERGENCE: BLUE, Regime.CHAOS: GREY}
+
+
+def _stretches(analysis: Analysis) -> list[tuple[Regime, float, float]]:
+    """Return the stretches of learning rates of one regime, halfway to their neighbours; jumps apart."""
+    lr = analysis.stationary["lr"].values
+    found = analysis.stationary["regime"].values
+    edges = np.sqrt(lr[1:] * lr[:-1])
+    left = np.concatenate([[lr[0] ** 2 / edges[0]], edges]) if len(edges) else lr
+    right = np.concatenate([edges, [lr[-1] ** 2 / edges[-1]]]) if len(edges) else lr
+    named = [Regime.EQUILIBRIUM if one == Regime.JUMP else Regime(str(one)) for one in found]
+    merged: list[tuple[Regime, float, float]] = []
+    for regime, start, stop in zip(named, left, right, strict=True):
+        if merged and merged[-1][0] == regime:
+            start = merged.pop()[1]
+        merged.append((regime, start, stop))
+    return merged
+
+
+def _shade_regimes(axes: Axes, analysis: Analysis) -> None:
+    for regime, start, stop in _stretches(analysis):
+        if regime in _SHADED:
+            axes.axvspan(start, stop, color=_SHADED[regime], alpha=0.1, lw=0, zorder=0)
+
+
+def _name_regimes(axes: Axes, analysis: Analysis) -> None:
+    for regime, start, stop in _stretches(analysis):
+        axes.annotate(
+            regime.value,
+            (float(np.sqrt(start * stop)), 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, -3),
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            fontsize=7,
+            color="#333333",
+        )
+
+
 def _draw_baseline(axes: Axes, level: float, legend_at: Literal["upper left", "lower right"]) -> None:
     axes.axhline(level, color=GREY, ls="--", lw=1.0, label="uniform on the sphere")
     axes.margins(y=0.12)
@@ -228,7 +302,7 @@ def _draw_free_energy(axes: Axes, analysis: Analysis, curves: int = 4) -> None:
     chosen = (
         usable[np.unique(np.linspace(0, len(usable) - 1, curves).round().astype(int))] if len(usable) else []
     )
-    colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, curves))
+    colours = shades(curves)
     for i, colour in zip(chosen, colours, strict=False):
         free = free_energy(fit.energy, fit.entropy, fit.temperature[i])
         free = free - free.min()

@@ -22,15 +22,19 @@ def made_sweep(n: int = 8, last: int = 30) -> xr.Dataset:
     start = 1.0 / iteration[None, :] ** 2
     loss = energy[:, None] * (1.0 + start)
     entropy = 100 * np.log(lr)[:, None] + 5 * np.log(1 + start)
+    full = 1.0 / iteration[None, :] * np.ones_like(loss)
     return xr.Dataset(
         {
             "loss": (("lr", "iteration"), loss),
             "entropy": (("lr", "iteration", "k"), np.stack([entropy - 1, entropy], axis=-1)),
             "squared_full_grad_norm": (("lr", "iteration"), np.resize([5.0, -1.0], loss.shape)),
             "rms_noise_norm": (("lr", "iteration"), np.full_like(loss, 2.0)),
+            "full_grad_norm": (("lr", "iteration"), full),
+            "mean_grad_norm": (("lr", "iteration"), 12.0 * full**0.87),
+            "snr": (("lr", "iteration"), full),
         },
         coords={"lr": lr, "iteration": iteration, "k": k},
-        attrs={"weights": 101, "full_gradient": "mean"},
+        attrs={"weights": 101, "full_gradient": "mean", "constant_loss": np.inf},
     )
 
 
@@ -107,6 +111,27 @@ def test_figures(tmp_path):
         figures.save(figure, tmp_path / f"figure{number}")
     assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".pdf"}
     assert min(path.stat().st_size for path in tmp_path.iterdir()) > 5000
+
+
+def test_figures_along_runs():
+    sweep = made_sweep()
+    runs = figures.values_along_runs({"UP": sweep, "OP": sweep}, runs=5)
+    assert [len(axes.get_lines()) for axes in runs.axes] == [5, 5, 5, 5]
+    gradients = figures.gradients_along_runs({"OP": sweep}, runs=2)
+    assert [len(axes.get_lines()) for axes in gradients.axes] == [2, 2, 2]
+    phase = figures.stochastic_against_full_gradient({"5k": sweep, "10k": sweep})
+    assert drawn_texts(phase).count("12 · |G|^0.87") == 2  # the law that was planted
+    snr = figures.signal_to_noise({"UP": analyse(sweep, 4, FitConfig())})
+    np.testing.assert_allclose(snr.axes[0].get_lines()[0].get_ydata(), np.sqrt(2.0 / 4.0))
+
+
+def test_regimes_are_shaded_and_named():
+    sweep = made_sweep()
+    sweep.attrs["constant_loss"] = float(sweep["loss"][-2, -1])  # the last one is above
+    figure = figures.thermodynamics({"UP": analyse(sweep, 3, FitConfig())})
+    named = [text.get_text() for text in figure.axes[0].texts]
+    assert named == ["equilibrium", "chaos"]
+    assert all(len(axes.patches) == 1 for axes in figure.axes)
 
 
 def test_the_figure_of_neighbours_compares_temperatures_by_k(tmp_path):
