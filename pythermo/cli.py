@@ -1,11 +1,16 @@
 """The command line."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from pythermo.experiment.experiments import EXPERIMENTS, Experiment
+
+if TYPE_CHECKING:
+    from pythermo.experiment.config import Preset
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,25 +29,39 @@ Settings = Annotated[
         "--set", metavar="KEY=VALUE", help="Change a key of the preset, e.g. run.training.iterations=4000."
     ),
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be run, with memory and an estimate of the time.")
+]
 
 
-@reproduce_app.command()
-def digits(
-    out: Out = None,
-    jobs: Jobs = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="The small network, 8 learning rates, 3 minutes.")
-    ] = False,
-) -> None:
-    """Temperature of SGD on scikit-learn's handwritten digits, by a small and a large ConvNet."""
-    with _errors_as_messages():
-        from pythermo.experiment.config import Preset
-        from pythermo.experiment.reproduce import DIGITS, DIGITS_QUICK, reproduce
+def _add_experiment(name: str, experiment: Experiment) -> None:
+    """Make an experiment a command: ``pythermo reproduce NAME``."""
 
-        presets = DIGITS_QUICK if quick else DIGITS
-        folder = out or Path("out") / ("digits-quick" if quick else "digits")
-        loaded = {name: Preset.load(preset) for name, preset in presets.items()}
-        _say_written(reproduce(loaded, folder, jobs=jobs))
+    @reproduce_app.command(name, help=experiment.description)
+    def reproduce_experiment(
+        out: Out = None,
+        jobs: Jobs = None,
+        settings: Settings = None,
+        quick: Annotated[bool, typer.Option("--quick", help="A part of it, in minutes.")] = False,
+        dry_run: DryRun = False,
+    ) -> None:
+        with _errors_as_messages():
+            from pythermo.experiment.config import Preset
+            from pythermo.experiment.reproduce import reproduce
+
+            chosen = experiment.quick if quick else experiment.presets
+            if not chosen:
+                raise ValueError(f"--quick: {name} has no quick version; --set makes one, for instance")
+            presets = {setup: Preset.load(preset, settings or []) for setup, preset in chosen.items()}
+            if dry_run:
+                _say_plans(presets, jobs)
+                return
+            folder = out or Path("out") / (f"{name}-quick" if quick else name)
+            _say_written(reproduce(presets, folder, jobs=jobs))
+
+
+for _name, _experiment in EXPERIMENTS.items():
+    _add_experiment(_name, _experiment)
 
 
 @reproduce_app.command()
@@ -69,6 +88,7 @@ def sweep(
     settings: Settings = None,
     out: Out = None,
     jobs: Jobs = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Run a preset's sweep over learning rates and analyse it."""
     with _errors_as_messages():
@@ -76,9 +96,21 @@ def sweep(
         from pythermo.experiment.reproduce import run_preset, write_results
 
         loaded = Preset.load(preset, settings or ())
+        if dry_run:
+            _say_plans({Path(preset).stem: loaded}, jobs)
+            return
         folder = out or Path("out") / Path(preset).stem
         run_preset(loaded, folder, jobs=jobs)
         _say_written(write_results(folder))
+
+
+@app.command()
+def presets() -> None:
+    """List the presets of the package."""
+    from pythermo.experiment.config import Preset, preset_names
+
+    for name in preset_names():
+        typer.echo(f"{name:<26}{Preset.load(name).description}")
 
 
 @app.command()
@@ -168,6 +200,38 @@ def info() -> None:
     }
     for name, value in rows.items():
         typer.echo(f"{name + ':':<18}{value}")
+
+
+def _say_plans(presets: Mapping[str, "Preset"], jobs: int | None) -> None:
+    """Write what sweeps would take, a table per sweep."""
+    import os
+
+    from pythermo.experiment.plan import plan
+
+    at_once = jobs or os.cpu_count() or 1
+    for name, preset in presets.items():
+        found = plan(preset)
+        typer.echo(f"{name}: {preset.description}")
+        typer.echo(
+            f"  {len(found.lr)} runs of {found.iterations} iterations and {found.measurements} measurements, "
+            f"D = {found.weights}, at lr {', '.join(f'{lr:.3g}' for lr in found.lr)}"
+        )
+        typer.echo(
+            f"  memory of a run: {found.window_bytes / 1e9:.2g} GB for the window and its checkpoint, "
+            f"{found.data_bytes / 1e9:.2g} GB for the images"
+        )
+        typer.echo(
+            f"  time, estimated from a few steps: {1e3 * found.step_seconds:.3g} ms a step, "
+            f"{found.measurement_seconds:.3g} s a measurement, {_duration(found.run_seconds)} a run, "
+            f"{_duration(found.sweep_seconds(at_once))} for all, {at_once} at a time"
+        )
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.3g} seconds"
 
 
 def _say_written(paths: list[Path]) -> None:

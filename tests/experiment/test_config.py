@@ -42,7 +42,8 @@ def test_settings_override_keys():
         ("run.training.iterations=900", "begin at iteration .* the window of 1000 iterates is not full"),
         ("run.training.iterations=0", "run.training.iterations: .*greater than 0"),
         ("run.lr=-1.0", "run.lr: .*greater than 0"),
-        ("run.model.name=VGG", "run.model.name: .*'ConvNet' or 'ResNet18'"),
+        ("run.model.name=VGG", "run.model.name: .*should match pattern"),
+        ("left_out=[11]", "left_out: must leave some of the grid's 11 values"),
         ("run.training", "not of the form key=value"),
         ("run.lr.x=1", "run.lr: "),
         ("description.x=1", "'description' is a value and has no keys"),
@@ -55,7 +56,7 @@ def test_wrong_settings_are_named(setting, message):
 
 
 def test_wrong_presets_are_named(tmp_path):
-    with pytest.raises(ValueError, match="'cifar' is unknown; there are digits-op"):
+    with pytest.raises(ValueError, match="'cifar' is unknown; there are convnet-cifar10-op"):
         Preset.load("cifar")
     with pytest.raises(ValueError, match="there is no file"):
         Preset.load(tmp_path / "none.toml")
@@ -66,13 +67,40 @@ def test_wrong_presets_are_named(tmp_path):
         Preset.load("digits-up", ["grid=[{start=-2.0, stop=-1.0, count=2}, {start=-1.0, stop=0.0, count=2}]"])
 
 
-def test_the_paper_s_grid():
-    # arXiv 2505.23489: 22 learning rates for ConvNet on CIFAR-10.
-    pieces = "{start=-4.0,stop=-3.0,count=5,open=true}, {start=-3.0,stop=-2.0,count=15,open=true}, {start=-2.0,stop=-1.0,count=4}"
-    lr = Preset.load("digits-up", [f"grid=[{pieces}]"]).lr
-    expected = [*np.logspace(-4, -3, 5)[:-1], *np.logspace(-3, -2, 15)[:-1], *np.logspace(-2, -1, 4)]
-    assert len(lr) == 22
-    np.testing.assert_allclose(lr, expected)
+def test_the_paper_s_grids():
+    # arXiv 2505.23489: 22 learning rates for ConvNet on CIFAR-10, a wider grid for the others.
+    middle = [*np.logspace(-4, -3, 5)[:-1], *np.logspace(-3, -2, 15)[:-1]]
+    expected = [*middle, *np.logspace(-2, -1, 4)]
+    assert len(expected) == 22
+    np.testing.assert_allclose(Preset.load("convnet-cifar10-up").lr, expected)
+    low, high = np.logspace(-5, -4, 4)[:-1], [*np.logspace(-2, -1, 4)[:-1], *np.logspace(-1, 0, 4)]
+    np.testing.assert_allclose(Preset.load("convnet-cifar100-op").lr, [*low, *middle, *high])
+    np.testing.assert_allclose(Preset.load("resnet18-cifar10-op").lr, [*low[1:], *middle, *high])
+    np.testing.assert_allclose(Preset.load("resnet18-cifar100-up").lr, [*low, middle[0], *middle[2:], *high])
+
+
+def test_the_paper_s_fit_ranges():
+    # arXiv 2505.23489: learning rates 1 ... 18 of the 22 for the small ConvNet, 4 ... 14 for the large one.
+    for name, last in (("convnet-cifar10-up", 18), ("convnet-cifar10-op", 14)):
+        preset = Preset.load(name)
+        assert range(22)[preset.fit.last] == last
+
+
+def test_a_preset_may_start_from_another(tmp_path):
+    mse, base = Preset.load("convnet-cifar10-op-mse"), Preset.load("convnet-cifar10-op")
+    assert mse.lr == base.lr
+    assert mse.run.training.loss == "mse"
+    assert mse.run.model.head_norm == 1.5
+    assert mse.run.training.iterations == base.run.training.iterations
+    assert mse.published is None
+    assert mse.fit.first is None
+    (tmp_path / "mine.toml").write_text('base = "digits-up"\ndescription = "mine"\nrun.model.width = 3\n')
+    mine = Preset.load(tmp_path / "mine.toml")
+    assert mine.run.model.width == 3
+    assert mine.run.data == Preset.load("digits-up").run.data
+    (tmp_path / "mine.toml").write_text('base = "digit-up"\ndescription = "mine"\n')
+    with pytest.raises(ValueError, match="base: 'digit-up' is not a preset of the package"):
+        Preset.load(tmp_path / "mine.toml")
 
 
 def test_differing_keys_are_dotted():
