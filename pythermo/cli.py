@@ -82,6 +82,15 @@ def calibration(out: Out = None) -> None:
         _say_written(calibrate(out or Path("out") / "calibration"))
 
 
+@reproduce_app.command()
+def lemma(out: Out = None) -> None:
+    """Measure the SNR near an optimum of a small and a large network: Lemma 1 (three minutes)."""
+    with _errors_as_messages():
+        from pythermo.experiment.lemma import reproduce_lemma
+
+        _say_written(reproduce_lemma(out or Path("out") / "lemma"))
+
+
 @app.command()
 def sweep(
     preset: Annotated[str, typer.Argument(help="Name of a preset of the package, or a TOML file.")],

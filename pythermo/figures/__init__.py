@@ -1,6 +1,7 @@
 """Figures of the paper and of our own experiments: Datasets in, matplotlib Figure out."""
 
 from pythermo.figures.calibration import calibration
+from pythermo.figures.lemma import snr_near_an_optimum
 from pythermo.figures.runs import (
     gradients_along_runs,
     stochastic_against_full_gradient,
@@ -22,6 +23,7 @@ __all__ = [
     "gradients_along_runs",
     "save",
     "signal_to_noise",
+    "snr_near_an_optimum",
     "stationary_values",
     "stochastic_against_full_gradient",
     "temperature_decay",
