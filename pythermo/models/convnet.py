@@ -11,8 +11,9 @@ from pythermo.models.layers import FrozenHead, batch_norm, conv3x3, require_imag
 class ConvNet(nn.Module):
     """Four 3x3 convolutions of widths c, 2c, 4c, 8c, each with BatchNorm and ReLU, and a frozen head.
 
-    The 2nd, 3rd and 4th are followed by 2x2 max pooling; what is left (4x4 pixels of a 32x32 image) is
-    pooled by its maximum. Every trained weight is scale-invariant, all of them together.
+    The 2nd, 3rd and 4th are followed by 2x2 max pooling, before the ReLU, which then has a quarter of the
+    pixels: to the same bits, for it does not change which is the largest. What is left (4x4 pixels of a
+    32x32 image) is pooled by its maximum. Every trained weight is scale-invariant, all of them together.
 
     Parameters
     ----------
@@ -39,9 +40,10 @@ class ConvNet(nn.Module):
         layers: list[nn.Module] = []
         before = in_channels
         for depth, after in enumerate((width, 2 * width, 4 * width, 8 * width)):
-            layers += [conv3x3(before, after), batch_norm(after), nn.ReLU()]
+            layers += [conv3x3(before, after), batch_norm(after)]
             if depth > 0:
                 layers.append(nn.MaxPool2d(2))
+            layers.append(nn.ReLU())
             before = after
         self.features = nn.Sequential(*layers)
         self.head = FrozenHead(before, num_classes, head_norm, bias=True)

@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 
 import pythermo as pt
+from pythermo.experiment import measure
 from pythermo.experiment.config import MeasurementConfig
 from pythermo.experiment.network import build_model
 from pythermo.experiment.run import CHECKPOINT, MEASUREMENTS, Trainer
@@ -158,6 +159,27 @@ def test_the_two_full_gradients_differ_by_the_batches_statistics():
     assert noise[0].mean_grad_norm == noise[1].mean_grad_norm
     assert noise[0].full_grad_norm == pytest.approx(noise[1].full_grad_norm, rel=0.3)
     assert noise[0].full_grad_norm != noise[1].full_grad_norm
+
+
+def test_gradients_that_are_kept_give_the_bits_of_those_computed_twice(monkeypatch):
+    trainer = Trainer(QUICK)
+    computed = []
+    gradient = measure.GradientMeter.gradient
+
+    def counted(self, images, labels):
+        computed.append(len(labels))
+        return gradient(self, images, labels)
+
+    monkeypatch.setattr(measure.GradientMeter, "gradient", counted)
+    size = 4 * 4 * 1530  # four gradients of float32
+    noise = []
+    for limit, times in ((size, 1), (size - 1, 2)):
+        monkeypatch.setattr(measure, "KEPT_BYTES", limit)
+        computed.clear()
+        noise.append(trainer.meter.noise_at(7))
+        assert computed == times * 4 * [32]
+    assert noise[0] == noise[1]
+    assert noise[0] != trainer.meter.noise_at(8)
 
 
 def test_a_finished_run_is_read_and_not_computed_again(tmp_path, monkeypatch):
