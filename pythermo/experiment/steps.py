@@ -22,7 +22,8 @@ def plain_step(model: nn.Module, optimizer: ProjectedSGD, images: Images) -> Ste
 
     def step(batch: Tensor) -> None:
         optimizer.zero_grad()
-        loss = cross_entropy(model(images.train_images[batch]), images.train_labels[batch])
+        inputs, labels = images.batch(batch)
+        loss = cross_entropy(model(inputs), labels)
         loss.backward()
         optimizer.step()
 
@@ -40,7 +41,8 @@ def captured_step(model: nn.Module, optimizer: ProjectedSGD, images: Images, bat
 
     def forward_and_backward() -> None:
         optimizer.zero_grad(set_to_none=False)  # gradients keep their place in the flat buffer
-        cross_entropy(model(images.train_images[batch]), images.train_labels[batch]).backward()
+        inputs, labels = images.batch(batch)
+        cross_entropy(model(inputs), labels).backward()
         optimizer.step()
 
     before = [param.detach().clone() for param in params]
