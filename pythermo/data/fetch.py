@@ -149,7 +149,7 @@ def _download(url: str, part: Path, file: PublishedFile) -> None:
                 raise ConnectionError(f"the connection ended {response.length} bytes too early")
     except HTTPError as error:
         if error.code == 416:
-            part.unlink()
+            part.unlink(missing_ok=True)  # it is longer than what the server has
         raise ConnectionError(f"{url}: {error}") from error
     except (URLError, HTTPException, ConnectionError, TimeoutError) as error:
         raise ConnectionError(f"{url}: {error}; called again, it goes on from there") from error
