@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 reproduce_app = typer.Typer(no_args_is_help=True, help="Run a whole experiment: sweeps, figures, summary.")
 app.add_typer(reproduce_app, name="reproduce")
+data_app = typer.Typer(no_args_is_help=True, help="Fetch data sets, say where they are.")
+app.add_typer(data_app, name="data")
 
 Out = Annotated[Path | None, typer.Option(help="Folder of the results; called again, the work goes on.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; as many as cores if not given.")]
@@ -187,6 +189,41 @@ def simulate(
         _say_written([out])
 
 
+@data_app.command("fetch")
+def fetch_data(
+    name: Annotated[str, typer.Argument(help="fashion-mnist, cifar10 or cifar100.")],
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="FILE_OR_URL", help="Instead of where it is published.")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder; where runs look, if not given.")] = None,
+) -> None:
+    """Download a data set, check it, and go on where an earlier call was interrupted."""
+    with _errors_as_messages():
+        from pythermo.data import fetch
+
+        for path in fetch(name, source, root):
+            typer.echo(f"{name}: {path}")
+
+
+@data_app.command("list")
+def list_data(
+    root: Annotated[Path | None, typer.Option(help="Folder to look at first.")] = None,
+) -> None:
+    """List the data sets: sizes, and where they are or how to get them."""
+    with _errors_as_messages():
+        from pythermo.data.sources import DATA_SETS, find
+
+        typer.echo(f"{'digits':<14} 1x8x8    1497 + 300     10  classes   comes with scikit-learn")
+        for name, data_set in DATA_SETS.items():
+            try:
+                where = str(find(name, root)[1])
+            except FileNotFoundError:
+                megabytes = sum(file.size for file in data_set.editions[0]) / 1e6
+                where = f"`pythermo data fetch {name}` ({megabytes:.0f} MB)"
+            shape, counts = "x".join(map(str, data_set.shape)), f"{data_set.train} + {data_set.test}"
+            typer.echo(f"{name:<14} {shape:<8} {counts:<14} {data_set.num_classes:<3} classes   {where}")
+
+
 @app.command()
 def info() -> None:
     """Say what was built, what runs here and with which versions."""
@@ -256,6 +293,6 @@ def _errors_as_messages() -> Iterator[None]:
 
     try:
         yield
-    except (ValueError, FileNotFoundError, SweepError, CalibrationError) as error:
+    except (ValueError, OSError, SweepError, CalibrationError) as error:
         typer.echo(f"pythermo: {error}", err=True)
         raise typer.Exit(1) from error

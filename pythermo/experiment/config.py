@@ -71,6 +71,7 @@ class DataConfig(_Section):
     """The images: see `pythermo.data.load`."""
 
     name: Literal["digits", "fashion-mnist", "cifar10", "cifar100"]
+    side: PositiveInt | None = None
     samples_per_class: PositiveInt | None = None
     label_noise: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     seed: Seed = 1

@@ -95,7 +95,7 @@ class _MinibatchGradients:
                 self.iteration,
                 index,
             ).to(data.train_labels.device)
-            yield meter.gradient(data.train_images[batch], data.train_labels[batch])
+            yield meter.gradient(*data.batch(batch))
 
 
 @contextmanager

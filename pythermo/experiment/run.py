@@ -59,6 +59,7 @@ def load_data(config: RunConfig) -> data.Images:
         samples_per_class=settings.samples_per_class,
         label_noise=settings.label_noise,
         seed=settings.seed,
+        side=settings.side,
     )
 
 

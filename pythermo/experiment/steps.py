@@ -22,7 +22,8 @@ def plain_step(model: nn.Module, loss: Loss, optimizer: ProjectedSGD, images: Im
 
     def step(batch: Tensor) -> None:
         optimizer.zero_grad()
-        loss(model(images.train_images[batch]), images.train_labels[batch]).backward()
+        inputs, labels = images.batch(batch)
+        loss(model(inputs), labels).backward()
         optimizer.step()
 
     return step
@@ -41,7 +42,8 @@ def captured_step(
 
     def forward_and_backward() -> None:
         optimizer.zero_grad(set_to_none=False)  # gradients keep their place in the flat buffer
-        loss(model(images.train_images[batch]), images.train_labels[batch]).backward()
+        inputs, labels = images.batch(batch)
+        loss(model(inputs), labels).backward()
         optimizer.step()
 
     before = [param.detach().clone() for param in params]
