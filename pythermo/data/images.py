@@ -65,6 +65,7 @@ def load(
     seed: int = 1,
     *,
     side: int | None = None,
+    test_samples: int | None = None,
 ) -> Images:
     """Load a data set.
 
@@ -87,6 +88,8 @@ def load(
     side : int, optional
         Height and width to which images are padded with zeros on all sides, such as 32 for
         ``fashion-mnist``; those that they have, if not given.
+    test_samples : int, optional
+        Keep the first so many test images only: all are evaluated at each measurement of a run.
 
     Returns
     -------
@@ -110,19 +113,21 @@ def load(
         raise ValueError(f"name: '{name}' is not a known data set; known: {', '.join(NAMES)}")
     if not 0.0 <= label_noise <= 1.0:
         raise ValueError(f"label_noise: must lie in [0, 1], not {label_noise}")
+    if test_samples is not None and test_samples < 1:
+        raise ValueError(f"test_samples: must be at least 1, not {test_samples}")
     arrays = _read(name, root)
     train, test, generator = arrays.train, arrays.test, np.random.default_rng(seed)
     kept = np.arange(len(train.labels))
     if samples_per_class is not None:
         kept = _choose_per_class(train.labels, samples_per_class, arrays.num_classes, generator)
     labels = _redraw(train.labels[kept], label_noise, arrays.num_classes, generator)
-    train_images, test_images = _padded(train.images[kept], side), _padded(test.images, side)
+    train_images, test_images = _padded(train.images[kept], side), _padded(test.images[:test_samples], side)
     mean, deviation = _standard(name, train_images)
     return Images(
         train_images=_standardised(train_images, mean, deviation),
         train_labels=torch.from_numpy(labels),
         test_images=_standardised(test_images, mean, deviation),
-        test_labels=torch.from_numpy(test.labels),
+        test_labels=torch.from_numpy(test.labels[:test_samples]),
         num_classes=arrays.num_classes,
     )
 

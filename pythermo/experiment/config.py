@@ -73,6 +73,7 @@ class DataConfig(_Section):
     name: Literal["digits", "fashion-mnist", "cifar10", "cifar100"]
     side: PositiveInt | None = None
     samples_per_class: PositiveInt | None = None
+    test_samples: PositiveInt | None = None
     label_noise: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     seed: Seed = 1
 

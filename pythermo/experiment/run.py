@@ -60,6 +60,7 @@ def load_data(config: RunConfig) -> data.Images:
         label_noise=settings.label_noise,
         seed=settings.seed,
         side=settings.side,
+        test_samples=settings.test_samples,
     )
 
 

@@ -129,3 +129,12 @@ def test_a_file_of_another_size_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHERMO_DATA", str(tmp_path))
     with pytest.raises(ValueError, match="must have 30730000 bytes"):
         pt.data.load("cifar10")
+
+
+def test_fewer_test_images():
+    whole, fewer = pt.data.load("digits"), pt.data.load("digits", test_samples=7)
+    assert torch.equal(fewer.test_images, whole.test_images[:7])
+    assert torch.equal(fewer.test_labels, whole.test_labels[:7])
+    assert torch.equal(fewer.train_images, whole.train_images)
+    with pytest.raises(ValueError, match="test_samples: must be at least 1, not 0"):
+        pt.data.load("digits", test_samples=0)
