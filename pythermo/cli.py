@@ -197,7 +197,7 @@ def fetch_data(
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder; where runs look, if not given.")] = None,
 ) -> None:
-    """Download a data set, check it, and go on where an earlier call was interrupted."""
+    """Download a data set to PYTHERMO_DATA or the user's cache, checked; goes on where it was interrupted."""
     with _errors_as_messages():
         from pythermo.data import fetch
 

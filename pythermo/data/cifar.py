@@ -11,8 +11,8 @@ from pythermo.data.pickled import read_pickle
 
 SHAPE = (3, 32, 32)
 _PIXELS = 3 * 32 * 32
-# A published batch has 3105 bytes an image, file names and labels included. One that Python 3 writes in the same
-# protocol takes two bytes for a pixel above 127.
+# A published batch has 3105 bytes an image, file names and labels included. One that Python 3 writes in the
+# same protocol takes two bytes for a pixel above 127.
 _MOST_PICKLED = 2 * _PIXELS + 128
 
 

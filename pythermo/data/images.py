@@ -18,8 +18,8 @@ NAMES = ("digits", *sources.DATA_SETS)
 class Images:
     """A data set in memory.
 
-    Pixels are kept as float32: a batch of 128 out of uint8, standardised on the fly, took as long for 28x28
-    pixels and a quarter longer for CIFAR's (one thread of a CPU).
+    Pixels are kept as float32: on a CPU, a batch of 128 gathered from uint8 and standardised on the fly took
+    as long for 28x28 pixels and a tenth to a quarter longer for CIFAR's on one thread, and longer on two.
 
     Attributes
     ----------
@@ -78,7 +78,8 @@ def load(
         32x32 pixels in three channels, red first.
     root : path, optional
         Folder of the files of a data set that is not bundled, looked at before the folder of
-        `pythermo.data.fetch` and that of the system's package; digits needs none.
+        `pythermo.data.fetch` (``PYTHERMO_DATA``, or the user's cache) and that of the system's package;
+        digits needs none.
     samples_per_class : int, optional
         Keep so many training images of each class, chosen without replacement.
     label_noise : float

@@ -25,6 +25,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files = {}
+        self.moved = {}
         self.ranges = []
         self.stops_after = None  # closes the connection after so many bytes
         self.knows_ranges = True
@@ -36,6 +37,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         server = self.server
         asked = self.headers["Range"]
         server.ranges.append(asked)
+        if self.path[1:] in server.moved:
+            self.send_response(302)
+            self.send_header("Location", server.moved[self.path[1:]])
+            self.end_headers()
+            return
         content = server.files.get(self.path[1:])
         if content is None:
             self.send_error(404)
@@ -197,6 +203,25 @@ def test_anything_but_the_published_file_is_refused(content, server, folder, tmp
         pt.data.fetch("cifar10", source=given if local else None)
     assert kept(folder) == []
     assert given.exists()
+
+
+def test_no_more_is_downloaded_than_is_published(content, server, folder):
+    server.files["cifar-10-binary.tar.gz"] = content + bytes(1 << 20)
+    with pytest.raises(ValueError, match=f"larger than the published {len(content)} bytes"):
+        pt.data.fetch("cifar10")
+    assert kept(folder) == []
+
+
+def test_a_download_goes_on_where_the_server_says_that_the_file_has_moved_to(content, server, folder):
+    server.files["moved"] = server.files.pop("cifar-10-binary.tar.gz")
+    server.moved["cifar-10-binary.tar.gz"] = f"{server.url}moved"
+    server.stops_after = 70_000
+    with pytest.raises(ConnectionError):
+        pt.data.fetch("cifar10")
+    server.stops_after = None
+    pt.data.fetch("cifar10")
+    assert server.ranges == [None, None, "bytes=70000-", "bytes=70000-"]
+    assert (folder / "cifar-10-binary.tar.gz").read_bytes() == content
 
 
 def test_what_is_refused_replaces_nothing(content, server, folder):
