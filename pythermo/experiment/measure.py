@@ -53,28 +53,43 @@ class GradientMeter:
     batch_size: int
     settings: MeasurementConfig
 
-    def noise_at(self, iteration: int) -> GradientNoise:
-        """Return the noise at the current weights; the batches depend on seed and iteration alone."""
-        minibatches = _MinibatchGradients(self, iteration)
+    def evaluate(self) -> tuple[Evaluation, Tensor | None]:
+        """Evaluate the training images and return, where it is that of evaluation batches, the full gradient.
+
+        Loss and gradient [D] come from the same forward pass.
+        """
+        images, labels = self.data.train_images, self.data.train_labels
+        batch = self.settings.evaluation_batch
+        if self.settings.full_gradient == "mean":
+            return evaluate(self.model, self.loss, images, labels, batch), None
+        total = images.new_zeros(sum(param.numel() for param in self.params), dtype=torch.float64)
+        summed = correct = 0.0
         with _as_in_training(self.model):
-            if self.settings.full_gradient == "mean":
-                size = self.settings.gradients * sum(param.nbytes for param in self.params)
-                return gradient_noise_about_mean(list(minibatches) if size <= KEPT_BYTES else minibatches)
-            return gradient_noise(self._evaluation_gradient(), minibatches)
+            for x, y in zip(images.split(batch), labels.split(batch), strict=True):
+                logits = self.model(x)
+                total += len(y) * self._flat_gradient(self.loss(logits, y))
+                summed += float(self.loss(logits.detach(), y, reduction="sum"))
+                correct += float((logits.argmax(dim=1) == y).sum())
+        return Evaluation(summed / len(labels), correct / len(labels)), total / len(labels)
+
+    def noise_at(self, iteration: int, full_gradient: Tensor | None) -> GradientNoise:
+        """Return the noise around the full gradient [D] or, without one, around the minibatches' mean.
+
+        The minibatches depend on seed and iteration alone.
+        """
+        minibatches = _MinibatchGradients(self, iteration)
+        size = self.settings.gradients * sum(param.nbytes for param in self.params)
+        with _as_in_training(self.model):
+            if full_gradient is not None:
+                return gradient_noise(full_gradient, minibatches)
+            return gradient_noise_about_mean(list(minibatches) if size <= KEPT_BYTES else minibatches)
 
     def gradient(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the gradient [D] of the mean loss of a batch; ``.grad`` stays as it is."""
-        loss = self.loss(self.model(images), labels)
-        return torch.cat([part.flatten() for part in torch.autograd.grad(loss, self.params)])
+        return self._flat_gradient(self.loss(self.model(images), labels))
 
-    def _evaluation_gradient(self) -> Tensor:
-        images = self.data.train_images.split(self.settings.evaluation_batch)
-        labels = self.data.train_labels.split(self.settings.evaluation_batch)
-        size = sum(param.numel() for param in self.params)
-        total = torch.zeros(size, dtype=torch.float64, device=images[0].device)
-        for x, y in zip(images, labels, strict=True):
-            total += len(y) * self.gradient(x, y)
-        return total / len(self.data.train_labels)
+    def _flat_gradient(self, loss: Tensor) -> Tensor:
+        return torch.cat([part.flatten() for part in torch.autograd.grad(loss, self.params)])
 
 
 @dataclass(frozen=True)

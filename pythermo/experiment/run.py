@@ -72,13 +72,16 @@ class Trainer:
     config : RunConfig
         What defines the run, and nothing else does: the same configuration gives the same bits on the
         same machine with the same number of threads.
+    images : Images, optional
+        Images of the caller's own in the place of those that ``config.data`` names, which then says nothing
+        about the run.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, images: data.Images | None = None) -> None:
         training, measurement = config.training, config.measurement
         device = require_device(training.device)
         self.config = config
-        self.data = load_data(config).to(device)
+        self.data = (load_data(config) if images is None else images).to(device)
         self.model = build_model(config.model, training, self.data).to(device)
         self.params = trained_parameters(self.model)
         self.optimizer = ProjectedSGD(
@@ -127,13 +130,11 @@ class Trainer:
         """Measure the current iterate; the run goes on as if this had not been called."""
         ops.raise_failed_steps(self.config.training.device)
         images, settings = self.data, self.config.measurement
-        train = evaluate(
-            self.model, self.loss, images.train_images, images.train_labels, settings.evaluation_batch
-        )
+        train, full_gradient = self.meter.evaluate()
         test = evaluate(
             self.model, self.loss, images.test_images, images.test_labels, settings.evaluation_batch
         )
-        noise = asdict(self.meter.noise_at(self.iteration))
+        noise = asdict(self.meter.noise_at(self.iteration, full_gradient))
         del noise["full_gradient"]  # the same for all measurements: an attribute
         ready = self.iteration >= settings.window - 1
         window = self._window.estimate() if ready else self._window.no_estimate()

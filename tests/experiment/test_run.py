@@ -58,6 +58,13 @@ def test_measuring_does_not_change_the_weights(full_gradient):
     assert torch.equal(measured, final_weights(Trainer(config), measuring=False))
 
 
+def test_images_of_the_caller_s_own():
+    given = pt.data.load("digits", samples_per_class=30, label_noise=0.2)
+    elsewhere = changed(data={"samples_per_class": 5, "seed": 9})
+    expected = final_weights(Trainer(QUICK), measuring=False)
+    assert torch.equal(final_weights(Trainer(elsewhere, given), measuring=False), expected)
+
+
 def test_measuring_leaves_gradients_and_mode_and_the_global_generator():
     state = torch.random.get_rng_state()
     trainer = Trainer(QUICK)
@@ -153,12 +160,25 @@ def test_the_two_full_gradients_differ_by_the_batches_statistics():
     noise = []
     for full_gradient in ("mean", "evaluation"):
         config = changed(measurement={"full_gradient": full_gradient, "gradients": 50})
-        noise.append(Trainer(config).meter.noise_at(0))
+        meter = Trainer(config).meter
+        noise.append(meter.noise_at(0, meter.evaluate()[1]))
     assert noise[0].full_gradient == "mean"
     assert noise[1].full_gradient == "given"
     assert noise[0].mean_grad_norm == noise[1].mean_grad_norm
     assert noise[0].full_grad_norm == pytest.approx(noise[1].full_grad_norm, rel=0.3)
     assert noise[0].full_grad_norm != noise[1].full_grad_norm
+
+
+def test_one_pass_gives_the_bits_of_loss_and_gradient():
+    meter = Trainer(changed(measurement={"full_gradient": "evaluation", "evaluation_batch": 128})).meter
+    images, labels = meter.data.train_images, meter.data.train_labels
+    evaluation, gradient = meter.evaluate()
+    assert evaluation == measure.evaluate(meter.model, images, labels, 128)
+    assert 0.0 < evaluation.accuracy < 1.0
+    parts = zip(images.split(128), labels.split(128), strict=True)
+    expected = sum(len(y) * meter.gradient(x, y).double() for x, y in parts) / len(labels)
+    # len(y) times a gradient is rounded to float32 in one and to float64 in the other.
+    torch.testing.assert_close(gradient, expected, rtol=1e-7, atol=1e-7 * float(expected.abs().max()))
 
 
 def test_gradients_that_are_kept_give_the_bits_of_those_computed_twice(monkeypatch):
@@ -176,10 +196,10 @@ def test_gradients_that_are_kept_give_the_bits_of_those_computed_twice(monkeypat
     for limit, times in ((size, 1), (size - 1, 2)):
         monkeypatch.setattr(measure, "KEPT_BYTES", limit)
         computed.clear()
-        noise.append(trainer.meter.noise_at(7))
+        noise.append(trainer.meter.noise_at(7, None))
         assert computed == times * 4 * [32]
     assert noise[0] == noise[1]
-    assert noise[0] != trainer.meter.noise_at(8)
+    assert noise[0] != trainer.meter.noise_at(8, None)
 
 
 def test_a_finished_run_is_read_and_not_computed_again(tmp_path, monkeypatch):
