@@ -17,7 +17,13 @@ reproduce_app = typer.Typer(no_args_is_help=True, help="Run a whole experiment: 
 app.add_typer(reproduce_app, name="reproduce")
 
 Out = Annotated[Path | None, typer.Option(help="Folder of the results; called again, the work goes on.")]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; as many as cores if not given.")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="Processes; as many as cores if not given, or as GPUs on cuda.")
+]
+ExecutorName = Annotated[
+    str | None,
+    typer.Option("--executor", help="dask=ADDRESS: the workers of this dask scheduler instead of processes."),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -33,16 +39,20 @@ def digits(
     quick: Annotated[
         bool, typer.Option("--quick", help="The small network, 8 learning rates, 3 minutes.")
     ] = False,
+    executor: ExecutorName = None,
 ) -> None:
     """Temperature of SGD on scikit-learn's handwritten digits, by a small and a large ConvNet."""
     with _errors_as_messages():
         from pythermo.experiment.config import Preset
+        from pythermo.experiment.executors import executor_of
         from pythermo.experiment.reproduce import DIGITS, DIGITS_QUICK, reproduce
 
         presets = DIGITS_QUICK if quick else DIGITS
         folder = out or Path("out") / ("digits-quick" if quick else "digits")
         loaded = {name: Preset.load(preset) for name, preset in presets.items()}
-        _say_written(reproduce(loaded, folder, jobs=jobs))
+        with executor_of(executor) as workers:
+            written = reproduce(loaded, folder, workers, jobs)
+        _say_written(written)
 
 
 @reproduce_app.command()
@@ -69,15 +79,18 @@ def sweep(
     settings: Settings = None,
     out: Out = None,
     jobs: Jobs = None,
+    executor: ExecutorName = None,
 ) -> None:
     """Run a preset's sweep over learning rates and analyse it."""
     with _errors_as_messages():
         from pythermo.experiment.config import Preset
+        from pythermo.experiment.executors import executor_of
         from pythermo.experiment.reproduce import run_preset, write_results
 
         loaded = Preset.load(preset, settings or ())
         folder = out or Path("out") / Path(preset).stem
-        run_preset(loaded, folder, jobs=jobs)
+        with executor_of(executor) as workers:
+            run_preset(loaded, folder, workers, jobs)
         _say_written(write_results(folder))
 
 
@@ -177,12 +190,15 @@ def _say_written(paths: list[Path]) -> None:
 
 @contextmanager
 def _errors_as_messages() -> Iterator[None]:
-    """Turn the errors that a user can mend into one message and exit code 1."""
+    """Turn the errors that a user can mend into one message and exit code 1, Ctrl-C into 130."""
     from pythermo.experiment.calibration import CalibrationError
     from pythermo.experiment.sweep import SweepError
 
     try:
         yield
-    except (ValueError, FileNotFoundError, SweepError, CalibrationError) as error:
+    except (ValueError, OSError, SweepError, CalibrationError) as error:
         typer.echo(f"pythermo: {error}", err=True)
         raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        typer.echo("pythermo: stopped; the same command takes the work up again", err=True)
+        raise typer.Exit(130) from None

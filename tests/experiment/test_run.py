@@ -13,6 +13,7 @@ import xarray as xr
 import pythermo as pt
 from pythermo.experiment.config import MeasurementConfig
 from pythermo.experiment.run import CHECKPOINT, MEASUREMENTS, Trainer, build_model
+from pythermo.experiment.storage import LOCK
 
 QUICK = pt.RunConfig.from_toml("""
 lr = 0.02
@@ -156,7 +157,7 @@ def test_the_two_full_gradients_differ_by_the_batches_statistics():
 
 def test_a_finished_run_is_read_and_not_computed_again(tmp_path, monkeypatch):
     first = pt.run(QUICK, tmp_path, report=lambda *_: None)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.toml", MEASUREMENTS]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, "config.toml", MEASUREMENTS]
     monkeypatch.setattr(Trainer, "step", lambda self: pytest.fail("computed again"))
     assert pt.run(QUICK, tmp_path).identical(first)
 
