@@ -24,7 +24,13 @@ data_app = typer.Typer(no_args_is_help=True, help="Fetch data sets, say where th
 app.add_typer(data_app, name="data")
 
 Out = Annotated[Path | None, typer.Option(help="Folder of the results; called again, the work goes on.")]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; as many as cores if not given.")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="Processes; as many as cores if not given, or as GPUs on cuda.")
+]
+ExecutorName = Annotated[
+    str | None,
+    typer.Option("--executor", help="dask=ADDRESS: the workers of this dask scheduler instead of processes."),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -45,10 +51,12 @@ def _add_experiment(name: str, experiment: Experiment) -> None:
         jobs: Jobs = None,
         settings: Settings = None,
         quick: Annotated[bool, typer.Option("--quick", help="A part of it, in minutes.")] = False,
+        executor: ExecutorName = None,
         dry_run: DryRun = False,
     ) -> None:
         with _errors_as_messages():
             from pythermo.experiment.config import Preset
+            from pythermo.experiment.executors import executor_of
             from pythermo.experiment.reproduce import reproduce
 
             chosen = experiment.quick if quick else experiment.presets
@@ -59,7 +67,9 @@ def _add_experiment(name: str, experiment: Experiment) -> None:
                 _say_plans(presets, jobs)
                 return
             folder = out or Path("out") / (f"{name}-quick" if quick else name)
-            _say_written(reproduce(presets, folder, jobs=jobs))
+            with executor_of(executor) as workers:
+                written = reproduce(presets, folder, workers, jobs)
+            _say_written(written)
 
 
 for _name, _experiment in EXPERIMENTS.items():
@@ -99,11 +109,13 @@ def sweep(
     settings: Settings = None,
     out: Out = None,
     jobs: Jobs = None,
+    executor: ExecutorName = None,
     dry_run: DryRun = False,
 ) -> None:
     """Run a preset's sweep over learning rates and analyse it."""
     with _errors_as_messages():
         from pythermo.experiment.config import Preset
+        from pythermo.experiment.executors import executor_of
         from pythermo.experiment.reproduce import run_preset, write_results
 
         loaded = Preset.load(preset, settings or ())
@@ -111,7 +123,8 @@ def sweep(
             _say_plans({Path(preset).stem: loaded}, jobs)
             return
         folder = out or Path("out") / Path(preset).stem
-        run_preset(loaded, folder, jobs=jobs)
+        with executor_of(executor) as workers:
+            run_preset(loaded, folder, workers, jobs)
         _say_written(write_results(folder))
 
 
@@ -287,7 +300,7 @@ def _say_written(paths: list[Path]) -> None:
 
 @contextmanager
 def _errors_as_messages() -> Iterator[None]:
-    """Turn the errors that a user can mend into one message and exit code 1."""
+    """Turn the errors that a user can mend into one message and exit code 1, Ctrl-C into 130."""
     from pythermo.experiment.calibration import CalibrationError
     from pythermo.experiment.sweep import SweepError
 
@@ -296,3 +309,6 @@ def _errors_as_messages() -> Iterator[None]:
     except (ValueError, OSError, SweepError, CalibrationError) as error:
         typer.echo(f"pythermo: {error}", err=True)
         raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        typer.echo("pythermo: stopped; the same command takes the work up again", err=True)
+        raise typer.Exit(130) from None

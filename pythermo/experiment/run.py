@@ -225,7 +225,8 @@ def run(
         Folder of the run: its configuration, its measurements (NetCDF) and, until it is finished, its
         checkpoint. A finished run is read and not computed again; an unfinished one goes on to results
         that are bit-equal to those of an uninterrupted run with as many torch threads (`sweep` takes
-        one). Without a folder nothing is kept on disk.
+        one). While another process works on the same folder, this one waits. Without a folder nothing is
+        kept on disk.
     report : callable, optional
         Called with iteration and last measured loss U, about once a second and at the end; a
         progress bar, shown on a terminal only, if not given.
@@ -248,11 +249,30 @@ def run(
     """
     if not isinstance(config, RunConfig):
         raise TypeError(f"config: must be a pythermo.RunConfig, not {type(config).__name__}")
-    folder = None if out is None else Path(out)
-    if folder is not None:
-        storage.claim_folder(folder, config.model_dump(exclude_none=True))
-        if (folder / MEASUREMENTS).exists():
-            return storage.read_dataset(folder / MEASUREMENTS)
+    if out is None:
+        return _compute(config, None, report, checkpoint_seconds)
+    with storage.exclusive(Path(out)):
+        return run_alone(config, Path(out), report, checkpoint_seconds)
+
+
+def run_alone(
+    config: RunConfig, folder: Path, report: Report | None = None, checkpoint_seconds: float = 30.0
+) -> xr.Dataset:
+    """Do as `run` in a folder that the caller holds (`storage.exclusive`)."""
+    storage.claim_folder(folder, config.model_dump(exclude_none=True))
+    if (folder / MEASUREMENTS).exists():
+        return storage.read_dataset(folder / MEASUREMENTS)
+    dataset = _compute(config, folder, report, checkpoint_seconds)
+    storage.write_dataset(folder / MEASUREMENTS, dataset)
+    for leftover in (folder / CHECKPOINT, storage.partial(folder / CHECKPOINT)):
+        leftover.unlink(missing_ok=True)
+    return dataset
+
+
+def _compute(
+    config: RunConfig, folder: Path | None, report: Report | None, checkpoint_seconds: float
+) -> xr.Dataset:
+    """Train from the start or the folder's checkpoint to the end and return what was measured."""
     with reproducible_kernels():
         trainer = Trainer(config)
         if folder is not None and (folder / CHECKPOINT).exists():
@@ -263,12 +283,7 @@ def run(
             with tqdm(total=config.training.iterations, unit="it", disable=None) as bar:
                 bar.set_description(f"lr {config.lr:.3g}")
                 _train(trainer, folder, _report_to(bar), checkpoint_seconds)
-    dataset = trainer.to_dataset()
-    if folder is not None:
-        storage.write_dataset(folder / MEASUREMENTS, dataset)
-        for leftover in (folder / CHECKPOINT, storage.partial(folder / CHECKPOINT)):
-            leftover.unlink(missing_ok=True)
-    return dataset
+    return trainer.to_dataset()
 
 
 def _train(trainer: Trainer, folder: Path | None, report: Report, checkpoint_seconds: float) -> None:

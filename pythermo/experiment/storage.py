@@ -1,8 +1,13 @@
 """Files that appear whole or not at all, and folders that belong to one configuration."""
 
+import errno
+import fcntl
 import os
+import socket
+import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,8 @@ import xarray as xr
 
 from pythermo.experiment.config import differing_keys
 
+LOCK = ".lock"
+
 
 def partial(path: Path) -> Path:
     """Return where a file is written before it gets its name; a killed process may leave it there."""
@@ -18,13 +25,22 @@ def partial(path: Path) -> Path:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a file beside ``path``, bring it to the disk and give it its name."""
+    """Let ``write`` make a file beside ``path``, bring it to the disk and give it its name.
+
+    Raises
+    ------
+    OSError
+        Naming the file that could not be written, on a full disk for instance.
+    """
     temporary = partial(path)
     try:
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch raises the latter
+        number = getattr(error, "errno", None) or errno.EIO
+        raise OSError(number, f"could not be written: {error}", str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -57,6 +73,36 @@ def read_state(path: Path) -> dict[str, Any]:
 
     state: dict[str, Any] = torch.load(path, weights_only=True)
     return state
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keep a folder from all other threads, processes and machines; wait, saying so, while one has it.
+
+    The lock is flock(2)'s, in a file that stays: the kernel frees it when its holder dies in whatever way,
+    and a shared file system carries it to all machines (Linux does over NFS, whose server frees it when a
+    machine is gone; Lustre must be mounted with ``flock``).
+
+    Raises
+    ------
+    OSError
+        If the file system has no locks, or the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    with path.open("ab+", buffering=0) as file:  # which frees the lock when it is closed
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = path.read_text() or "another process"
+            print(f"pythermo: waiting for {holder}, which works on {folder}", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot be locked: {error.strerror}", str(path)) from error
+        with suppress(OSError):  # who holds it is for people only
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+        yield
 
 
 def claim_folder(folder: Path, config: Mapping[str, Any]) -> None:

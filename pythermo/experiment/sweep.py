@@ -1,11 +1,11 @@
 """A sweep: the same run at many learning rates, on any executor of concurrent.futures."""
 
-import multiprocessing
-import os
+import socket
 import traceback
 from collections.abc import Iterable
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from pythermo.experiment import storage
 from pythermo.experiment.config import RunConfig
-from pythermo.experiment.run import MEASUREMENTS, PROGRESS, run
+from pythermo.experiment.executors import Processes, default_jobs, devices_to_share
+from pythermo.experiment.run import MEASUREMENTS, PROGRESS, run_alone
 
 SWEEP, ERROR_LOG = "sweep.nc", "error.log"
 
@@ -30,11 +31,15 @@ class SweepError(RuntimeError):
 
     def __init__(self, failures: dict[float, str], folder: Path) -> None:
         self.failures = failures
-        lines = [
-            f"  lr {lr:.6g}: {error} (log: {run_folder(folder, lr) / ERROR_LOG})"
-            for lr, error in failures.items()
-        ]
-        super().__init__("\n".join([f"{len(failures)} of the sweep's runs failed:", *lines]))
+        lines = [f"  lr {lr:.6g}: {error}{_log_of(folder, lr)}" for lr, error in failures.items()]
+        first = f"{len(failures)} of the sweep's runs failed:"
+        last = "The others are finished. The same call goes on with these from their checkpoints."
+        super().__init__("\n".join([first, *lines, last]))
+
+
+def _log_of(folder: Path, lr: float) -> str:
+    log = run_folder(folder, lr) / ERROR_LOG
+    return f" (log: {log})" if log.exists() else ""
 
 
 def run_folder(out: Path, lr: float) -> Path:
@@ -61,12 +66,14 @@ def sweep(
     out : path
         Folder of the sweep: a folder per run and, when all are finished, ``sweep.nc``. Called again,
         finished runs are skipped, unfinished ones go on, and learning rates may be added. On several
-        machines it must lie on a file system that they share.
+        machines it must lie on a file system that they share, at the same path. No run is ever worked on
+        by two processes: the second waits.
     executor : concurrent.futures.Executor, optional
         Where the runs are computed; processes on this machine if not given.
     jobs : int, optional
-        Number of those processes, one torch thread each; the number of cores if not given. They are
-        spawned: a script that calls this needs the usual ``if __name__ == "__main__":``.
+        Number of those processes, one torch thread each; the number of cores if not given, or that of
+        the GPUs for runs on "cuda", which are laid over all of them. They are spawned: a script that calls
+        this needs the usual ``if __name__ == "__main__":``.
     checkpoint_seconds : float
         Seconds between the checkpoints of a run.
 
@@ -81,28 +88,34 @@ def sweep(
         After all other runs are finished, with the learning rates that failed; each has an
         ``error.log`` in its folder.
     ValueError
-        For no or repeated learning rates, or a folder that another configuration made.
+        For no or repeated learning rates, a folder that another configuration made, or ``jobs`` beside
+        an executor.
     """
     rates = sorted(float(rate) for rate in lr)
     if not rates or len(set(rates)) != len(rates):
         raise ValueError("lr: at least one learning rate is needed, and none may repeat")
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs: must be at least 1, not {jobs}")
+    if jobs is not None and executor is not None:
+        raise ValueError("jobs: is for processes of this machine; an executor has its own number of workers")
     configs = {rate: config.with_lr(rate) for rate in rates}
     folder = Path(out).resolve()
-    storage.claim_folder(folder, config.model_dump(exclude_none=True, exclude={"lr"}))
+    with storage.exclusive(folder):
+        storage.claim_folder(folder, config.model_dump(exclude_none=True, exclude={"lr"}))
     threads = torch.get_num_threads()
     try:
         if executor is not None:
             failures = _run_all(configs, folder, executor, checkpoint_seconds)
         else:
-            failures = _run_in_processes(configs, folder, jobs or os.cpu_count() or 1, checkpoint_seconds)
+            jobs = jobs or default_jobs(config.training.device)
+            failures = _run_in_processes(configs, folder, jobs, checkpoint_seconds)
     finally:
         torch.set_num_threads(threads)  # runs in threads of this process had set it to 1
     if failures:
         raise SweepError(failures, folder)
     dataset = load_sweep(folder).sel(lr=rates)
-    storage.write_dataset(folder / SWEEP, dataset)
+    with storage.exclusive(folder):
+        storage.write_dataset(folder / SWEEP, dataset)
     return dataset
 
 
@@ -147,28 +160,18 @@ def _run_in_processes(
 ) -> dict[float, str]:
     """Compute all runs in processes of this machine and return the errors of those that failed.
 
-    A process that is killed, by lack of memory for instance, takes its pool with it: the runs that this
-    leaves undone go on in a pool of their own each.
+    A run whose process is killed, by lack of memory for instance, is taken up once more when the others are
+    done, alone.
     """
-    failures = _run_in_pool(configs, folder, jobs, checkpoint_seconds)
-    for rate, error in failures.items():
-        if error.startswith(BrokenProcessPool.__name__):
-            alone = {rate: configs[rate]}
-            failures = {**failures, rate: ""} | _run_in_pool(alone, folder, 1, checkpoint_seconds)
-    return {rate: error for rate, error in failures.items() if error}
-
-
-def _run_in_pool(
-    configs: dict[float, RunConfig], folder: Path, jobs: int, checkpoint_seconds: float
-) -> dict[float, str]:
-    # Forked processes would inherit torch's threads in an unknown state.
-    spawning = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(configs)), mp_context=spawning) as processes:
-        try:
-            return _run_all(configs, folder, processes, checkpoint_seconds)
-        except BaseException:
-            processes.shutdown(cancel_futures=True)  # the runs that have not begun
-            raise
+    devices = devices_to_share(next(iter(configs.values())).training.device)
+    with Processes(min(jobs, len(configs)), devices) as processes:
+        failures = _run_all(configs, folder, processes, checkpoint_seconds)
+    killed = [rate for rate, error in failures.items() if error.startswith(BrokenProcessPool.__name__)]
+    if not killed:
+        return failures
+    with Processes(1, devices) as process:
+        again = _run_all({rate: configs[rate] for rate in killed}, folder, process, checkpoint_seconds)
+    return {rate: error for rate, error in failures.items() if rate not in killed} | again
 
 
 def _run_all(
@@ -182,29 +185,41 @@ def _run_all(
     _show_progress(futures, configs, folder)
     failures = {}
     for future, rate in futures.items():
+        if future.cancelled():
+            failures[rate] = "given up by the executor, which lost its workers or its scheduler"
+            continue
         error = future.exception()
         if error is None:
             continue
         failures[rate] = f"{type(error).__name__}: {error}"
-        log = run_folder(folder, rate) / ERROR_LOG
-        if not log.exists():
-            log.parent.mkdir(parents=True, exist_ok=True)
-            storage.write_text(log, "".join(traceback.format_exception(error)))
+        if run_folder(folder, rate).exists() and not (run_folder(folder, rate) / ERROR_LOG).exists():
+            _log_error(run_folder(folder, rate), error)
     return failures
 
 
 def _run_one(config: RunConfig, folder: Path, checkpoint_seconds: float) -> None:
     """Compute one run in a worker: one thread, so that results do not depend on the machine's cores."""
+    if not folder.parent.is_dir():
+        raise FileNotFoundError(
+            f"out: {folder.parent} is not to be seen from {socket.gethostname()}; the folder of a sweep must "
+            "lie on a file system that all workers share, at the same path"
+        )
     torch.set_num_threads(1)
-    try:
-        run(config, folder, report=_ReportToFile(folder / PROGRESS), checkpoint_seconds=checkpoint_seconds)
-    except Exception:
-        folder.mkdir(parents=True, exist_ok=True)
-        storage.write_text(folder / ERROR_LOG, traceback.format_exc())
-        raise
-    finally:
-        (folder / PROGRESS).unlink(missing_ok=True)
-    (folder / ERROR_LOG).unlink(missing_ok=True)
+    with storage.exclusive(folder):
+        try:
+            run_alone(config, folder, _ReportToFile(folder / PROGRESS), checkpoint_seconds)
+        except Exception as error:
+            _log_error(folder, error)
+            raise
+        finally:
+            (folder / PROGRESS).unlink(missing_ok=True)
+        (folder / ERROR_LOG).unlink(missing_ok=True)
+
+
+def _log_error(folder: Path, error: BaseException) -> None:
+    """Leave the traceback of an error in a run's folder, if the disk has room for it."""
+    with suppress(OSError):
+        storage.write_text(folder / ERROR_LOG, "".join(traceback.format_exception(error)))
 
 
 class _ReportToFile:
@@ -215,8 +230,9 @@ class _ReportToFile:
 
     def __call__(self, iteration: int, loss: float) -> None:
         part = self._path.with_suffix(".part")
-        part.write_text(f"{iteration} {loss!r}")
-        part.replace(self._path)
+        with suppress(OSError):  # a full disk: what cannot be shown need not end the run
+            part.write_text(f"{iteration} {loss!r}")
+            part.replace(self._path)
 
 
 def _show_progress(futures: dict[Future[None], float], configs: dict[float, RunConfig], folder: Path) -> None:

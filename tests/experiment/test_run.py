@@ -15,6 +15,7 @@ from pythermo.experiment import measure
 from pythermo.experiment.config import MeasurementConfig
 from pythermo.experiment.network import build_model
 from pythermo.experiment.run import CHECKPOINT, MEASUREMENTS, Trainer
+from pythermo.experiment.storage import LOCK
 
 QUICK = pt.RunConfig.from_toml("""
 lr = 0.02
@@ -204,7 +205,7 @@ def test_gradients_that_are_kept_give_the_bits_of_those_computed_twice(monkeypat
 
 def test_a_finished_run_is_read_and_not_computed_again(tmp_path, monkeypatch):
     first = pt.run(QUICK, tmp_path, report=lambda *_: None)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.toml", MEASUREMENTS]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, "config.toml", MEASUREMENTS]
     monkeypatch.setattr(Trainer, "step", lambda self: pytest.fail("computed again"))
     assert pt.run(QUICK, tmp_path).identical(first)
 

@@ -10,7 +10,7 @@ import torch
 import pythermo as pt
 from pythermo.experiment import storage
 from pythermo.experiment.run import MEASUREMENTS, Trainer
-from pythermo.experiment.sweep import ERROR_LOG, SWEEP, run_folder
+from pythermo.experiment.sweep import ERROR_LOG, SWEEP, _run_one, run_folder
 
 CONFIG = pt.RunConfig.from_toml("""
 [model]
@@ -141,8 +141,18 @@ def test_wrong_arguments_are_named(tmp_path):
         pt.sweep(CONFIG, [0.1, -0.1], tmp_path)
     with pytest.raises(ValueError, match="jobs: must be at least 1"):
         pt.sweep(CONFIG, [0.1], tmp_path, jobs=0)
+    with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="jobs: is for processes"):
+        pt.sweep(CONFIG, [0.1], tmp_path, executor, jobs=2)
     with pytest.raises(FileNotFoundError, match="holds no finished run"):
         pt.load_sweep(tmp_path)
+
+
+def test_a_worker_that_does_not_see_the_folder_says_so_and_makes_none(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"out: .*elsewhere is not to be seen from .* all workers share"
+    ):
+        _run_one(CONFIG, run_folder(tmp_path / "elsewhere", 0.1), 30.0)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 class Terminal(io.StringIO):

@@ -1,0 +1,215 @@
+"""What a run costs, counted before it begins: operations, memory, disk.
+
+``python -m pythermo.experiment.cost`` prints the table of docs/scaling.md: the paper's sweeps.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from pythermo import models
+from pythermo.entropy import default_ks
+from pythermo.experiment.config import MeasurementConfig, TrainingConfig
+from pythermo.experiment.schedule import measured_iterations
+from pythermo.models.layers import trained_parameters
+
+H100_FLOPS, H100_SHARE = 67e12, 0.3  # float32, and the share of it that we assume
+PASS_SECONDS = 5e-4  # no forward and backward pass is taken for faster than its launches
+
+_FLOAT32, _FLOAT64 = 4, 8
+_NUMBERS = 14  # of a measurement, besides an entropy and its error for each number of neighbours
+
+# A backward pass takes the work of two forward passes: gradients of the inputs and of the weights.
+_GRADIENT = 3
+
+
+def multiply_adds(model: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Count the multiply-adds of the convolutions and linear layers in a forward pass.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any network; it is run once on zeros, in evaluation mode.
+    input_shape : tuple of int
+        Shape of one input, without the batch: (channels, height, width).
+
+    Returns
+    -------
+    int
+        Multiply-adds per input; a convolution counts its padding as if it were multiplied.
+    """
+    total = 0
+
+    def count(layer: Any, _: Any, output: torch.Tensor) -> None:
+        nonlocal total
+        total += output.numel() * layer.weight[0].numel()
+
+    layers = [one for one in model.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, *input_shape, device=layers[0].weight.device))
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return total
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run at one learning rate costs.
+
+    Attributes
+    ----------
+    weights : int
+        Number D of trained weights.
+    passes : float
+        Forward and backward passes of a batch, for steps and for measured gradients.
+    training, gradients, entropies, evaluations : float
+        Floating-point operations of the training steps and, of all measurements, those of the gradients,
+        the entropies, and the losses and accuracies.
+    window_bytes : int
+        Memory of the entropy's window of iterates; a checkpoint is as large, and some megabytes more.
+    measurements_bytes : int
+        Size of the numbers that are measured; their names and units add some 100 kB on disk.
+    """
+
+    weights: int
+    passes: float
+    training: float
+    gradients: float
+    entropies: float
+    evaluations: float
+    window_bytes: int
+    measurements_bytes: int
+
+    @property
+    def operations(self) -> float:
+        """All floating-point operations."""
+        return self.training + self.gradients + self.entropies + self.evaluations
+
+
+def cost_of_run(
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    train_images: int,
+    test_images: int,
+    training: TrainingConfig,
+    measurement: MeasurementConfig,
+) -> Cost:
+    """Count what a run costs.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network.
+    input_shape : tuple of int
+        Shape of an image: (channels, height, width).
+    train_images, test_images : int
+        Number of images.
+    training, measurement : TrainingConfig, MeasurementConfig
+        As in the run's configuration.
+
+    Notes
+    -----
+    A multiply-add counts as two operations, a gradient as three forward passes, an entropy as three
+    operations for each coordinate of each pair of iterates. Normalisation, activation, pooling, the projected
+    step and sums over gradients are left out: they move memory and compute little.
+    """
+    weights = sum(param.numel() for param in trained_parameters(model))
+    forward = 2.0 * multiply_adds(model, input_shape)
+    measured = measured_iterations(training.iterations, measurement.count)
+    if measurement.full_gradient == "mean":  # gone through twice: for the mean, and for distances from it
+        images_of_gradients = 2 * measurement.gradients * training.batch_size
+    else:
+        images_of_gradients = measurement.gradients * training.batch_size + train_images
+    entropies = int((measured >= measurement.window - 1).sum())
+    pairs = measurement.window * (measurement.window - 1) // 2
+    numbers = _NUMBERS + 2 * len(default_ks(measurement.window))
+    gradients = len(measured) * images_of_gradients
+    return Cost(
+        weights=weights,
+        passes=training.iterations + gradients / training.batch_size,
+        training=training.iterations * training.batch_size * _GRADIENT * forward,
+        gradients=gradients * _GRADIENT * forward,
+        entropies=entropies * pairs * 3.0 * weights,
+        evaluations=len(measured) * (train_images + test_images) * forward,
+        window_bytes=measurement.window * weights * _FLOAT32,
+        measurements_bytes=len(measured) * numbers * _FLOAT64,
+    )
+
+
+@dataclass(frozen=True)
+class PaperSweep:
+    """One of the sweeps of arXiv 2505.23489: network, width, classes, learning rates, iterations of a run."""
+
+    network: type[models.ConvNet] | type[models.ResNet18]
+    width: int
+    classes: int
+    rates: int
+    iterations: int
+
+    @property
+    def name(self) -> str:
+        """Network, width and data."""
+        return f"{self.network.__name__}({self.width}), CIFAR-{self.classes}"
+
+    def cost(self) -> Cost:
+        """Count what one of its runs costs, as pythermo measures."""
+        training = TrainingConfig(iterations=self.iterations)
+        model = self.network(self.width, num_classes=self.classes)
+        return cost_of_run(model, (3, 32, 32), 50_000, 10_000, training, MeasurementConfig())
+
+
+PAPER = [
+    PaperSweep(models.ConvNet, 8, 10, 22, 1_600_000),
+    PaperSweep(models.ConvNet, 64, 10, 22, 1_600_000),
+    PaperSweep(models.ConvNet, 8, 100, 28, 1_600_000),
+    PaperSweep(models.ConvNet, 96, 100, 28, 1_600_000),
+    PaperSweep(models.ResNet18, 4, 10, 27, 1_000_000),
+    PaperSweep(models.ResNet18, 32, 10, 27, 1_000_000),
+    PaperSweep(models.ResNet18, 4, 100, 27, 1_000_000),
+    PaperSweep(models.ResNet18, 48, 100, 27, 1_000_000),
+]
+
+
+def gpu_hours(cost: Cost) -> float:
+    """Estimate the hours of a run on an H100, at `H100_SHARE` and no less than `PASS_SECONDS` a pass."""
+    return max(cost.operations / (H100_SHARE * H100_FLOPS), cost.passes * PASS_SECONDS) / 3600
+
+
+def table() -> str:
+    """Return the Markdown table of the paper's sweeps."""
+    lines = [
+        "| sweep | D | runs | iterations | GFLOP a step | PFLOP a run | of it measuring "
+        "| hours a run (estimate) | GPU-hours (estimate) | window, checkpoint |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    total = 0.0
+    for one in PAPER:
+        cost = one.cost()
+        hours = gpu_hours(cost)
+        total += one.rates * hours
+        cells = [
+            one.name,
+            f"{cost.weights:,}".replace(",", " "),
+            f"{one.rates}",
+            f"{one.rates} x {one.iterations / 1e6:.1f} M",
+            f"{cost.training / one.iterations / 1e9:.1f}",
+            f"{cost.operations / 1e15:.1f}",
+            f"{1 - cost.training / cost.operations:.0%}",
+            f"{hours:.1f}",
+            f"{one.rates * hours:.0f}",
+            f"{cost.window_bytes / 1e9:.1f} GB",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines.append(f"| all | | {sum(one.rates for one in PAPER)} | | | | | | {total:.0f} | |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())
