@@ -15,7 +15,9 @@ from pythermo.bench import device as device_bench
 from pythermo.bench import knn as knn_bench
 from pythermo.bench import sphere as sphere_bench
 from pythermo.bench import step
+from pythermo.bench import training as training_bench
 from pythermo.bench.timing import median_seconds
+from pythermo.experiment.run import Trainer, build_model
 
 
 def flat(params) -> torch.Tensor:
@@ -63,6 +65,8 @@ def test_the_command_prints_ratios(tmp_path, monkeypatch):
     for name, smaller in speeds.items():
         monkeypatch.setattr(knn_bench, name, partial(smaller, measure=getattr(knn_bench, name)))
     monkeypatch.setattr(knn_bench, "measure_errors", partial(knn_bench.measure_errors, 20, 100))
+    training = training_bench.measure
+    monkeypatch.setattr(training_bench, "measure", lambda config, images: training(*small_run()))
     import typer
 
     app = typer.Typer()
@@ -79,6 +83,13 @@ def test_the_command_prints_ratios(tmp_path, monkeypatch):
     assert [one["dim"] for one in written["sphere_cost"]] == [3, 3, 16, 16, 256, 256]
     assert [one["clouds"] for one in written["knn_speed"]] == [1, 2, 2, 1]
     assert {one["cloud"] for one in written["knn_error"]} == {"isotropic", "random walk", "line with jitter"}
+    assert [one["contender"] for one in written["training"]] == ["published", "pythermo"]
+    for one in written["training"]:
+        result = training_bench.TrainingResult(**one)
+        assert (result.iterations, result.measurements) == (30, 13)
+        assert min(one[phase] for phase in training_bench.Phase) > 0
+        # What is left is the loop.
+        assert 0.9 * result.total < result.training + result.measuring <= result.total
     (one, *_) = written["step"]
     assert one["weights"] == 24408
     row = step.StepResult(**one)
@@ -99,6 +110,71 @@ def test_the_autograd_loop_steps_as_the_simulator(monkeypatch):
     sphere_bench.autograd_loop(system, lrs=1, steps=4)
     expected = trajectory(system, sphere.PAPER_START, sphere_bench.LR, [[0], [2], [1]])
     np.testing.assert_allclose(seen, expected, atol=1e-15)
+
+
+def small_run():
+    config = training_bench.configuration(30, 3, 3, window=12, width=2)
+    return config, training_bench.random_images(200, 40)
+
+
+def test_both_ways_of_training_do_the_same_work():
+    config, images = small_run()
+    ours, published = training_bench.Watched(config, images), training_bench.Published(config, images)
+    assert torch.equal(ours.weights(), published.weights())
+    start = ours.weights()
+    for iteration in (0, 1, 2):
+        for run in (ours, published):
+            training_bench.advance(run, iteration)
+        moved = (ours.weights() - start).norm()
+        # float32 in another order of sums; where a ReLU or a maximum is on the edge it takes the other side,
+        # which is some 1e-2 of a gradient.
+        assert (ours.weights() - published.weights()).norm() <= 0.03 * moved
+        one, other = ours.rows[-1], published.rows[-1]
+        for name in ("loss", "test_loss"):
+            assert one[name] == pytest.approx(other[name], rel=1e-3)
+        for name in ("snr", "full_grad_norm", "mean_grad_norm", "mean_noise_norm", "rms_noise_norm"):
+            assert one[name] == pytest.approx(other[name], rel=0.03)
+    assert moved > 0
+
+
+def test_both_ways_of_training_find_the_same_entropy():
+    config, images = small_run()
+    ours, published = training_bench.Watched(config, images), training_bench.Published(config, images)
+    while ours.iteration < 17:
+        ours.step()
+        published.window.append(ours.weights())
+    published.iteration = 17
+    for run in (ours, published):
+        run.measure()
+    # pythermo squares differences in float32: 1e-7 of a length, times D = 1 566.
+    np.testing.assert_allclose(ours.rows[-1]["entropy"], published.rows[-1]["entropy"], rtol=0, atol=2e-4)
+    assert np.isfinite(ours.rows[-1]["entropy"]).all()
+
+
+def test_the_entropy_waits_for_a_full_window():
+    config, images = small_run()
+    for run in (training_bench.Watched(config, images), training_bench.Published(config, images)):
+        for iteration, full in ((10, False), (17, True)):  # two that are measured
+            training_bench.advance(run, iteration)
+            assert np.isfinite(run.rows[-1]["entropy"]).all() == full
+            assert np.isnan(run.rows[-1]["entropy"]).all() != full
+
+
+def test_watching_does_not_change_a_run():
+    config, images = small_run()
+    watched, trainer = training_bench.Watched(config, images), Trainer(config, images)
+    for run in (watched, trainer):
+        training_bench.advance(run, 5)
+    assert torch.equal(watched.weights(), trainer.weights())
+    np.testing.assert_equal(watched.rows, trainer.rows)
+
+
+def test_the_network_of_the_published_loop_is_the_same_function():
+    config, images = small_run()
+    model = build_model(config, images).double()
+    x = images.test_images.double()
+    # float64: sums in another order.
+    torch.testing.assert_close(training_bench.PlainConvNet(model)(x), model(x), rtol=1e-10, atol=1e-10)
 
 
 def test_without_numba_its_column_is_empty(monkeypatch):

@@ -12,7 +12,7 @@ import typer
 
 from pythermo import _core
 from pythermo.bench import device as device_bench
-from pythermo.bench import knn, sphere, step
+from pythermo.bench import knn, sphere, step, training
 from pythermo.experiment.storage import write_text
 
 
@@ -22,11 +22,13 @@ class Part(StrEnum):
     STEP = "step"
     SPHERE = "sphere"
     KNN = "knn"
+    TRAINING = "training"
 
 
 def main(
     parts: Annotated[
-        list[Part] | None, typer.Argument(help="step, sphere, knn; all if none is named.", show_default=False)
+        list[Part] | None,
+        typer.Argument(help="step, sphere, knn, training; all if none is named.", show_default=False),
     ] = None,
     device: Annotated[
         str, typer.Option(help="cpu, or cuda: the kernels there beside its copy and matrix product.")
@@ -34,7 +36,7 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions and smaller sizes.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results there.")] = None,
 ) -> None:
-    """Compare pythermo's kernels with other ways of doing the same work on this machine."""
+    """Compare pythermo with other ways of doing the same work on this machine."""
     typer.echo(
         f"pythermo {_core.version}, torch {torch.__version__}, {_core.chosen_instruction_set()}; medians"
     )
@@ -43,7 +45,7 @@ def main(
             raise typer.BadParameter(f"{', '.join(parts)}: are compared on the CPU; {device} takes none")
         _on_device(device, quick, json_file)
         return
-    run = {Part.STEP: _step, Part.SPHERE: _sphere, Part.KNN: _knn}
+    run = {Part.STEP: _step, Part.SPHERE: _sphere, Part.KNN: _knn, Part.TRAINING: _training}
     results: dict[str, Sequence[Any]] = {}
     for part in parts or list(Part):
         results |= run[part](quick)
@@ -105,6 +107,16 @@ def _knn(quick: bool) -> dict[str, Sequence[Any]]:
     errors = knn.measure_errors()
     _show("Largest relative error of the 10 nearest distances, n = 200, D = 1000", knn.error_table(errors))
     return {"knn_speed": speeds, "knn_error": errors}
+
+
+def _training(quick: bool) -> dict[str, Sequence[Any]]:
+    if quick:
+        config, images = training.configuration(60, 10, 4, window=30), training.random_images(256, 128)
+    else:
+        config, images = training.configuration(3000, 40, 20), training.random_images(2000, 500)
+    results = training.measure(config, images)
+    _show("A run of ConvNet(8) on images of 32x32, float32", training.table(results))
+    return {"training": results}
 
 
 if __name__ == "__main__":
