@@ -18,7 +18,8 @@ from pythermo.entropy import default_ks
 from pythermo.experiment.config import DataConfig, MeasurementConfig, ModelConfig, RunConfig, TrainingConfig
 from pythermo.experiment.draws import IidBatches, Stream, iid_batch
 from pythermo.experiment.measure import GradientMeter
-from pythermo.experiment.run import Trainer, build_model
+from pythermo.experiment.network import build_model
+from pythermo.experiment.run import Trainer
 from pythermo.experiment.schedule import measured_iterations
 from pythermo.experiment.steps import reproducible_kernels
 from pythermo.gradient_snr import GradientNoise
@@ -140,7 +141,7 @@ class Published:
     def __init__(self, config: RunConfig, images: Images) -> None:
         self.config, self.data = config, images
         self.watch = Stopwatch()
-        self.model = PlainConvNet(cast(ConvNet, build_model(config, images))).train()
+        self.model = PlainConvNet(cast(ConvNet, build_model(config.model, config.training, images))).train()
         self.params = [param for param in self.model.parameters() if param.requires_grad]
         self.optimizer = torch.optim.SGD(self.params, lr=config.lr)
         training = config.training
