@@ -320,9 +320,9 @@ def measure(config: RunConfig, images: Images) -> list[TrainingResult]:
     """Take both contenders through the run in turns, from one measurement to the next.
 
     At its full size, 3000 iterations, 40 log-spaced measurements of 20 gradients, 2000 training and 500 test
-    images, a run takes minutes on two cores. The paper makes 1 600 000 iterations and 203 measurements of
-    1000 gradients on 50 000 and 10 000 images: one measured minibatch gradient in 8 iterations. 193 of 1000
-    in 3000 iterations would be 50 in one, and hide all else; here it is one in 3, the same for both.
+    images, a run takes minutes on two cores. The paper makes 1 600 000 iterations and 201 measurements of
+    1000 gradients on 50 000 and 10 000 images: one measured minibatch gradient in 8 iterations. Its schedule
+    in 3000 iterations would be 62 in one, and hide all else; here it is one in 3, the same for both.
     """
     contenders: dict[str, Callable[[RunConfig, Images], Watched | Published]] = {
         "published": Published,
