@@ -3,6 +3,7 @@
 ``python -m pythermo.experiment.cost`` prints the table of docs/scaling.md: the paper's sweeps.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch import nn
 
 from pythermo import models
 from pythermo.entropy import default_ks
-from pythermo.experiment.config import MeasurementConfig, TrainingConfig
+from pythermo.experiment.config import MeasurementConfig, Preset, TrainingConfig
+from pythermo.experiment.measure import KEPT_BYTES
 from pythermo.experiment.schedule import measured_iterations
 from pythermo.models.layers import trained_parameters
 
@@ -123,10 +125,11 @@ def cost_of_run(
     weights = sum(param.numel() for param in trained_parameters(model))
     forward = 2.0 * multiply_adds(model, input_shape)
     measured = measured_iterations(training.iterations, measurement.count)
-    if measurement.full_gradient == "mean":  # gone through twice: for the mean, and for distances from it
-        images_of_gradients = 2 * measurement.gradients * training.batch_size
-    else:
-        images_of_gradients = measurement.gradients * training.batch_size + train_images
+    images_of_gradients = measurement.gradients * training.batch_size
+    if measurement.full_gradient == "evaluation":
+        images_of_gradients += train_images
+    elif measurement.gradients * weights * _FLOAT32 > KEPT_BYTES:
+        images_of_gradients *= 2  # gone through twice: for the mean, and for distances from it
     entropies = int((measured >= measurement.window - 1).sum())
     pairs = measurement.window * (measurement.window - 1) // 2
     numbers = _NUMBERS + 2 * len(default_ks(measurement.window))
@@ -143,38 +146,21 @@ def cost_of_run(
     )
 
 
-@dataclass(frozen=True)
-class PaperSweep:
-    """One of the sweeps of arXiv 2505.23489: network, width, classes, learning rates, iterations of a run."""
-
-    network: type[models.ConvNet] | type[models.ResNet18]
-    width: int
-    classes: int
-    rates: int
-    iterations: int
-
-    @property
-    def name(self) -> str:
-        """Network, width and data."""
-        return f"{self.network.__name__}({self.width}), CIFAR-{self.classes}"
-
-    def cost(self) -> Cost:
-        """Count what one of its runs costs, as pythermo measures."""
-        training = TrainingConfig(iterations=self.iterations)
-        model = self.network(self.width, num_classes=self.classes)
-        return cost_of_run(model, (3, 32, 32), 50_000, 10_000, training, MeasurementConfig())
+# The eight sweeps of arXiv 2505.23489: presets, and their classes.
+PAPER = {
+    f"{network}-{data}-{setup}": classes
+    for network in ("convnet", "resnet18")
+    for data, classes in (("cifar10", 10), ("cifar100", 100))
+    for setup in ("up", "op")
+}
 
 
-PAPER = [
-    PaperSweep(models.ConvNet, 8, 10, 22, 1_600_000),
-    PaperSweep(models.ConvNet, 64, 10, 22, 1_600_000),
-    PaperSweep(models.ConvNet, 8, 100, 28, 1_600_000),
-    PaperSweep(models.ConvNet, 96, 100, 28, 1_600_000),
-    PaperSweep(models.ResNet18, 4, 10, 27, 1_000_000),
-    PaperSweep(models.ResNet18, 32, 10, 27, 1_000_000),
-    PaperSweep(models.ResNet18, 4, 100, 27, 1_000_000),
-    PaperSweep(models.ResNet18, 48, 100, 27, 1_000_000),
-]
+def cost_of_the_paper_s(name: str) -> Cost:
+    """Count what a run of one of the paper's presets costs."""
+    run = Preset.load(name).run
+    network: Callable[..., nn.Module] = getattr(models, run.model.name)
+    model = network(run.model.width, num_classes=PAPER[name])
+    return cost_of_run(model, (3, 32, 32), 50_000, 10_000, run.training, run.measurement)
 
 
 def gpu_hours(cost: Cost) -> float:
@@ -189,25 +175,26 @@ def table() -> str:
         "| hours a run (estimate) | GPU-hours (estimate) | window, checkpoint |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    total = 0.0
-    for one in PAPER:
-        cost = one.cost()
-        hours = gpu_hours(cost)
-        total += one.rates * hours
+    all_runs, all_hours = 0, 0.0
+    for name in PAPER:
+        preset, cost = Preset.load(name), cost_of_the_paper_s(name)
+        runs, iterations, hours = len(preset.lr), preset.run.training.iterations, gpu_hours(cost)
+        all_runs += runs
+        all_hours += runs * hours
         cells = [
-            one.name,
+            name,
             f"{cost.weights:,}".replace(",", " "),
-            f"{one.rates}",
-            f"{one.rates} x {one.iterations / 1e6:.1f} M",
-            f"{cost.training / one.iterations / 1e9:.1f}",
+            f"{runs}",
+            f"{runs} x {iterations / 1e6:.1f} M",
+            f"{cost.training / iterations / 1e9:.1f}",
             f"{cost.operations / 1e15:.1f}",
             f"{1 - cost.training / cost.operations:.0%}",
             f"{hours:.1f}",
-            f"{one.rates * hours:.0f}",
+            f"{runs * hours:.0f}",
             f"{cost.window_bytes / 1e9:.1f} GB",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    lines.append(f"| all | | {sum(one.rates for one in PAPER)} | | | | | | {total:.0f} | |")
+    lines.append(f"| all | | {all_runs} | | | | | | {all_hours:.0f} | |")
     return "\n".join(lines)
 
 

@@ -9,7 +9,8 @@ import torch
 
 from pythermo import ops
 from pythermo.entropy import default_ks
-from pythermo.experiment.config import MeasurementConfig, Preset, RunConfig
+from pythermo.experiment.config import Preset, RunConfig
+from pythermo.experiment.measure import KEPT_BYTES
 from pythermo.experiment.network import weights_of
 from pythermo.experiment.run import Trainer
 from pythermo.experiment.schedule import measured_iterations
@@ -78,8 +79,11 @@ def plan(preset: Preset) -> Plan:
         entropy_seconds = _entropy_seconds(weights, measurement.window, config.training.device)
     finally:
         torch.set_num_threads(threads)
-    passes = _passes_of_a_measurement(measurement, len(images.train_labels), len(images.test_labels))
-    batches = measurement.gradients + passes / config.training.batch_size
+    evaluated = _FORWARD_SHARE * (len(images.train_labels) + len(images.test_labels))
+    if measurement.full_gradient == "evaluation":
+        evaluated += (1 - _FORWARD_SHARE) * len(images.train_labels)
+    kept = 4 * measurement.gradients * weights <= KEPT_BYTES or measurement.full_gradient == "evaluation"
+    batches = (1 if kept else 2) * measurement.gradients + evaluated / config.training.batch_size
     return Plan(
         lr=sorted(preset.lr),
         iterations=config.training.iterations,
@@ -96,12 +100,6 @@ def _with_a_short_window(config: RunConfig) -> RunConfig:
     """Return the configuration without the memory of its window, which no step needs."""
     short = config.measurement.model_copy(update={"window": 2})
     return config.model_copy(update={"measurement": short})
-
-
-def _passes_of_a_measurement(measurement: MeasurementConfig, train: int, test: int) -> float:
-    """Return how many images a measurement takes forward and backward, its minibatches apart."""
-    evaluated = _FORWARD_SHARE * (train + test)
-    return evaluated + (train if measurement.full_gradient == "evaluation" else 0.0)
 
 
 def _entropy_seconds(weights: int, window: int, device: str) -> float:
