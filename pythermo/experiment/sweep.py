@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from pythermo.experiment import storage
 from pythermo.experiment.config import RunConfig
-from pythermo.experiment.executors import Processes, default_jobs, devices_to_share
+from pythermo.experiment.processes import Processes, default_jobs, devices_to_share
 from pythermo.experiment.run import MEASUREMENTS, PROGRESS, run_alone
 
 SWEEP, ERROR_LOG = "sweep.nc", "error.log"

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 import pythermo as pt
-from pythermo.experiment import executors, storage
+from pythermo.experiment import processes, storage
 from pythermo.experiment.config import Preset
-from pythermo.experiment.executors import Processes, default_jobs, devices_to_share
+from pythermo.experiment.processes import Processes, default_jobs, devices_to_share
 from pythermo.experiment.run import MEASUREMENTS
 
 PRESET = """
@@ -117,7 +117,7 @@ def test_each_process_sees_a_device_of_its_own():
 )
 def test_runs_are_laid_over_the_devices_that_this_process_sees(monkeypatch, device, visible, expected):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    monkeypatch.setattr(executors.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(processes.os, "cpu_count", lambda: 16)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
