@@ -33,7 +33,7 @@ def values_along_runs(sweeps: Mapping[str, xr.Dataset], runs: int = 12) -> Figur
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11.5, 3.6 * len(sweeps)), layout="constrained")
-        rows = figure.subplots(len(sweeps), 2, squeeze=False, sharex="row")
+        rows = figure.subplots(len(sweeps), 2, squeeze=False)
         for (title, sweep), (left, right) in zip(sweeps.items(), rows, strict=True):
             chosen = np.unique(np.linspace(0, sweep.sizes["lr"] - 1, runs).round().astype(int))
             for index, colour in zip(chosen, shades(len(chosen)), strict=True):
@@ -42,7 +42,8 @@ def values_along_runs(sweeps: Mapping[str, xr.Dataset], runs: int = 12) -> Figur
                 left.plot(one["iteration"], one["loss"], color=colour, lw=1.0, label=label)
                 right.plot(one["iteration"], one["entropy"].sel(k=FIGURE_K), color=colour, lw=1.0)
             left.set(title=title, xlabel="iteration", ylabel="training loss U", xscale="log", yscale="log")
-            right.set(title=title, xlabel="iteration", ylabel="entropy S (nats)")
+            right.set(title=title, xlabel="iteration", ylabel="entropy S (nats)", xscale="log")
+            label_short_axis(right.xaxis)
             _beside(figure, right, left)
         return figure
 

@@ -66,7 +66,8 @@ def thermodynamics(
         for (title, analysis), row in zip(titled.items(), rows, strict=True):
             _draw_stationary(row[0], analysis, "energy", BLUE)
             _draw_stationary(row[1], analysis, "entropy", ORANGE)
-            row[0].set(title=title, ylabel="training loss U")
+            row[0].set_title(title, pad=14)  # above the names of the regimes
+            row[0].set_ylabel("training loss U")
             row[1].set(title=title, ylabel="entropy S (nats)")
             baseline = (baselines or {}).get(title)
             if baseline is not None:
@@ -253,10 +254,10 @@ def _name_regimes(axes: Axes, analysis: Analysis) -> None:
             regime.value,
             (float(np.sqrt(start * stop)), 1.0),
             xycoords=("data", "axes fraction"),
-            xytext=(0, -3),
+            xytext=(0, 2),
             textcoords="offset points",
             ha="center",
-            va="top",
+            va="bottom",
             fontsize=7,
             color="#333333",
         )

@@ -1,11 +1,12 @@
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import pythermo as pt
-from pythermo.experiment.config import Preset, differing_keys, preset_names
+from pythermo.experiment.config import ModelConfig, Preset, differing_keys, preset_names
 from pythermo.experiment.draws import EpochBatches, IidBatches, Stream, generator
 from pythermo.experiment.schedule import measured_iterations, recorded_iterates
 
@@ -166,13 +167,15 @@ def test_epochs_are_permutations():
 
 def test_the_documented_preset_is_valid(tmp_path):
     text = (Path(__file__).parents[2] / "docs" / "presets.md").read_text()
-    (example,) = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    example, own = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
     (tmp_path / "example.toml").write_text(example)
     documented = Preset.load(tmp_path / "example.toml")
-    assert len(documented.lr) == 11
+    assert len(documented.lr) == 10
     # What is called a default there is one: leaving those lines out changes nothing, but for the examples.
     defaults_left_out = "\n".join(line for line in example.split("\n") if "# default" not in line)
     (tmp_path / "short.toml").write_text(defaults_left_out)
     short = Preset.load(tmp_path / "short.toml").run
-    expected = documented.run.data.model_copy(update={"samples_per_class": None, "label_noise": 0.0})
+    examples = {"samples_per_class": None, "test_samples": None, "side": None, "label_noise": 0.0}
+    expected = documented.run.data.model_copy(update=examples)
     assert short == documented.run.model_copy(update={"data": expected})
+    assert ModelConfig(**tomllib.loads(own)["run"]["model"]).is_own
