@@ -128,6 +128,8 @@ def _range_of_fit(regime: NDArray[np.str_], settings: FitConfig) -> tuple[slice,
 
 def power_law_text(fit: TemperatureFit) -> str:
     """Return the power law of a fit with the standard errors of its parameters."""
+    if not np.isfinite(fit.exponent_stderr):
+        return f"none, for {fit.fitted.sum()} points between the first and the last are too few"
     return (
         f"T = ({fit.prefactor:.2e} ± {fit.prefactor_stderr:.1e}) · η^"
         f"({fit.exponent:.2f} ± {fit.exponent_stderr:.2f})"

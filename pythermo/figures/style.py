@@ -24,6 +24,7 @@ STYLE: dict[Any, Any] = {
     "lines.markersize": 4.5,
     "pdf.fonttype": 42,
 }
+_FEW_POWERS = 1e3
 LR_LABEL = "learning rate η"
 
 
@@ -42,7 +43,10 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
 
 
 def label_short_axis(axis: Axis) -> None:
-    """Label 1, 2 and 5 times the powers of ten: a logarithmic axis may span little more than one."""
+    """Label 1, 2 and 5 times the powers of ten where a logarithmic axis spans few of them."""
+    low, high = axis.get_view_interval()
+    if high > _FEW_POWERS * low > 0.0:
+        return
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(10.0, 10.0)))
     axis.set_minor_formatter(NullFormatter())

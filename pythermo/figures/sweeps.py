@@ -66,7 +66,7 @@ def thermodynamics(
         for (title, analysis), row in zip(titled.items(), rows, strict=True):
             _draw_stationary(row[0], analysis, "energy", BLUE)
             _draw_stationary(row[1], analysis, "entropy", ORANGE)
-            row[0].set_title(title, pad=14)  # above the names of the regimes
+            row[0].set_title(title, pad=20)  # above the names of the regimes
             row[0].set_ylabel("training loss U")
             row[1].set(title=title, ylabel="entropy S (nats)")
             baseline = (baselines or {}).get(title)
@@ -249,12 +249,12 @@ def _shade_regimes(axes: Axes, analysis: Analysis) -> None:
 
 
 def _name_regimes(axes: Axes, analysis: Analysis) -> None:
-    for regime, start, stop in _stretches(analysis):
+    for place, (regime, start, stop) in enumerate(_stretches(analysis)):
         axes.annotate(
             regime.value,
             (float(np.sqrt(start * stop)), 1.0),
             xycoords=("data", "axes fraction"),
-            xytext=(0, 2),
+            xytext=(0, 2 + 8 * (place % 2)),  # neighbours may be narrower than their names
             textcoords="offset points",
             ha="center",
             va="bottom",
@@ -286,7 +286,7 @@ def _draw_temperature(axes: Axes, analysis: Analysis) -> None:
         axes.plot(
             fit.lr[hollow], fit.temperature[hollow], "o", color=GREEN, mfc="white", label="off the hull"
         )
-    if np.isfinite(fit.exponent):
+    if np.isfinite(fit.exponent_stderr):
         law = f"{fit.prefactor:.1e} · η^{fit.exponent:.2f}"
         axes.plot(fit.lr, fit.prefactor * fit.lr**fit.exponent, "--", color=GREY, lw=1.0, label=law)
     axes.set(xscale="log", xlabel=LR_LABEL, ylabel="temperature T", title="temperature")
