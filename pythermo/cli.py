@@ -263,13 +263,12 @@ def info() -> None:
 
 def _say_plans(presets: Mapping[str, "Preset"], jobs: int | None) -> None:
     """Write what sweeps would take, a table per sweep."""
-    import os
-
     from pythermo.experiment.plan import plan
+    from pythermo.experiment.processes import default_jobs
 
-    at_once = jobs or os.cpu_count() or 1
     for name, preset in presets.items():
         found = plan(preset)
+        at_once = jobs or default_jobs(preset.run.training.device)
         typer.echo(f"{name}: {preset.description}")
         typer.echo(
             f"  {len(found.lr)} runs of {found.iterations} iterations and {found.measurements} measurements, "
