@@ -91,7 +91,8 @@ def _bring(file: PublishedFile, place: str, path: Path) -> None:
     """Let a file appear at its path, if it is as published."""
     if path.is_file() and _md5(path) == file.md5:
         return
-    part = path.with_name(f"{path.name}.part")
+    # What a download has begun is not touched by a copy.
+    part = path.with_name(f"{path.name}.{'part' if _is_url(place) else 'copy'}")
     try:
         if _is_url(place):
             _download(place, part, file)

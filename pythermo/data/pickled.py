@@ -101,6 +101,10 @@ def _follow(data: bytes) -> Any:
                 _top(stack, list).extend(items)
             case "SETITEM" | "SETITEMS":
                 items = _last(stack, 2) if opcode.name == "SETITEM" else _to_mark(stack)
+                if any(
+                    type(key) is not str for key in items[::2]
+                ):  # to hash what is nested can take for ever
+                    raise TypeError("a key that is no text")
                 _top(stack, dict).update(zip(items[::2], items[1::2], strict=True))
             case "GLOBAL":
                 stack.append(_known(value))
@@ -161,6 +165,6 @@ def _as_array(pickled: _Object) -> np.ndarray:
         raise ValueError("the pickle holds something that is no array")
     _, shape, dtype, fortran, elements = pickled.state
     if dtype.kind != _DTYPE or dtype.arguments[0] not in ("u1", "|u1"):
-        raise ValueError(f"the pickled array must be of unsigned bytes, not of {dtype.arguments}")
+        raise ValueError("the pickled array must be of unsigned bytes")
     flat = np.frombuffer(elements.encode("latin-1"), np.uint8)
     return flat.reshape(shape, order="F" if fortran else "C")

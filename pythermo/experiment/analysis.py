@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pythermo.experiment.config import FIGURE_K, FitConfig, PublishedLaw
 from pythermo.experiment.regimes import Regime, longest_stretch, regimes
-from pythermo.temperature import TemperatureFit, fit_temperature
+from pythermo.temperature import PowerLaw, TemperatureFit, fit_temperature
 
 
 def stationary(sweep: xr.Dataset, last: int, k: int = FIGURE_K) -> xr.Dataset:
@@ -126,6 +126,17 @@ def _range_of_fit(regime: NDArray[np.str_], settings: FitConfig) -> tuple[slice,
     return chosen, "those in equilibrium"
 
 
+def late_gradient_norms(sweep: xr.Dataset, runs: int = 3) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return |G| and mean |g| of the later half of the measurements at the smallest learning rates.
+
+    There gradients fall as a network converges. Estimates of |G| that are not positive are left out.
+    """
+    late = sweep.isel(lr=slice(0, runs), iteration=slice(sweep.sizes["iteration"] // 2, None))
+    full, stochastic = late["full_grad_norm"].values.ravel(), late["mean_grad_norm"].values.ravel()
+    known = full > 0.0
+    return full[known], stochastic[known]
+
+
 def power_law_text(fit: TemperatureFit) -> str:
     """Return the power law of a fit with the standard errors of its parameters."""
     if not np.isfinite(fit.exponent_stderr):
@@ -168,10 +179,12 @@ def summary(
     k: int = FIGURE_K,
     published: Mapping[str, PublishedLaw] | None = None,
     baselines: Mapping[str, xr.Dataset] | None = None,
+    gradients: Mapping[str, tuple[PowerLaw, PublishedLaw | None]] | None = None,
 ) -> str:
     """Return the Markdown summary of one or more analysed sweeps, by title.
 
-    Published power laws and uniform baselines, by the same titles, are shown beside what was measured.
+    Published power laws and uniform baselines, by the same titles, are shown beside what was measured, and
+    the laws of mean |g| in |G| beside theirs.
     """
     parts = [
         "# Thermodynamics of SGD",
@@ -193,6 +206,15 @@ def summary(
             lines.append(
                 f"Uniform on the sphere: U = {float(baseline['uniform_loss']):.4g}, S = {uniform:.0f}."
             )
+        if gradients is not None:
+            lines.append(_gradient_law_text(*gradients[title]))
         lines.append(f"Full gradient of the SNR: {analysis.full_gradient}.")
         parts += [f"## {title}", " ".join(lines), table(analysis)]
     return "\n\n".join(parts) + "\n"
+
+
+def _gradient_law_text(measured: PowerLaw, published: PublishedLaw | None) -> str:
+    text = f"Gradients: mean |g| = {measured.prefactor:.2g} · |G|^{measured.exponent:.2f}"
+    if published is None:
+        return f"{text}."
+    return f"{text}; published: {published.prefactor:.2g} · |G|^{published.exponent:.2f}."

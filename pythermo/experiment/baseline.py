@@ -4,6 +4,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from pythermo._devices import require_device
 from pythermo.entropy import default_ks, knn_graph_entropy
 from pythermo.experiment.config import RunConfig
 from pythermo.experiment.draws import Stream, generator
@@ -21,9 +22,16 @@ def uniform_points(n: int, dim: int, random: np.random.Generator) -> torch.Tenso
 
 
 def uniform_entropy(
-    n: int, dim: int, draws: int = 10, ks: tuple[int, ...] | None = None, seed: int = 0
+    n: int,
+    dim: int,
+    draws: int = 10,
+    ks: tuple[int, ...] | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> torch.Tensor:
     """Return kNN-graph entropies [draws, len(ks)] in nats of n points uniform on the unit sphere of R^dim.
+
+    The points are drawn in the host's memory and compared on the device.
 
     Source: arXiv 2505.23489.
     """
@@ -31,7 +39,7 @@ def uniform_entropy(
     rows = []
     for draw in range(draws):
         points = uniform_points(n, dim, generator(seed, Stream.BASELINE, draw))
-        rows.append(knn_graph_entropy(points, chosen))
+        rows.append(knn_graph_entropy(points.to(device), chosen).cpu())
     return torch.stack(rows)
 
 
@@ -40,14 +48,15 @@ def uniform_loss(config: RunConfig, draws: int = 100, seed: int = 0) -> np.ndarr
 
     Source: arXiv 2505.23489.
     """
-    images = load_data(config)
-    model = build_model(config.model, config.training, images)
+    device = require_device(config.training.device)
+    images = load_data(config).to(device)
+    model = build_model(config.model, config.training, images).to(device)
     params, dim = trained_parameters(model), weights_of(model)
     loss, batch = LOSSES[config.training.loss], config.measurement.evaluation_batch
     losses = []
     for draw in range(draws):
         random = generator(seed, Stream.BASELINE, draw, index=1)
-        set_weights_(params, config.training.radius * uniform_points(1, dim, random)[0])
+        set_weights_(params, config.training.radius * uniform_points(1, dim, random)[0].to(device))
         losses.append(evaluate(model, loss, images.train_images, images.train_labels, batch).loss)
     return np.array(losses)
 
@@ -57,7 +66,9 @@ def uniform_baseline(config: RunConfig) -> xr.Dataset:
     window = config.measurement.window
     dim = weights_of(build_model(config.model, config.training, load_data(config)))
     losses = uniform_loss(config)
-    entropies = uniform_entropy(window, dim).numpy() + (dim - 1) * np.log(config.training.radius)
+    entropies = uniform_entropy(window, dim, device=config.training.device).numpy() + (dim - 1) * np.log(
+        config.training.radius
+    )
     return xr.Dataset(
         {
             "uniform_loss": ((), losses.mean(), {"units": "loss units"}),

@@ -32,6 +32,8 @@ AnySection = TypeVar("AnySection", bound=_Section)
 class ModelConfig(_Section):
     """The network: one of `pythermo.models`, or one's own by its import path ``package.module:name``.
 
+    The head's norm is that which goes with the loss if not given: 10 for cross-entropy, 1.5 for "mse".
+
     One's own is called with ``in_channels``, ``num_classes`` and ``arguments``, and returns a module whose
     trained parameters are those that require a gradient, or those for which the predicate at the import
     path ``trained`` is true of name and parameter. They must be scale-invariant together, which is checked.
@@ -39,7 +41,7 @@ class ModelConfig(_Section):
 
     name: Annotated[str, Field(pattern=r"^(ConvNet|ResNet18|[\w.]+:[\w.]+)$")]
     width: PositiveInt | None = None
-    head_norm: PositiveFloat = 10.0
+    head_norm: PositiveFloat | None = None
     arguments: dict[str, Any] = {}
     trained: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None = None
 
@@ -58,8 +60,8 @@ class ModelConfig(_Section):
 
     @model_validator(mode="after")
     def _keys_of_one_kind(self) -> Self:
-        if self.is_own and self.width is not None:
-            raise ValueError("width is for the package's networks; use arguments")
+        if self.is_own and not (self.width is None and self.head_norm is None):
+            raise ValueError("width and head_norm are for the package's networks; use arguments")
         if not self.is_own and self.width is None:
             raise ValueError(f"width: {self.name} needs one")
         if not self.is_own and (self.arguments or self.trained is not None):
@@ -173,7 +175,7 @@ class FitConfig(_Section):
 
 
 class PublishedLaw(_Section):
-    """The published power law ``T = prefactor * lr ** exponent`` of a preset, to be shown beside ours."""
+    """A published power law ``prefactor * x ** exponent`` to be shown beside ours."""
 
     prefactor: PositiveFloat
     exponent: Finite
@@ -182,7 +184,8 @@ class PublishedLaw(_Section):
 class Preset(_Section):
     """A sweep: a run's configuration without its learning rate, the grid, and the temperature fit.
 
-    Of the grid's values those at the indices ``left_out`` are not used.
+    Of the grid's values those at the indices ``left_out`` are not used. ``published`` is a power law of T in
+    the learning rate, ``published_gradients`` one of mean |g| in |G|.
     """
 
     description: str
@@ -190,6 +193,7 @@ class Preset(_Section):
     left_out: list[Annotated[int, Field(ge=0)]] = []
     fit: FitConfig = FitConfig()
     published: PublishedLaw | None = None
+    published_gradients: PublishedLaw | None = None
     run: RunConfig
 
     @property
@@ -205,6 +209,14 @@ class Preset(_Section):
             raise ValueError(f"left_out: must leave some of the grid's {count} values, by indices below that")
         if len(set(self.lr)) != len(self.lr):
             raise ValueError("grid: a learning rate repeats")
+        return self
+
+    @model_validator(mode="after")
+    def _fit_within_the_grid(self) -> Self:
+        count = len(self.lr)
+        for name, index in (("first", self.fit.first), ("last", self.fit.last)):
+            if index is not None and not -count <= index < count:
+                raise ValueError(f"fit.{name}: must be an index of the {count} learning rates, not {index}")
         return self
 
     @model_validator(mode="after")
@@ -238,8 +250,9 @@ class Preset(_Section):
     def load(cls, name_or_path: str | Path, settings: Iterable[str] = ()) -> Self:
         """Read a preset of the package by its name, or a TOML file, and apply ``key=value`` settings.
 
-        A preset may start with ``base = "..."``: grid and run are then those of another preset of the
-        package, but for the keys that it gives itself.
+        A preset may start with ``base = "..."``: grid, tolerance and run are then those of another preset
+        of the package, but for the keys that it gives itself; a network by its import path has none of
+        the keys of another.
 
         Parameters
         ----------
@@ -310,7 +323,10 @@ def _read_preset(name_or_path: str | Path) -> dict[str, Any]:
     if base not in preset_names():
         raise ValueError(f"base: '{base}' is not a preset of the package: {', '.join(preset_names())}")
     inherited = _read_preset(base)
-    return _merged({key: inherited[key] for key in ("grid", "left_out", "run") if key in inherited}, values)
+    for of_its_own in ("published", "published_gradients"):
+        inherited.pop(of_its_own, None)
+    inherited["fit"] = {"tolerance": inherited.get("fit", {}).get("tolerance", 0.0)}
+    return _merged(inherited, values)
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -318,8 +334,13 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     merged = dict(base)
     for key, value in changes.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merged(merged[key], value) if both else value
+        merged[key] = _merged(merged[key], value) if both and not _names_own_network(value) else value
     return merged
+
+
+def _names_own_network(table: Mapping[str, Any]) -> bool:
+    """Whether a table is that of another kind of network, which keeps no key of the one before."""
+    return ":" in str(table.get("name", ""))
 
 
 def _apply(values: dict[str, Any], setting: str) -> None:
@@ -337,6 +358,9 @@ def _apply(values: dict[str, Any], setting: str) -> None:
         section = section.setdefault(parent, {})
         if not isinstance(section, dict):
             raise ValueError(f"--set: in '{key}', '{parent}' is a value and has no keys")
+    if key.strip() == "run.model.name" and _names_own_network(section | {last: value}):
+        for others in ("width", "head_norm"):
+            section.pop(others, None)
     section[last] = value
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from pythermo import models
 from pythermo.entropy import default_ks
 from pythermo.experiment.config import MeasurementConfig, Preset, TrainingConfig
-from pythermo.experiment.measure import KEPT_BYTES
+from pythermo.experiment.measure import gradients_are_kept
 from pythermo.experiment.schedule import measured_iterations
 from pythermo.models.layers import trained_parameters
 
@@ -128,8 +128,10 @@ def cost_of_run(
     images_of_gradients = measurement.gradients * training.batch_size
     if measurement.full_gradient == "evaluation":
         images_of_gradients += train_images
-    elif measurement.gradients * weights * _FLOAT32 > KEPT_BYTES:
+    elif not gradients_are_kept(measurement, weights):
         images_of_gradients *= 2  # gone through twice: for the mean, and for distances from it
+    # The gradient of evaluation batches comes with their loss.
+    evaluated = test_images + (train_images if measurement.full_gradient == "mean" else 0)
     entropies = int((measured >= measurement.window - 1).sum())
     pairs = measurement.window * (measurement.window - 1) // 2
     numbers = _NUMBERS + 2 * len(default_ks(measurement.window))
@@ -140,7 +142,7 @@ def cost_of_run(
         training=training.iterations * training.batch_size * _GRADIENT * forward,
         gradients=gradients * _GRADIENT * forward,
         entropies=entropies * pairs * 3.0 * weights,
-        evaluations=len(measured) * (train_images + test_images) * forward,
+        evaluations=len(measured) * evaluated * forward,
         window_bytes=measurement.window * weights * _FLOAT32,
         measurements_bytes=len(measured) * numbers * _FLOAT64,
     )

@@ -17,6 +17,11 @@ from pythermo.models.losses import Loss
 KEPT_BYTES = 2**30
 
 
+def gradients_are_kept(settings: MeasurementConfig, weights: int) -> bool:
+    """Whether the minibatch gradients of so many float32 weights are kept for the time of a measurement."""
+    return 4 * settings.gradients * weights <= KEPT_BYTES
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Mean loss and share of right answers over a whole data set."""
@@ -78,11 +83,11 @@ class GradientMeter:
         The minibatches depend on seed and iteration alone.
         """
         minibatches = _MinibatchGradients(self, iteration)
-        size = self.settings.gradients * sum(param.nbytes for param in self.params)
+        kept = gradients_are_kept(self.settings, sum(param.numel() for param in self.params))
         with _as_in_training(self.model):
             if full_gradient is not None:
                 return gradient_noise(full_gradient, minibatches)
-            return gradient_noise_about_mean(list(minibatches) if size <= KEPT_BYTES else minibatches)
+            return gradient_noise_about_mean(list(minibatches) if kept else minibatches)
 
     def gradient(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the gradient [D] of the mean loss of a batch; ``.grad`` stays as it is."""

@@ -12,6 +12,7 @@ from pythermo.data import Images
 from pythermo.experiment.config import ModelConfig, TrainingConfig
 from pythermo.models.invariance import check_scale_invariance
 from pythermo.models.layers import initialise_, own_generator, trained_parameters
+from pythermo.models.losses import HEAD_NORMS
 
 _CHECKED_IMAGES = 64
 
@@ -25,11 +26,22 @@ def build_model(config: ModelConfig, training: TrainingConfig, images: Images) -
         For a network of the user's own that cannot be imported or called, trains nothing, or is not
         scale-invariant.
     """
-    with own_generator():  # the constructor draws an initialisation too
-        model = _own_network(config, images) if config.is_own else _network_of_the_package(config, images)
+    with own_generator():  # the constructor draws an initialisation too, all of which bare parameters keep
+        torch.manual_seed(training.initial_seed)
+        model = (
+            _own_network(config, images)
+            if config.is_own
+            else _network_of_the_package(config, HEAD_NORMS[training.loss], images)
+        )
     initialise_(model, training.initial_seed, training.head_seed, training.radius)
     if config.is_own:
-        found = check_scale_invariance(model.train(), images.train_images[:_CHECKED_IMAGES].cpu())
+        try:
+            found = check_scale_invariance(model.train(), images.train_images[:_CHECKED_IMAGES].cpu())
+        except (RuntimeError, ValueError) as error:
+            shape = list(images.train_images.shape[1:])
+            raise ValueError(
+                f"model.name: {config.name} does not work on images of shape {shape}: {error}"
+            ) from error
         if not found.ok:
             raise ValueError(
                 f"model.name: {config.name} is {found.reason}; trained weights must be followed by a "
@@ -38,13 +50,13 @@ def build_model(config: ModelConfig, training: TrainingConfig, images: Images) -
     return model.train()
 
 
-def _network_of_the_package(config: ModelConfig, images: Images) -> nn.Module:
+def _network_of_the_package(config: ModelConfig, head_norm: float, images: Images) -> nn.Module:
     network: Callable[..., nn.Module] = getattr(models, config.name)
     return network(
         config.width,
         in_channels=images.channels,
         num_classes=images.num_classes,
-        head_norm=config.head_norm,
+        head_norm=head_norm if config.head_norm is None else config.head_norm,
     )
 
 

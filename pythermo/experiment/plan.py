@@ -10,7 +10,7 @@ import torch
 from pythermo import ops
 from pythermo.entropy import default_ks
 from pythermo.experiment.config import Preset, RunConfig
-from pythermo.experiment.measure import KEPT_BYTES
+from pythermo.experiment.measure import gradients_are_kept
 from pythermo.experiment.network import weights_of
 from pythermo.experiment.run import Trainer
 from pythermo.experiment.schedule import measured_iterations
@@ -82,8 +82,8 @@ def plan(preset: Preset) -> Plan:
     evaluated = _FORWARD_SHARE * (len(images.train_labels) + len(images.test_labels))
     if measurement.full_gradient == "evaluation":
         evaluated += (1 - _FORWARD_SHARE) * len(images.train_labels)
-    kept = 4 * measurement.gradients * weights <= KEPT_BYTES or measurement.full_gradient == "evaluation"
-    batches = (1 if kept else 2) * measurement.gradients + evaluated / config.training.batch_size
+    once = gradients_are_kept(measurement, weights) or measurement.full_gradient == "evaluation"
+    batches = (1 if once else 2) * measurement.gradients + evaluated / config.training.batch_size
     return Plan(
         lr=sorted(preset.lr),
         iterations=config.training.iterations,

@@ -10,17 +10,21 @@ from scipy.stats import spearmanr
 # U falls as a power of the iteration, by this exponent at least, and so steadily that ranks show it.
 LEAST_DECAY = 0.1
 _LEAST_RANK_CORRELATION = 0.7
+# Of the loss of a constant prediction: float32 leaves no less of it.
+LEAST_SHARE = 1e-9
 
 
 class Regime(StrEnum):
     """What SGD at one learning rate does in its last measurements.
 
     CONVERGENCE: U and S still fall, U as t^-0.1 or faster, both with rank correlations of the iteration
-    below -0.7: the temperature goes to zero with t.
+    below -0.7: the temperature goes to zero with t. Or they are at the end of that: U is below 1e-9 of the
+    loss of the best constant prediction, or S has stopped, as the iterates have.
     CHAOS: U is above the loss of the best constant prediction, which knows nothing of the images.
     JUMP: the point (S, U) lies above the lower convex hull of the fitted points by more than the
     tolerance, so that no temperature makes it the minimiser of U - T S: as between two phases of a
     transition of first order.
+    UNKNOWN: U or S is not finite.
     EQUILIBRIUM: all others.
     """
 
@@ -28,6 +32,7 @@ class Regime(StrEnum):
     EQUILIBRIUM = "equilibrium"
     JUMP = "jump"
     CHAOS = "chaos"
+    UNKNOWN = "unknown"
 
 
 def regimes(sweep: xr.Dataset, last: int, k: int) -> NDArray[np.str_]:
@@ -42,17 +47,26 @@ def regimes(sweep: xr.Dataset, last: int, k: int) -> NDArray[np.str_]:
         Number of measurements that are looked at, from the end.
     k : int
         Number of neighbours of the entropy.
+
+    Raises
+    ------
+    ValueError
+        For runs of an earlier version, which lack that attribute.
     """
     tail = sweep.isel(iteration=slice(-last, None))
     energies, entropies = (
         one.transpose("lr", ...).values for one in (tail["loss"], tail["entropy"].sel(k=k))
     )
+    if "constant_loss" not in sweep.attrs:
+        raise ValueError("sweep: its runs lack constant_loss, made by an earlier version; run them anew")
     chance = float(sweep.attrs["constant_loss"])
     found = []
     for energy, entropy in zip(energies, entropies, strict=True):
-        if energy.mean() > chance:
+        if not (np.isfinite(energy).all() and np.isfinite(entropy).all()):
+            found.append(Regime.UNKNOWN)
+        elif energy.mean() > chance:
             found.append(Regime.CHAOS)
-        elif _falls(tail["iteration"].values, energy, entropy):
+        elif _has_stopped(energy, entropy, chance) or _falls(tail["iteration"].values, energy, entropy):
             found.append(Regime.CONVERGENCE)
         else:
             found.append(Regime.EQUILIBRIUM)
@@ -69,12 +83,13 @@ def longest_stretch(chosen: NDArray[np.bool_]) -> slice:
     return slice(int(starts[longest]), int(stops[longest]))
 
 
+def _has_stopped(energy: NDArray[np.float64], entropy: NDArray[np.float64], chance: float) -> bool:
+    return bool(energy.mean() < LEAST_SHARE * chance or (len(entropy) > 1 and np.ptp(entropy) == 0.0))
+
+
 def _falls(iteration: NDArray[np.int64], energy: NDArray[np.float64], entropy: NDArray[np.float64]) -> bool:
-    if len(energy) < 3 or not (np.isfinite(energy).all() and np.isfinite(entropy).all()):
+    if len(energy) < 3 or np.ptp(energy) == 0.0:
         return False
-    if np.ptp(energy) == 0.0 or np.ptp(entropy) == 0.0:
-        return False
-    tiny = np.finfo(np.float64).tiny
-    decay = -np.polyfit(np.log(iteration), np.log(np.maximum(energy, tiny)), 1)[0]
+    decay = -np.polyfit(np.log(iteration), np.log(np.maximum(energy, np.finfo(np.float64).tiny)), 1)[0]
     ranks = [float(spearmanr(iteration, values).statistic) for values in (energy, entropy)]
     return bool(decay > LEAST_DECAY and max(ranks) < -_LEAST_RANK_CORRELATION)

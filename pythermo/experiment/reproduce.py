@@ -5,16 +5,20 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from pythermo import figures
 from pythermo.experiment import storage
-from pythermo.experiment.analysis import Analysis, analyse, summary
+from pythermo.experiment.analysis import Analysis, analyse, late_gradient_norms, summary
 from pythermo.experiment.baseline import uniform_baseline
 from pythermo.experiment.config import Preset
+from pythermo.experiment.network import build_model
+from pythermo.experiment.run import load_data
 from pythermo.experiment.sweep import SWEEP, load_sweep, sweep
 from pythermo.figures import save
+from pythermo.temperature import fit_power_law
 
 PRESET, BASELINE, SUMMARY = "preset.toml", "baseline.nc", "summary.md"
 
@@ -30,6 +34,10 @@ def run_preset(
         As `pythermo.sweep`.
     """
     folder = Path(out)
+    run = preset.run.with_lr(min(preset.lr))
+    build_model(
+        run.model, run.training, load_data(run)
+    )  # or it fails in each run, and has claimed the folder
     dataset = sweep(preset.run, preset.lr, folder, executor=executor, jobs=jobs)
     storage.write_text(folder / PRESET, preset.to_toml())
     if not (folder / BASELINE).exists():
@@ -91,7 +99,12 @@ def write_results(out: str | Path) -> list[Path]:
     drawn = [path for name, figure in _figures(sweeps).items() for path in save(figure, folder / name)]
     titled = {one.title: one.analysis for one in sweeps}
     laws = {one.title: one.preset.published for one in sweeps if one.preset.published is not None}
-    storage.write_text(folder / SUMMARY, summary(titled, published=laws, baselines=_baselines_of(sweeps)))
+    gradients = {
+        one.title: (fit_power_law(*late_gradient_norms(one.dataset)), one.preset.published_gradients)
+        for one in sweeps
+    }
+    text = summary(titled, published=laws, baselines=_baselines_of(sweeps), gradients=gradients)
+    storage.write_text(folder / SUMMARY, text)
     if not (folder / PRESET).exists():
         storage.write_dataset(folder / SWEEP, _along_setup(sweeps))
     return [folder / SWEEP, *drawn, folder / SUMMARY]
@@ -107,6 +120,11 @@ class _Sweep:
     baseline: xr.Dataset | None
     preset: Preset
     analysis: Analysis
+
+    @property
+    def samples_per_class(self) -> float:
+        """Training images of each class, infinity for all."""
+        return self.preset.run.data.samples_per_class or np.inf
 
     def by_neighbours(self) -> dict[int, Analysis]:
         """Return the analyses by the number of neighbours of the entropy."""
@@ -137,12 +155,12 @@ def _baselines_of(sweeps: list[_Sweep]) -> dict[str, xr.Dataset]:
 
 
 def _read_sweeps(folder: Path) -> list[_Sweep]:
-    """Read the sweeps of a folder, the underparameterised first."""
+    """Read the sweeps of a folder, small networks first, and of one network small training sets."""
     found = [folder] if (folder / PRESET).exists() else [path.parent for path in folder.glob(f"*/{PRESET}")]
     if not found:
         raise FileNotFoundError(f"out: {folder} holds no finished sweep of a preset")
     sweeps = [_read_sweep(path) for path in found]
-    return sorted(sweeps, key=lambda one: int(one.dataset.attrs["weights"]))
+    return sorted(sweeps, key=lambda one: (one.dataset.attrs["weights"], one.samples_per_class, one.name))
 
 
 def _with_different_titles(sweeps: list[_Sweep]) -> list[_Sweep]:

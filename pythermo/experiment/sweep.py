@@ -33,7 +33,7 @@ class SweepError(RuntimeError):
         self.failures = failures
         lines = [f"  lr {lr:.6g}: {error}{_log_of(folder, lr)}" for lr, error in failures.items()]
         first = f"{len(failures)} of the sweep's runs failed:"
-        last = "The others are finished. The same call goes on with these from their checkpoints."
+        last = "Finished runs are kept. The same call goes on with the others, from any checkpoints."
         super().__init__("\n".join([first, *lines, last]))
 
 

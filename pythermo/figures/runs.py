@@ -1,15 +1,14 @@
 """Figures of what happens along the runs of a sweep."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from pythermo.experiment.analysis import late_gradient_norms
 from pythermo.experiment.config import FIGURE_K
 from pythermo.figures.style import BLUE, GREEN, ORANGE, PURPLE, STYLE, label_short_axis, shades
 from pythermo.temperature import fit_power_law
@@ -111,7 +110,7 @@ def stochastic_against_full_gradient(sweeps: Mapping[str, xr.Dataset], runs: int
         axes = figure.subplots()
         colours = (BLUE, ORANGE, GREEN, PURPLE, "black")
         for (title, sweep), colour, marker in zip(sweeps.items(), colours * 3, _MARKERS * 3, strict=False):
-            full, stochastic = _late_norms(sweep, runs)
+            full, stochastic = late_gradient_norms(sweep, runs)
             law = fit_power_law(full, stochastic)
             known = f"{title}: {law.prefactor:.2g} · |G|^{law.exponent:.2f}"
             axes.plot(full, stochastic, marker, color=colour, ms=3, alpha=0.5, label=known)
@@ -128,14 +127,6 @@ def stochastic_against_full_gradient(sweeps: Mapping[str, xr.Dataset], runs: int
             label_short_axis(axis)
         axes.legend(fontsize=8)
         return figure
-
-
-def _late_norms(sweep: xr.Dataset, runs: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return |G| and mean |g| of the later measurements at the smallest learning rates."""
-    late = sweep.isel(lr=slice(0, runs), iteration=slice(sweep.sizes["iteration"] // 2, None))
-    full, stochastic = late["full_grad_norm"].values.ravel(), late["mean_grad_norm"].values.ravel()
-    known = full > 0.0  # neither NaN nor zero
-    return full[known], stochastic[known]
 
 
 def _beside(figure: Figure, axes: Axes, labelled: Axes) -> None:

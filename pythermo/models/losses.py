@@ -31,6 +31,9 @@ def squared_error(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Te
 Loss = Callable[..., Tensor]
 LOSSES: dict[str, Loss] = {"cross-entropy": nn.functional.cross_entropy, "mse": squared_error}
 
+# Norms of the frozen head that go with them; arXiv 2505.23489.
+HEAD_NORMS = {"cross-entropy": 10.0, "mse": 1.5}
+
 
 def constant_prediction_loss(name: str, labels: Tensor) -> float:
     """Return the least mean loss that outputs which do not depend on the images can have."""

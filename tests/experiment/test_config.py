@@ -80,18 +80,67 @@ def test_the_paper_s_grids():
     np.testing.assert_allclose(Preset.load("resnet18-cifar100-up").lr, [*low, middle[0], *middle[2:], *high])
 
 
-def test_the_paper_s_fit_ranges():
-    # arXiv 2505.23489: learning rates 1 ... 18 of the 22 for the small ConvNet, 4 ... 14 for the large one.
-    for name, last in (("convnet-cifar10-up", 18), ("convnet-cifar10-op", 14)):
-        preset = Preset.load(name)
-        assert range(22)[preset.fit.last] == last
+# arXiv 2505.23489 and its notebooks: first index, indices left out at the end, tolerance; the law of T.
+PAPER = {
+    "convnet-cifar10-up": (1, 3, 1e-2, 3.9e-3, 0.85),
+    "convnet-cifar10-op": (4, 7, 4e-2, 2.5e-4, 0.86),
+    "convnet-cifar100-up": (6, 5, 1e-2, 5.8e-5, 0.29),
+    "convnet-cifar100-op": (6, 9, 4e-2, 9.9e-7, 0.07),
+    "resnet18-cifar10-up": (3, 6, 1e-2, 3.9e-4, 0.57),
+    "resnet18-cifar10-op": (6, 8, 1e-2, 2.4e-6, 0.34),
+    "resnet18-cifar100-up": (5, 5, 1e-2, 6.2e-5, 0.32),
+    "resnet18-cifar100-op": (6, 9, 3e-2, 1.5e-6, 0.23),
+}
+# Of mean |g| = a |G|^p; ConvNet(64), then ResNet-18(32), by images per class, 5000 being all.
+GRADIENTS = {
+    "convnet-cifar10-op-500": (13, 0.93),
+    "convnet-cifar10-op-1250": (12, 0.87),
+    "convnet-cifar10-op-2500": (11, 0.83),
+    "convnet-cifar10-op": (10, 0.78),
+    "resnet18-cifar10-op-500": (12, 0.87),
+    "resnet18-cifar10-op-1250": (15, 0.81),
+    "resnet18-cifar10-op-2500": (17, 0.79),
+    "resnet18-cifar10-op": (20, 0.77),
+}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_paper_s_fits(name):
+    preset = Preset.load(name)
+    first, left_out, tolerance, prefactor, exponent = PAPER[name]
+    count = len(preset.lr)
+    chosen = range(count)[preset.fit.first : range(count)[preset.fit.last] + 1]
+    assert chosen == range(first, count - left_out)
+    assert preset.fit.tolerance == tolerance
+    assert (preset.published.prefactor, preset.published.exponent) == (prefactor, exponent)
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_the_paper_s_laws_of_gradients(name):
+    law = Preset.load(name).published_gradients
+    assert (law.prefactor, law.exponent) == GRADIENTS[name]
+
+
+@pytest.mark.parametrize("fit", ["fit.first=11", "fit.last=-12"])
+def test_a_fit_beyond_the_grid_is_refused(fit):
+    with pytest.raises(ValueError, match="must be an index of the 11 learning rates"):
+        Preset.load("digits-up", [fit])
+
+
+def test_a_network_by_its_import_path_on_a_preset(tmp_path):
+    mine = Preset.load("digits-up", ["run.model.name=mine:Net", "run.model.arguments={hidden = 3}"])
+    assert (mine.run.model.width, mine.run.model.arguments) == (None, {"hidden": 3})
+    (tmp_path / "mine.toml").write_text(
+        'base = "digits-up"\ndescription = "mine"\nrun.model.name = "mine:Net"\n'
+    )
+    assert Preset.load(tmp_path / "mine.toml").run.model.width is None
 
 
 def test_a_preset_may_start_from_another(tmp_path):
     mse, base = Preset.load("convnet-cifar10-op-mse"), Preset.load("convnet-cifar10-op")
     assert mse.lr == base.lr
     assert mse.run.training.loss == "mse"
-    assert mse.run.model.head_norm == 1.5
+    assert mse.fit.tolerance == base.fit.tolerance
     assert mse.run.training.iterations == base.run.training.iterations
     assert mse.published is None
     assert mse.fit.first is None
@@ -177,5 +226,6 @@ def test_the_documented_preset_is_valid(tmp_path):
     short = Preset.load(tmp_path / "short.toml").run
     examples = {"samples_per_class": None, "test_samples": None, "side": None, "label_noise": 0.0}
     expected = documented.run.data.model_copy(update=examples)
-    assert short == documented.run.model_copy(update={"data": expected})
+    model = documented.run.model.model_copy(update={"head_norm": None})
+    assert short == documented.run.model_copy(update={"data": expected, "model": model})
     assert ModelConfig(**tomllib.loads(own)["run"]["model"]).is_own

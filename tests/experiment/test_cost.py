@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 import pythermo as pt
-from pythermo.experiment import cost as costs
+from pythermo.experiment import measure
 from pythermo.experiment.config import MeasurementConfig, TrainingConfig
 from pythermo.experiment.cost import PAPER, cost_of_run, cost_of_the_paper_s, multiply_adds, table
 from pythermo.experiment.run import MEASUREMENTS, Trainer
@@ -46,7 +46,7 @@ def test_a_measurement_of_1000_gradients_costs_as_much_as_1000_steps(monkeypatch
         measurements * (1000 + 50_000 / 128) * a_step
     )
     # Gradients that are not kept are computed twice.
-    monkeypatch.setattr(costs, "KEPT_BYTES", 1000 * one.weights * 4 - 1)
+    monkeypatch.setattr(measure, "KEPT_BYTES", 1000 * one.weights * 4 - 1)
     assert cost(20_000).gradients == pytest.approx(2000 * measurements * a_step)
 
 

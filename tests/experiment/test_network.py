@@ -95,7 +95,8 @@ def nothing_at_all(in_channels, num_classes):
     ("model", "message"),
     [
         ({"name": "ConvNet"}, "width: ConvNet needs one"),
-        ({"name": "a:b", "width": 3}, "width is for the package's networks"),
+        ({"name": "a:b", "width": 3}, "width and head_norm are for the package's networks"),
+        ({"name": "a:b", "head_norm": 1.5}, "width and head_norm are for the package's networks"),
         ({"name": "ConvNet", "width": 2, "arguments": {"x": 1}}, "are for a network by its import path"),
         ({"name": "VGG", "width": 2}, "should match pattern"),
     ],
@@ -103,6 +104,38 @@ def nothing_at_all(in_channels, num_classes):
 def test_wrong_model_configs_are_named(model, message):
     with pytest.raises(ValueError, match=message):
         ModelConfig(**model)
+
+
+class Bare(nn.Module):
+    """Parameters of its own, which have no reset_parameters, and a head that is not trained."""
+
+    def __init__(self, in_channels, num_classes):
+        super().__init__()
+        self.hidden = nn.Parameter(torch.randn(8, 64 * in_channels))
+        self.head = nn.Parameter(torch.randn(num_classes, 8), requires_grad=False)
+        self.norm = nn.BatchNorm1d(8, eps=1e-12, affine=False, track_running_stats=False)
+
+    def forward(self, x):
+        return torch.relu(self.norm(x.flatten(1) @ self.hidden.T)) @ self.head.T
+
+
+def test_bare_parameters_are_those_of_the_seed():
+    def built(seed, global_seed):
+        torch.manual_seed(global_seed)
+        training = TrainingConfig(iterations=1, initial_seed=seed)
+        return build_model(ModelConfig(name=f"{HERE}:Bare"), training, pt.data.load("digits"))
+
+    one, same, other = built(1, 5), built(1, 6), built(2, 5)
+    for name in ("hidden", "head"):
+        assert torch.equal(getattr(one, name), getattr(same, name))
+        assert not torch.equal(getattr(one, name), getattr(other, name))
+
+
+def test_the_head_goes_with_the_loss():
+    for loss, norm in (("cross-entropy", 10.0), ("mse", 1.5)):
+        training = TrainingConfig(iterations=1, loss=loss)
+        model = build_model(ModelConfig(name="ConvNet", width=2), training, pt.data.load("digits"))
+        assert float(model.head.weight.norm()) == pytest.approx(norm, rel=1e-6)
 
 
 def test_squared_errors_are_summed_over_classes():
@@ -127,7 +160,7 @@ def test_the_best_constant_prediction():
 
 
 def test_a_run_with_squared_errors_learns():
-    mse = config(name="ConvNet", width=2, head_norm=1.5)
+    mse = config(name="ConvNet", width=2)
     mse = mse.model_copy(
         update={"training": mse.training.model_copy(update={"loss": "mse", "iterations": 60})}
     )

@@ -77,7 +77,7 @@ def test_the_paper_s_schedule(name):
     assert (run.measurement.count, run.measurement.stationary) == (193, 50)
     assert (run.measurement.window, run.measurement.gradients) == (1000, 1000)
     assert run.training.batch_size == 128
-    assert run.model.head_norm == (1.5 if name.endswith("mse") else 10.0)
+    assert run.training.loss == ("mse" if name.endswith("mse") else "cross-entropy")
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -54,6 +54,30 @@ def test_a_slow_fall_is_no_convergence():
     assert regimes(sweep, 20, 50)[:3].tolist() == ["equilibrium", "equilibrium", "convergence"]
 
 
+@pytest.mark.parametrize(
+    ("energy", "entropy", "expected"),
+    [
+        (0.0, -1000.0, "convergence"),  # exactly fitted
+        (1e-12, None, "convergence"),  # and but for rounding
+        (0.5, -1000.0, "convergence"),  # iterates that do not move
+        (np.nan, None, "unknown"),
+    ],
+)
+def test_runs_that_have_ended_are_not_in_equilibrium(energy, entropy, expected):
+    sweep = planted()
+    sweep["loss"][4] = energy
+    if entropy is not None:
+        sweep["entropy"][4] = entropy
+    assert regimes(sweep, 20, 50)[4] == expected
+
+
+def test_runs_of_an_earlier_version_are_named():
+    sweep = planted()
+    del sweep.attrs["constant_loss"]
+    with pytest.raises(ValueError, match="lack constant_loss, made by an earlier version"):
+        analyse(sweep, 20, FitConfig())
+
+
 def test_without_two_neighbours_in_equilibrium_all_are_fitted():
     sweep = planted().isel(lr=[0, 1, 3, 9])
     analysis = analyse(sweep, 20, FitConfig())
