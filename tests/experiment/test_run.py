@@ -174,7 +174,7 @@ def test_one_pass_gives_the_bits_of_loss_and_gradient():
     meter = Trainer(changed(measurement={"full_gradient": "evaluation", "evaluation_batch": 128})).meter
     images, labels = meter.data.train_images, meter.data.train_labels
     evaluation, gradient = meter.evaluate()
-    assert evaluation == measure.evaluate(meter.model, images, labels, 128)
+    assert evaluation == measure.evaluate(meter.model, meter.loss, images, labels, 128)
     assert 0.0 < evaluation.accuracy < 1.0
     parts = zip(images.split(128), labels.split(128), strict=True)
     expected = sum(len(y) * meter.gradient(x, y).double() for x, y in parts) / len(labels)
