@@ -17,7 +17,8 @@ from pythermo.bench import sphere as sphere_bench
 from pythermo.bench import step
 from pythermo.bench import training as training_bench
 from pythermo.bench.timing import median_seconds
-from pythermo.experiment.run import Trainer, build_model
+from pythermo.experiment.network import build_model
+from pythermo.experiment.run import Trainer
 
 
 def flat(params) -> torch.Tensor:
@@ -171,7 +172,7 @@ def test_watching_does_not_change_a_run():
 
 def test_the_network_of_the_published_loop_is_the_same_function():
     config, images = small_run()
-    model = build_model(config, images).double()
+    model = build_model(config.model, config.training, images).double()
     x = images.test_images.double()
     # float64: sums in another order.
     torch.testing.assert_close(training_bench.PlainConvNet(model)(x), model(x), rtol=1e-10, atol=1e-10)
