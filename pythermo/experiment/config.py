@@ -371,10 +371,9 @@ def _checked(cls: type[AnySection], values: Mapping[str, Any]) -> AnySection:
     except ValidationError as error:
         problems = []
         for problem in error.errors():
-            key = ".".join(str(part) for part in problem["loc"]) or "config"
+            key = "".join(f"{part}." for part in problem["loc"]).rstrip(".")
             what = "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"]
-            given = (
-                "" if problem["type"] in ("missing", "extra_forbidden") else f" (given: {problem['input']!r})"
-            )
-            problems.append(f"{key}: {what}{given}")
+            plain = problem["type"] not in ("missing", "extra_forbidden", "value_error")
+            given = f" (given: {problem['input']!r})" if plain else ""
+            problems.append(f"{key}: {what}{given}".removeprefix(": ").replace("Value error, ", "", 1))
         raise ValueError("\n".join(problems)) from None
