@@ -19,6 +19,7 @@ from pythermo import data, models
 from pythermo.experiment import storage
 from pythermo.experiment.draws import Stream, generator
 from pythermo.experiment.network import set_weights_
+from pythermo.experiment.processes import one_torch_thread
 from pythermo.gradient_snr import gradient_noise
 from pythermo.models.layers import initialise_, trained_parameters
 from pythermo.models.losses import squared_error
@@ -133,7 +134,8 @@ def reproduce_lemma(out: str | Path) -> list[Path]:
     for name, settings in SETUPS.items():
         path = folder / f"{name}.nc"
         if not path.exists():
-            storage.write_dataset(path, snr_by_distance(settings))
+            with one_torch_thread():
+                storage.write_dataset(path, snr_by_distance(settings))
         found[name] = storage.read_dataset(path)
     drawn = figures.save(figures.snr_near_an_optimum(found), folder / "lemma")
     return [*(folder / f"{name}.nc" for name in found), *drawn]

@@ -12,6 +12,7 @@ from pythermo.entropy import default_ks
 from pythermo.experiment.config import Preset, RunConfig
 from pythermo.experiment.measure import gradients_are_kept
 from pythermo.experiment.network import weights_of
+from pythermo.experiment.processes import one_torch_thread
 from pythermo.experiment.run import Trainer
 from pythermo.experiment.schedule import measured_iterations
 
@@ -70,15 +71,11 @@ def plan(preset: Preset) -> Plan:
     """
     config = preset.run
     measurement = config.measurement
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in a sweep
-    try:
+    with one_torch_thread():
         trainer = Trainer(_with_a_short_window(config.with_lr(min(preset.lr))))
         step_seconds = _median_seconds(trainer.step, config.training.device)
         weights, images = weights_of(trainer.model), trainer.data
         entropy_seconds = _entropy_seconds(weights, measurement.window, config.training.device)
-    finally:
-        torch.set_num_threads(threads)
     evaluated = _FORWARD_SHARE * (len(images.train_labels) + len(images.test_labels))
     if measurement.full_gradient == "evaluation":
         evaluated += (1 - _FORWARD_SHARE) * len(images.train_labels)

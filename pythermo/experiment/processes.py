@@ -4,9 +4,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
@@ -20,6 +21,17 @@ T = TypeVar("T")
 
 # Forked processes would inherit torch's threads in an unknown state.
 _SPAWN = multiprocessing.get_context("spawn")
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Let torch work on one thread, as a run of a sweep does: a second gains nothing on small networks."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def devices_to_share(device: str) -> list[str]:
