@@ -27,7 +27,7 @@ def build_model(config: ModelConfig, training: TrainingConfig, images: Images) -
         scale-invariant.
     """
     with own_generator():  # the constructor draws an initialisation too, all of which bare parameters keep
-        torch.manual_seed(training.initial_seed)
+        torch.default_generator.manual_seed(training.initial_seed)  # and not those of CUDA, which stay
         model = (
             _own_network(config, images)
             if config.is_own

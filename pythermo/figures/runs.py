@@ -10,10 +10,8 @@ from matplotlib.figure import Figure
 
 from pythermo.experiment.analysis import late_gradient_norms
 from pythermo.experiment.config import FIGURE_K
-from pythermo.figures.style import BLUE, GREEN, ORANGE, PURPLE, STYLE, label_short_axis, shades
+from pythermo.figures.style import STYLE, distinct, label_short_axis, shades
 from pythermo.temperature import fit_power_law
-
-_MARKERS = "osD^v"
 
 
 def values_along_runs(sweeps: Mapping[str, xr.Dataset], runs: int = 12) -> Figure:
@@ -108,8 +106,7 @@ def stochastic_against_full_gradient(sweeps: Mapping[str, xr.Dataset], runs: int
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.2, 4.4), layout="constrained")
         axes = figure.subplots()
-        colours = (BLUE, ORANGE, GREEN, PURPLE, "black")
-        for (title, sweep), colour, marker in zip(sweeps.items(), colours * 3, _MARKERS * 3, strict=False):
+        for (title, sweep), (colour, marker) in zip(sweeps.items(), distinct(), strict=False):
             full, stochastic = late_gradient_norms(sweep, runs)
             law = fit_power_law(full, stochastic)
             known = f"{title}: {law.prefactor:.2g} · |G|^{law.exponent:.2f}"

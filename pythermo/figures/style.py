@@ -1,6 +1,8 @@
 """What all figures share: colours, style, axes, and how they are written."""
 
+from collections.abc import Iterator
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,11 @@ STYLE: dict[Any, Any] = {
 }
 _FEW_POWERS = 1e3
 LR_LABEL = "learning rate η"
+
+
+def distinct() -> Iterator[tuple[str, str]]:
+    """Give colours with markers for things without an order, for ever."""
+    return zip(cycle((BLUE, ORANGE, GREEN, PURPLE, "black")), cycle("osD^v"))
 
 
 def shades(count: int) -> list[Any]:

@@ -12,7 +12,17 @@ from matplotlib.figure import Figure
 from pythermo.experiment.analysis import Analysis
 from pythermo.experiment.config import FIGURE_K
 from pythermo.experiment.regimes import Regime
-from pythermo.figures.style import BLUE, GREEN, GREY, LR_LABEL, ORANGE, STYLE, label_short_axis, shades
+from pythermo.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    LR_LABEL,
+    ORANGE,
+    STYLE,
+    distinct,
+    label_short_axis,
+    shades,
+)
 from pythermo.temperature import fit_power_law, free_energy, temperature_along_run
 
 _COMPARED_KS = (10, 50, 200)
@@ -143,9 +153,7 @@ def signal_to_noise(titled: Mapping[str, Analysis]) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 3.8), layout="constrained")
         axes = figure.subplots()
-        for (title, analysis), colour, marker in zip(
-            titled.items(), (BLUE, ORANGE, GREEN, "black") * 4, "osD^" * 4, strict=False
-        ):
+        for (title, analysis), (colour, marker) in zip(titled.items(), distinct(), strict=False):
             values = analysis.stationary
             axes.plot(values["lr"], values["snr"], marker + "-", color=colour, lw=1.0, label=title)
         axes.set(xscale="log", yscale="log", xlabel=LR_LABEL, ylabel="signal-to-noise ratio of the gradient")

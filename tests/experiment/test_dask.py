@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import pytest
+from tiny import TINY
 
 import pythermo as pt
 from pythermo.experiment import executors, storage
@@ -17,22 +18,6 @@ from pythermo.experiment.executors import executor_of
 from pythermo.experiment.run import CHECKPOINT, MEASUREMENTS
 from pythermo.experiment.sweep import run_folder
 
-TINY = pt.RunConfig.from_toml("""
-[model]
-name = "ConvNet"
-width = 2
-[data]
-name = "digits"
-samples_per_class = 10
-[training]
-iterations = 15
-batch_size = 16
-[measurement]
-count = 3
-stationary = 2
-window = 5
-gradients = 2
-""")
 LONG = TINY.model_copy(update={"training": TINY.training.model_copy(update={"iterations": 500})})
 RATES = [0.001, 0.01, 0.05]
 

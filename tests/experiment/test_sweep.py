@@ -6,28 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from tiny import TINY
 
 import pythermo as pt
 from pythermo.experiment import storage
 from pythermo.experiment.run import MEASUREMENTS, Trainer
 from pythermo.experiment.sweep import ERROR_LOG, SWEEP, _run_one, run_folder
 
-CONFIG = pt.RunConfig.from_toml("""
-[model]
-name = "ConvNet"
-width = 2
-[data]
-name = "digits"
-samples_per_class = 10
-[training]
-iterations = 15
-batch_size = 16
-[measurement]
-count = 3
-stationary = 2
-window = 5
-gradients = 2
-""")
 RATES = [0.05, 0.001, 0.01]
 
 
@@ -38,8 +23,8 @@ def one_worker():
 
 
 def test_processes_give_what_any_executor_gives(tmp_path, one_worker):
-    here = pt.sweep(CONFIG, RATES, tmp_path / "here", executor=one_worker)
-    there = pt.sweep(CONFIG, RATES, tmp_path / "there", jobs=2)
+    here = pt.sweep(TINY, RATES, tmp_path / "here", executor=one_worker)
+    there = pt.sweep(TINY, RATES, tmp_path / "there", jobs=2)
     assert here.identical(there)
     assert here["lr"].values.tolist() == sorted(RATES)
     assert pt.load_sweep(tmp_path / "here").identical(here)
@@ -47,8 +32,8 @@ def test_processes_give_what_any_executor_gives(tmp_path, one_worker):
 
 
 def test_each_run_of_a_sweep_is_the_run_alone(tmp_path, one_worker):
-    dataset = pt.sweep(CONFIG, RATES, tmp_path, executor=one_worker)
-    alone = pt.run(CONFIG.with_lr(0.01), report=lambda *_: None)
+    dataset = pt.sweep(TINY, RATES, tmp_path, executor=one_worker)
+    alone = pt.run(TINY.with_lr(0.01), report=lambda *_: None)
     np.testing.assert_array_equal(dataset["loss"].sel(lr=0.01), alone["loss"])
     np.testing.assert_array_equal(dataset["entropy"].sel(lr=0.01), alone["entropy"])
     # All learning rates start from the same point with the same batches.
@@ -56,13 +41,13 @@ def test_each_run_of_a_sweep_is_the_run_alone(tmp_path, one_worker):
 
 
 def test_finished_runs_are_skipped_and_rates_can_be_added(tmp_path, one_worker, monkeypatch):
-    pt.sweep(CONFIG, RATES[:2], tmp_path, executor=one_worker)
+    pt.sweep(TINY, RATES[:2], tmp_path, executor=one_worker)
     written = (run_folder(tmp_path, 0.05) / MEASUREMENTS).stat().st_mtime_ns
-    dataset = pt.sweep(CONFIG, RATES, tmp_path, executor=one_worker)
+    dataset = pt.sweep(TINY, RATES, tmp_path, executor=one_worker)
     assert dataset.sizes["lr"] == 3
     assert (run_folder(tmp_path, 0.05) / MEASUREMENTS).stat().st_mtime_ns == written
     monkeypatch.setattr(Trainer, "step", lambda self: pytest.fail("computed again"))
-    assert pt.sweep(CONFIG, RATES, tmp_path, executor=one_worker).identical(dataset)
+    assert pt.sweep(TINY, RATES, tmp_path, executor=one_worker).identical(dataset)
 
 
 def test_a_failing_run_is_reported_and_the_others_finish(tmp_path, one_worker, monkeypatch):
@@ -77,12 +62,12 @@ def test_a_failing_run_is_reported_and_the_others_finish(tmp_path, one_worker, m
     with pytest.raises(
         pt.SweepError, match=r"lr 0.01: FloatingPointError: the loss is gone .*error.log"
     ) as error:
-        pt.sweep(CONFIG, RATES, tmp_path, executor=one_worker)
+        pt.sweep(TINY, RATES, tmp_path, executor=one_worker)
     assert list(error.value.failures) == [0.01]
     assert "failing_step" in (run_folder(tmp_path, 0.01) / ERROR_LOG).read_text()
     assert pt.load_sweep(tmp_path)["lr"].values.tolist() == [0.001, 0.05]
     monkeypatch.setattr(Trainer, "step", step)
-    assert pt.sweep(CONFIG, RATES, tmp_path, executor=one_worker).sizes["lr"] == 3
+    assert pt.sweep(TINY, RATES, tmp_path, executor=one_worker).sizes["lr"] == 3
     assert not (run_folder(tmp_path, 0.01) / ERROR_LOG).exists()
 
 
@@ -112,7 +97,7 @@ if __name__ == "__main__":
 
 def test_a_killed_worker_does_not_stop_the_others(tmp_path):
     (tmp_path / "script.py").write_text(KILLING)
-    (tmp_path / "config.toml").write_text(CONFIG.to_toml())
+    (tmp_path / "config.toml").write_text(TINY.to_toml())
     arguments = [
         sys.executable,
         str(tmp_path / "script.py"),
@@ -126,23 +111,23 @@ def test_a_killed_worker_does_not_stop_the_others(tmp_path):
 
 
 def test_a_folder_of_another_sweep_is_refused(tmp_path, one_worker):
-    pt.sweep(CONFIG, [0.01], tmp_path, executor=one_worker)
-    other = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"seed": 9})})
+    pt.sweep(TINY, [0.01], tmp_path, executor=one_worker)
+    other = TINY.model_copy(update={"data": TINY.data.model_copy(update={"seed": 9})})
     with pytest.raises(ValueError, match=r"data\.seed: 1 there, 9 here"):
         pt.sweep(other, [0.01], tmp_path, executor=one_worker)
 
 
 def test_wrong_arguments_are_named(tmp_path):
     with pytest.raises(ValueError, match="lr: at least one"):
-        pt.sweep(CONFIG, [], tmp_path)
+        pt.sweep(TINY, [], tmp_path)
     with pytest.raises(ValueError, match="none may repeat"):
-        pt.sweep(CONFIG, [0.1, 0.1], tmp_path)
+        pt.sweep(TINY, [0.1, 0.1], tmp_path)
     with pytest.raises(ValueError, match="lr: Input should be greater than 0"):
-        pt.sweep(CONFIG, [0.1, -0.1], tmp_path)
+        pt.sweep(TINY, [0.1, -0.1], tmp_path)
     with pytest.raises(ValueError, match="jobs: must be at least 1"):
-        pt.sweep(CONFIG, [0.1], tmp_path, jobs=0)
+        pt.sweep(TINY, [0.1], tmp_path, jobs=0)
     with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="jobs: is for processes"):
-        pt.sweep(CONFIG, [0.1], tmp_path, executor, jobs=2)
+        pt.sweep(TINY, [0.1], tmp_path, executor, jobs=2)
     with pytest.raises(FileNotFoundError, match="holds no finished run"):
         pt.load_sweep(tmp_path)
 
@@ -151,7 +136,7 @@ def test_a_worker_that_does_not_see_the_folder_says_so_and_makes_none(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"out: .*elsewhere is not to be seen from .* all workers share"
     ):
-        _run_one(CONFIG, run_folder(tmp_path / "elsewhere", 0.1), 30.0)
+        _run_one(TINY, run_folder(tmp_path / "elsewhere", 0.1), 30.0)
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -163,8 +148,8 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize(("terminal", "shown"), [(Terminal, True), (io.StringIO, False)])
 def test_progress_is_shown_on_a_terminal_only(tmp_path, one_worker, monkeypatch, terminal, shown):
     monkeypatch.setattr("sys.stderr", terminal())
-    pt.sweep(CONFIG, RATES, tmp_path / "sweep", executor=one_worker)
-    pt.run(CONFIG)
+    pt.sweep(TINY, RATES, tmp_path / "sweep", executor=one_worker)
+    pt.run(TINY)
     written = sys.stderr.getvalue()
     assert ("3/3 runs" in written) == shown
     assert ("lr 0.01" in written) == shown
