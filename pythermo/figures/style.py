@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 
 from pythermo.experiment.storage import write_whole
 
@@ -26,7 +26,7 @@ STYLE: dict[Any, Any] = {
     "lines.markersize": 4.5,
     "pdf.fonttype": 42,
 }
-_FEW_POWERS = 1e3
+_FEW_POWERS, _NARROW = 1e3, 5.0
 LR_LABEL = "learning rate η"
 
 
@@ -50,10 +50,16 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
 
 
 def label_short_axis(axis: Axis) -> None:
-    """Label 1, 2 and 5 times the powers of ten where a logarithmic axis spans few of them."""
+    """Label 1, 2 and 5 times powers of ten where a logarithmic axis spans few of them, or round numbers."""
     low, high = axis.get_view_interval()
+    axis.set_minor_formatter(NullFormatter())
     if high > _FEW_POWERS * low > 0.0:
+        return
+    if high < _NARROW * low:
+        axis.set_major_locator(MaxNLocator(4))
+        axis.set_major_formatter(
+            FuncFormatter(lambda value, _: f"{value:.3g}" if value < 1000 else f"{value:.0f}")
+        )
         return
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(10.0, 10.0)))
-    axis.set_minor_formatter(NullFormatter())

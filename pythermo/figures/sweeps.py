@@ -123,7 +123,8 @@ def temperature_decay(sweep: xr.Dataset, title: str, runs: int = 4, last: int = 
             t, y = known["iteration"].values[positive], temperature[positive]
             drawn += len(t)
             law = fit_power_law(t, y)
-            axes.plot(t, y, "o", color=colour, label=f"η = {float(one['lr']):.3g}, T ∝ t^{law.exponent:.1f}")
+            grows = f", T ∝ t^{law.exponent:.1f}" if np.isfinite(law.exponent) else ""
+            axes.plot(t, y, "o", color=colour, label=f"η = {float(one['lr']):.3g}{grows}")
             axes.plot(t, law.prefactor * t**law.exponent, color=colour, lw=1.0)
         axes.set(xlabel="iteration t", ylabel="temperature T", title=title)
         if drawn == 0:
