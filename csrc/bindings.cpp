@@ -8,6 +8,7 @@
 
 #include "bindings_sphere.hpp"
 #include "borrow.hpp"
+#include "cpu/batch_norm_relu.hpp"
 #include "cpu/gradient_sums.hpp"
 #include "cpu/instruction_set.hpp"
 #include "cpu/knn.hpp"
@@ -137,6 +138,32 @@ void bind_gradient(py::module_& module) {
       py::arg("grad"), py::arg("center"), py::arg("total"), py::arg("sums"), py::arg("threads"));
 }
 
+void bind_batch_norm(py::module_& module) {
+  module.def(
+      "batch_norm_relu",
+      [](const py::capsule& x, std::size_t width, std::size_t pool, double eps, const py::capsule& output,
+         const py::capsule& statistics, int threads) {
+        const TensorView in = borrow(x, "x"), out = borrow(output, "output"),
+                         constants = borrow(statistics, "statistics");
+        const py::gil_scoped_release release;
+        cpu::batch_norm_relu(in, width, pool, eps, out, constants, threads);
+      },
+      py::arg("x"), py::arg("width"), py::arg("pool"), py::arg("eps"), py::arg("output"),
+      py::arg("statistics"), py::arg("threads"));
+  module.def(
+      "batch_norm_relu_backward",
+      [](const py::capsule& x, std::size_t width, std::size_t pool, const py::capsule& output,
+         const py::capsule& statistics, const py::capsule& grad, const py::capsule& grad_x, int threads) {
+        const TensorView in = borrow(x, "x"), out = borrow(output, "output"),
+                         constants = borrow(statistics, "statistics"), g = borrow(grad, "grad"),
+                         g_x = borrow(grad_x, "grad_x");
+        const py::gil_scoped_release release;
+        cpu::batch_norm_relu_backward(in, width, pool, out, constants, g, g_x, threads);
+      },
+      py::arg("x"), py::arg("width"), py::arg("pool"), py::arg("output"), py::arg("statistics"),
+      py::arg("grad"), py::arg("grad_x"), py::arg("threads"));
+}
+
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> names;
   for (const auto set : cpu::built_instruction_sets()) names.emplace_back(cpu::name_of(set));
@@ -167,6 +194,7 @@ PYBIND11_MODULE(_core, module) {
   bind_sphere(module);
   bind_knn(module);
   bind_gradient(module);
+  bind_batch_norm(module);
 #if defined(PYTHERMO_CUDA)
   py::module_ cuda = module.def_submodule("cuda", "The kernels on CUDA devices.");
   bind_cuda(cuda);

@@ -42,3 +42,16 @@ def gradient_sums(
     grad: _Capsule, center: _Capsule, total: _Capsule, sums: _Capsule, threads: int
 ) -> None: ...
 def sketch(weights: _Capsule, out: _Capsule, seed: int) -> None: ...
+def batch_norm_relu(
+    x: _Capsule, width: int, pool: int, eps: float, output: _Capsule, statistics: _Capsule, threads: int
+) -> None: ...
+def batch_norm_relu_backward(
+    x: _Capsule,
+    width: int,
+    pool: int,
+    output: _Capsule,
+    statistics: _Capsule,
+    grad: _Capsule,
+    grad_x: _Capsule,
+    threads: int,
+) -> None: ...

@@ -21,6 +21,16 @@ def exponential_step(weights: torch.Tensor, grad: torch.Tensor, lr: float, radiu
     return _narrow(radius * (np.cos(angle) * unit - np.sin(angle) * tangent / _norm(tangent)))
 
 
+def batch_norm_relu(x: torch.Tensor, pool: int, eps: float) -> torch.Tensor:
+    """Normalise channels, then ReLU, then the largest of pool x pool pixels, as arXiv 2505.23489 has it."""
+    wide = _wide(x)
+    apart = wide - wide.mean(axis=(0, 2, 3), keepdims=True)
+    active = np.maximum(apart / np.sqrt((apart**2).mean(axis=(0, 2, 3), keepdims=True) + eps), 0)
+    height, width = (side // pool for side in x.shape[2:])
+    rows = active[:, :, : height * pool, : width * pool].reshape(*x.shape[:2], height, pool, width, pool)
+    return _narrow(rows.max(axis=(3, 5)))
+
+
 def _wide(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().numpy().astype(np.longdouble)
 

@@ -24,6 +24,7 @@ from pythermo.experiment.schedule import measured_iterations
 from pythermo.experiment.steps import reproducible_kernels
 from pythermo.gradient_snr import GradientNoise
 from pythermo.models import ConvNet
+from pythermo.models.layers import NormReLU, batch_norm
 
 
 class Phase(StrEnum):
@@ -114,8 +115,9 @@ class PlainConvNet(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for module in model.features:
-            if isinstance(module, nn.ReLU) and isinstance(layers[-1], nn.MaxPool2d):
-                layers.insert(len(layers) - 1, module)
+            if isinstance(module, NormReLU):
+                layers += [batch_norm(module.channels), nn.ReLU()]
+                layers += [nn.MaxPool2d(module.pool)] if module.pool > 1 else []
             else:
                 layers.append(module)
         self.features = nn.Sequential(*layers, nn.MaxPool2d(4), nn.Flatten())

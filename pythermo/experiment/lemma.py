@@ -4,10 +4,10 @@ At a distance d from an optimum the SNR falls as d where the network cannot fit 
 gradients of minibatches do not vanish there; where it can (OP) all of them do, and the SNR stays.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from pythermo.experiment.draws import Stream, generator
 from pythermo.experiment.network import set_weights_
 from pythermo.experiment.processes import one_torch_thread
 from pythermo.gradient_snr import gradient_noise
-from pythermo.models.layers import initialise_, trained_parameters
+from pythermo.models.layers import NormReLU, batch_norm, initialise_, trained_parameters
 from pythermo.models.losses import squared_error
 from pythermo.optim import ProjectedSGD, project_
 from pythermo.temperature import PowerLaw, fit_power_law
@@ -154,10 +154,8 @@ class _Minibatches:
         whole = [part for part in order.split(settings.batch_size) if len(part) == settings.batch_size]
         self._batches = [(x[part], y[part]) for part in whole]
         network = models.ConvNet(settings.width, images.channels, images.num_classes, _HEAD_NORM)
+        _make_smooth(network, nn.AvgPool2d if settings.pooling == "mean" else nn.MaxPool2d)
         self._model = initialise_(network).double()
-        _replace(self._model, nn.ReLU, lambda _: nn.SiLU())
-        if settings.pooling == "mean":
-            _replace(self._model, nn.MaxPool2d, lambda pool: nn.AvgPool2d(pool.kernel_size))
         self.params = trained_parameters(self._model)
 
     def seek_optimum(self) -> None:
@@ -209,10 +207,9 @@ class _Minibatches:
         lbfgs.step(mean_loss)
 
 
-def _replace(model: nn.Module, kind: type[nn.Module], make: Callable[[Any], nn.Module]) -> None:
-    """Put other modules in the place of those of a kind."""
-    for name, child in list(model.named_children()):
-        if isinstance(child, kind):
-            setattr(model, name, make(child))
-        else:
-            _replace(child, kind, make)
+def _make_smooth(model: models.ConvNet, pooling: type[nn.Module]) -> None:
+    """Put SiLU in the place of ReLU, and another pooling before it."""
+    layers = model.features
+    for index, layer in enumerate(layers):
+        if isinstance(layer, NormReLU):
+            layers[index] = nn.Sequential(batch_norm(layer.channels), pooling(layer.pool), nn.SiLU())

@@ -5,15 +5,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from pythermo.models.layers import FrozenHead, batch_norm, conv3x3, require_images
+from pythermo.models.layers import FrozenHead, NormReLU, conv3x3, require_images
 
 
 class ConvNet(nn.Module):
     """Four 3x3 convolutions of widths c, 2c, 4c, 8c, each with BatchNorm and ReLU, and a frozen head.
 
-    The 2nd, 3rd and 4th are followed by 2x2 max pooling, before the ReLU, which then has a quarter of the
-    pixels: to the same bits, for it does not change which is the largest. What is left (4x4 pixels of a
-    32x32 image) is pooled by its maximum. Every trained weight is scale-invariant, all of them together.
+    The 2nd, 3rd and 4th have 2x2 max pooling. What is left (4x4 pixels of a 32x32 image) is pooled by its
+    maximum. Every trained weight is scale-invariant, all of them together.
 
     Parameters
     ----------
@@ -40,10 +39,7 @@ class ConvNet(nn.Module):
         layers: list[nn.Module] = []
         before = in_channels
         for depth, after in enumerate((width, 2 * width, 4 * width, 8 * width)):
-            layers += [conv3x3(before, after), batch_norm(after)]
-            if depth > 0:
-                layers.append(nn.MaxPool2d(2))
-            layers.append(nn.ReLU())
+            layers += [conv3x3(before, after), NormReLU(after, pool=1 if depth == 0 else 2)]
             before = after
         self.features = nn.Sequential(*layers)
         self.head = FrozenHead(before, num_classes, head_norm, bias=True)

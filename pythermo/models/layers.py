@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pythermo._checks import require_positive
+from pythermo.ops import batch_norm_relu
 from pythermo.optim import project_
 
 # torch's default of 1e-5 is one percent and more of the variances that weights of norm 1 give: the
@@ -20,6 +21,25 @@ BATCH_NORM_EPS = 1e-12
 def batch_norm(channels: int) -> nn.BatchNorm2d:
     """Return a normalisation by the batch's own statistics, without trained parameters."""
     return nn.BatchNorm2d(channels, eps=BATCH_NORM_EPS, affine=False, track_running_stats=False)
+
+
+class NormReLU(nn.Module):
+    """The same normalisation, then max pooling of ``pool`` x ``pool`` pixels (1 or 2), then ReLU.
+
+    The order of the last two gives the same bits either way; this one has fewer pixels for ReLU.
+    """
+
+    def __init__(self, channels: int, pool: int = 1) -> None:
+        super().__init__()
+        self.channels, self.pool = channels, pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features [N, channels, H // pool, W // pool] of features [N, channels, H, W]."""
+        return batch_norm_relu(x, self.pool, BATCH_NORM_EPS)
+
+    def extra_repr(self) -> str:
+        """Return what distinguishes it from others when printed."""
+        return f"{self.channels}, pool={self.pool}"
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:

@@ -5,7 +5,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from pythermo.models.layers import FrozenHead, batch_norm, conv3x3, require_images
+from pythermo.models.layers import FrozenHead, NormReLU, batch_norm, conv3x3, require_images
 
 
 class _Pointwise(nn.Conv2d):
@@ -28,10 +28,8 @@ class _Block(nn.Module):
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
-        self.activate = nn.Sequential(batch_norm(before), nn.ReLU())
-        self.residual = nn.Sequential(
-            conv3x3(before, after, stride), batch_norm(after), nn.ReLU(), conv3x3(after, after)
-        )
+        self.activate = NormReLU(before)
+        self.residual = nn.Sequential(conv3x3(before, after, stride), NormReLU(after), conv3x3(after, after))
         self.shortcut: nn.Module | None = None
         if stride != 1 or before != after:
             self.shortcut = nn.Sequential(batch_norm(before), _Pointwise(before, after, stride))
@@ -76,7 +74,7 @@ class ResNet18(nn.Module):
         for after, stride in ((width, 1), (2 * width, 2), (4 * width, 2), (8 * width, 2)):
             layers += [_Block(before, after, stride), _Block(after, after, 1)]
             before = after
-        self.features = nn.Sequential(*layers, batch_norm(before), nn.ReLU())
+        self.features = nn.Sequential(*layers, NormReLU(before))
         self.head = FrozenHead(before, num_classes, head_norm, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

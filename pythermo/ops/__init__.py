@@ -13,10 +13,12 @@ from pythermo.ops.neighbours import (
     nearest_neighbours,
     update_squared_distances_,
 )
+from pythermo.ops.normalisation import batch_norm_relu
 from pythermo.ops.sketches import sketch
 from pythermo.ops.steps import exponential_sgd_step_, projected_sgd_step_, raise_failed_steps
 
 __all__ = [
+    "batch_norm_relu",
     "exponential_sgd_step_",
     "gradient_sums_",
     "knn_distance_sums",

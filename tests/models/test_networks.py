@@ -49,22 +49,6 @@ def test_pooling_of_32_pixels_is_the_published_one():
     torch.testing.assert_close(model(images), expected)
 
 
-def test_pooling_before_the_activation_gives_the_same_bits():
-    model, images = pt.models.initialise_(pt.models.ConvNet(8)), normal(32, 3, 32, 32)
-    modules = list(model.features)
-    for index, module in enumerate(model.features):
-        if isinstance(module, nn.MaxPool2d):
-            modules[index : index + 2] = modules[index + 1], module
-    published = nn.Sequential(*modules)
-    assert [type(module) for module in published[3:7]] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d]
-    logits = model(images)
-    others = model.head(published(images.to(memory_format=torch.channels_last)).amax(dim=(2, 3)))
-    assert torch.equal(logits, others)
-    params = pt.models.trained_parameters(model)
-    grads = [torch.autograd.grad(outputs.square().sum(), params) for outputs in (logits, others)]
-    assert all(torch.equal(one, other) for one, other in zip(*grads, strict=True))
-
-
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("head_norm", [10.0, 1.5])
 def test_only_the_head_is_frozen_and_it_has_its_norm(network, head_norm):

@@ -1,0 +1,152 @@
+#include <type_traits>
+
+#include "batch_norm_relu_loops.hpp"
+#include "lanes.hpp"
+
+namespace pythermo::cpu::PYTHERMO_ISA {
+namespace {
+
+using batch_norm::Moments;
+
+template <class T, std::size_t size>
+using Vector __attribute__((vector_size(size * sizeof(T)))) = T;
+
+template <std::size_t size, class T>
+PYTHERMO_INLINE Vector<T, size> load(const T* from) {
+  Vector<T, size> vector;
+  __builtin_memcpy(&vector, from, sizeof vector);
+  return vector;
+}
+template <class Values, class T>
+PYTHERMO_INLINE void store(Values values, T* to) {
+  __builtin_memcpy(to, &values, sizeof values);
+}
+
+// Calls body(size, channel) for consecutive vectors of channels, at most `largest` wide.
+template <std::size_t largest, class Body>
+PYTHERMO_INLINE void for_vectors(std::size_t channels, const Body& body, std::size_t channel = 0) {
+  for (; channel + largest <= channels; channel += largest) {
+    body(std::integral_constant<std::size_t, largest>(), channel);
+  }
+  if constexpr (largest > 1) for_vectors<largest / 2>(channels, body, channel);
+}
+
+// Adds up pairs of numbers of each channel over the pixels, first in registers.
+template <class T, class Pair>
+PYTHERMO_INLINE void add_pairs(std::size_t pixels, std::size_t channels, Moments* moments, const Pair& pair) {
+  for_vectors<lane_count>(channels, [&](auto size, std::size_t c) {
+    Vector<double, size> sum{}, squares{};
+    for (std::size_t p = 0; p < pixels; ++p) pair(size, c, p * channels + c, sum, squares);
+    for (std::size_t l = 0; l < size; ++l) moments[c + l].add({sum[l], squares[l]});
+  });
+}
+
+template <std::size_t size, class T>
+PYTHERMO_INLINE Vector<double, size> load_double(const T* from) {
+  if constexpr (size == lane_count) {
+    Lanes<T> values;
+    __builtin_memcpy(&values, from, sizeof values);
+    return to_double(values);
+  } else {
+    return __builtin_convertvector((load<size>(from)), Vector<double, size>);
+  }
+}
+
+template <class T>
+constexpr std::size_t widest = vector_bytes / sizeof(T);
+
+}  // namespace
+
+template <class T>
+void add_moments(const T* x, std::size_t pixels, std::size_t channels, const T* shift, Moments* moments) {
+  add_pairs<T>(pixels, channels, moments,
+               [=](auto size, std::size_t c, std::size_t i, auto& sum, auto& squares) {
+                 const auto apart = load_double<size>(x + i) - load_double<size>(shift + c);
+                 sum += apart;
+                 squares += apart * apart;
+               });
+}
+
+template <class T>
+void add_gradients(const T* output, const T* grad, std::size_t pixels, std::size_t channels, Moments* sums) {
+  add_pairs<T>(pixels, channels, sums, [=](auto size, std::size_t, std::size_t i, auto& sum, auto& products) {
+    const auto y = load_double<size>(output + i), g = load_double<size>(grad + i);
+    const auto passed = y > 0.0 ? g : Vector<double, size>{};
+    sum += passed;
+    products += passed * y;
+  });
+}
+
+template <class T, std::size_t pool>
+void forward_row(const T* x, RowShape shape, const ChannelConstants<T>& constants, T* output) {
+  const std::size_t channels = shape.channels, row = shape.width * channels;
+  for_vectors<widest<T>>(channels, [&](auto size, std::size_t c) {
+    const auto mean = load<size>(constants.mean + c), scale = load<size>(constants.scale + c);
+    for (std::size_t p = 0; p < shape.width / pool; ++p) {
+      const T* const from = x + p * pool * channels + c;
+      auto largest = load<size>(from);
+      if constexpr (pool == 2) {
+        const auto keep = [&](auto other) { largest = other > largest ? other : largest; };
+        keep(load<size>(from + channels));
+        keep(load<size>(from + row));
+        keep(load<size>(from + row + channels));
+      }
+      store(batch_norm::relu(batch_norm::normalised(largest, mean, scale)), output + p * channels + c);
+    }
+  });
+}
+
+template <class T, std::size_t pool>
+void backward_row(const T* x, RowShape shape, const ChannelConstants<T>& constants, const T* grad,
+                  T* grad_x) {
+  const std::size_t channels = shape.channels, row = shape.width * channels;
+  for_vectors<widest<T>>(channels, [&](auto size, std::size_t c) {
+    const auto mean = load<size>(constants.mean + c), scale = load<size>(constants.scale + c),
+               mean_grad = load<size>(constants.mean_grad + c), slope = load<size>(constants.slope + c);
+    const Vector<T, size> zero{};
+    const auto write = [&](std::size_t i, auto value, auto routed) {
+      const auto normalised = batch_norm::normalised(value, mean, scale);
+      store(
+          batch_norm::input_gradient(normalised > zero ? routed : zero, normalised, scale, mean_grad, slope),
+          grad_x + i);
+    };
+    const std::size_t pooled = grad == nullptr ? 0 : shape.width / pool;
+    for (std::size_t p = 0; p < pooled; ++p) {
+      const std::size_t i = p * pool * channels + c;
+      auto left = load<size>(grad + p * channels + c);
+      if constexpr (pool == 1) {
+        write(i, load<size>(x + i), left);
+      } else {
+        // To the first of the largest.
+        const std::size_t at[4] = {i, i + channels, i + row, i + row + channels};
+        const Vector<T, size> values[4] = {load<size>(x + at[0]), load<size>(x + at[1]),
+                                           load<size>(x + at[2]), load<size>(x + at[3])};
+        auto largest = values[0];
+        for (const auto value : values) largest = value > largest ? value : largest;
+        for (int j = 0; j < 4; ++j) {
+          write(at[j], values[j], values[j] == largest ? left : zero);
+          left = values[j] == largest ? zero : left;
+        }
+      }
+    }
+    for (std::size_t p = pooled * pool; p < shape.width; ++p) {
+      const std::size_t i = p * channels + c;
+      write(i, load<size>(x + i), zero);
+      if (pool == 2 && grad != nullptr) write(i + row, load<size>(x + i + row), zero);
+    }
+  });
+}
+
+#define PYTHERMO_INSTANTIATE_POOL(T, pool)                                                \
+  template void forward_row<T, pool>(const T*, RowShape, const ChannelConstants<T>&, T*); \
+  template void backward_row<T, pool>(const T*, RowShape, const ChannelConstants<T>&, const T*, T*);
+#define PYTHERMO_INSTANTIATE(T)                                                        \
+  template void add_moments(const T*, std::size_t, std::size_t, const T*, Moments*);   \
+  template void add_gradients(const T*, const T*, std::size_t, std::size_t, Moments*); \
+  PYTHERMO_INSTANTIATE_POOL(T, 1)                                                      \
+  PYTHERMO_INSTANTIATE_POOL(T, 2)
+
+PYTHERMO_INSTANTIATE(float)
+PYTHERMO_INSTANTIATE(double)
+
+}  // namespace pythermo::cpu::PYTHERMO_ISA
