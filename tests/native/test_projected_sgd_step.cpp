@@ -11,9 +11,9 @@
 #include <thread>
 #include <vector>
 
-#include "cpu/instruction_set.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/projected_sgd_step.hpp"
+#include "instruction_sets.hpp"
 
 using namespace pythermo;
 
@@ -102,18 +102,13 @@ void check_against_plain(std::size_t size) {
     auto grad = normal<T>(size, 2, 1.0);
     const auto expected = plain(start, grad, 0.01, 1.5);
     std::vector<T> first;
-    for (const auto set : cpu::built_instruction_sets()) {
-      try {
-        cpu::choose_instruction_set(cpu::name_of(set));
-      } catch (const std::invalid_argument&) {
-        continue;  // this processor lacks it
-      }
+    on_each_instruction_set([&](const std::string& instruction_set) {
       for (const int threads : {1, 2, 3, 8}) {
         auto weights = start;
         run(step, weights, grad, 0.01, 1.5, threads);
         if (first.empty()) first = weights;
         check(std::memcmp(first.data(), weights.data(), size * sizeof(T)) == 0,
-              std::string(name) + ": other bits on " + cpu::name_of(set) + ", size " + std::to_string(size));
+              std::string(name) + ": other bits on " + instruction_set + ", size " + std::to_string(size));
         long double largest = 0, error = 0;
         for (std::size_t i = 0; i < size; ++i) {
           largest = std::fmax(largest, std::fabs(expected[i]));
@@ -123,7 +118,7 @@ void check_against_plain(std::size_t size) {
               std::string(name) + ": error " + std::to_string(static_cast<double>(error / largest)) +
                   ", size " + std::to_string(size));
       }
-    }
+    });
   }
 }
 

@@ -6,12 +6,11 @@
 #include <cstring>
 #include <numbers>
 #include <random>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "cpu/instruction_set.hpp"
 #include "cpu/sphere.hpp"
+#include "instruction_sets.hpp"
 
 using namespace pythermo;
 
@@ -169,20 +168,15 @@ void check_simulator() {
              {Protocol::projection, Protocol::exponential, Protocol::fixed_lr, Protocol::fixed_elr}) {
           for (const std::size_t chains : {1, 7, 33}) {
             std::vector<double> first;
-            for (const auto set : cpu::built_instruction_sets()) {
-              try {
-                cpu::choose_instruction_set(cpu::name_of(set));
-              } catch (const std::invalid_argument&) {
-                continue;  // this processor lacks it
-              }
+            on_each_instruction_set([&](const std::string& instruction_set) {
               for (const int threads : {1, 3}) {
                 const auto found = simulated<T>(chains, dim, samples, epochs, protocol, threads);
                 if (first.empty()) first = found;
                 check(std::memcmp(first.data(), found.data(), first.size() * sizeof(double)) == 0,
-                      std::string("simulate: other bits on ") + cpu::name_of(set) +
+                      std::string("simulate: other bits on ") + instruction_set +
                           ", D = " + std::to_string(dim) + ", " + std::to_string(chains) + " chains");
               }
-            }
+            });
           }
         }
       }
