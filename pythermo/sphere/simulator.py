@@ -1,22 +1,15 @@
-"""Chains of SGD on the sphere, run by a native kernel: settings in, labelled measurements out."""
+"""Simulations of SGD on the sphere, and going on with them."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Collection
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import ArrayLike
-from scipy.special import factorial, gammaln, hyp1f1
 
 from pythermo import _core
-from pythermo._backends import BACKENDS
 from pythermo._devices import require_device
-from pythermo.autocorrelation import effective_sample_size
+from pythermo.sphere.chains import run_chains
 from pythermo.sphere.settings import (
-    AT_STEPS,
-    CPU,
     RECORDED,
     Array,
     DType,
@@ -33,25 +26,6 @@ from pythermo.sphere.systems import IsotropicNoise, Quadratics, System, require_
 
 # Where the paper's toy starts, before it is normalised.
 PAPER_START = np.array([-0.8, 0.6, 0.1]) / np.sqrt(1.01)
-
-_MOMENTS = ("window_mean", "window_variance")  # of the window's losses
-
-_UNITS = {
-    "lr": ("learning rate", "weight units per loss gradient"),
-    "step": ("number of SGD steps made", "iterations"),
-    "window_step": ("number of SGD steps made, in the window", "iterations"),
-    "loss": ("full loss", "loss units"),
-    "full_grad_norm": ("norm of the full gradient", "loss units per weight unit"),
-    "mean_grad_norm": ("mean norm of the gradients of single samples", "loss units per weight unit"),
-    "snr": ("full gradient norm over root mean square noise of single samples", "1"),
-    "weights": ("weights", "weight units"),
-    "window_loss": ("full loss in the window", "loss units"),
-    "window_loss_mean": ("mean of the full loss over the window", "loss units"),
-    "window_loss_variance": ("variance of the full loss over the window", "loss units squared"),
-    "effective_samples": ("effective sample size of the window's losses", "samples"),
-    "trajectory": ("weights in the window", "weight units"),
-    "final_weights": ("weights after the last step", "weight units"),
-}
 
 
 def simulate(
@@ -160,7 +134,7 @@ def simulate(
     require_memory({"weights": (len(rates) * count * system.dim, np.dtype(dtype).itemsize)})
     plan = Plan.checked(0, steps, measure_at, window, stride, record, threads)
     weights = _start(start, system, (len(rates), count), settings)
-    return _run(system, settings, rates, weights, plan, where)
+    return run_chains(system, settings, rates, weights, plan, where)
 
 
 def resume(
@@ -214,7 +188,7 @@ def resume(
     weights = np.array(simulated["final_weights"].transpose("lr", "replica", "dim").values, order="C")
     first = int(attrs["steps"])
     plan = Plan.checked(first, steps, measure_at, window, stride, record, threads)
-    return _run(system, settings, simulated["lr"].values, weights, plan, where)
+    return run_chains(system, settings, simulated["lr"].values, weights, plan, where)
 
 
 def draws(
@@ -264,155 +238,6 @@ def draws(
     return out
 
 
-def _run(
-    system: System, settings: Settings, rates: Array, start: Array, plan: Plan, device: torch.device
-) -> xr.Dataset:
-    """Run chains from points [lr, replica, D], from the plan's first step to its last."""
-    wanted = set(plan.record)
-    if isinstance(system, IsotropicNoise) and "mean_grad_norm" in wanted:
-        wanted.add("full_grad_norm")
-    kind, native, backend = np.dtype(settings.dtype), _native(system, settings, plan), BACKENDS[device.type]
-    vectors = np.zeros((0, system.dim)) if isinstance(system, IsotropicNoise) else system.vectors
-    given = {
-        "vectors": vectors.T.ravel().astype(kind),
-        "weights": start.reshape(-1),
-        "lr": np.repeat(rates.astype(kind), start.shape[1]),
-        "replica": np.tile(np.arange(start.shape[1], dtype=np.int64), start.shape[0]),
-    }
-    chains = len(given["lr"])
-    layout = _layout(wanted, plan, chains, system.dim, kind)
-    require_memory({name: (size, dtype.itemsize) for name, (size, dtype) in layout.items()})
-    workspace = backend.sphere_workspace_size(native, chains, len(vectors), kind.itemsize)
-    if device != CPU:
-        beside = {name: (array.size, array.itemsize) for name, array in given.items()}
-        sizes = {f"{name} recorded": (size, dtype.itemsize) for name, (size, dtype) in layout.items()}
-        require_memory({**sizes, **beside, "workspace": (workspace, 8)}, device)
-    moved = {name: torch.from_numpy(array).to(device) for name, array in given.items()}
-    out = {name: torch.empty(size, dtype=dtype, device=device) for name, (size, dtype) in layout.items()}
-    backend.simulate_sphere(
-        native,
-        {**moved, **out, "measure_at": torch.from_numpy(plan.measure_at)},
-        plan.threads,
-    )
-    results = {name: tensor.cpu().numpy() for name, tensor in out.items()}
-    weights = moved["weights"].cpu().numpy().reshape(start.shape)
-    moments = {name: results[name] for name in _MOMENTS}
-    found = {name: results["weights_at" if name == "weights" else name] for name in RECORDED}
-    _require_finite_chains(weights, rates)
-    if isinstance(system, IsotropicNoise) and "mean_grad_norm" in wanted:
-        found["mean_grad_norm"] = _mean_noisy_norm(
-            found["full_grad_norm"], system.sigma * found["mean_grad_norm"], system.dim - 1
-        )
-    dataset = _labelled({name: found[name] for name in plan.record}, moments, rates, weights, plan)
-    if isinstance(system, IsotropicNoise):
-        dataset.attrs["sigma"] = system.sigma
-    else:
-        dataset["vectors"] = (("sample", "dim"), system.vectors)
-    dataset.attrs |= {
-        "system": type(system).__name__,
-        "steps": plan.last,
-        "window": plan.window,
-        "stride": plan.stride,
-        **asdict(settings),
-    }
-    return dataset
-
-
-def _layout(
-    wanted: Collection[str], plan: Plan, chains: int, dim: int, kind: np.dtype[Any]
-) -> dict[str, tuple[int, torch.dtype]]:
-    """Return the number of elements of each output, 0 for what is not wanted, and its dtype."""
-    measured, own = len(plan.measure_at), getattr(torch, kind.name)
-    per_chain = dict.fromkeys(AT_STEPS, (measured, torch.float64))
-    per_chain["weights"] = (measured * dim, own)
-    per_chain["window_loss"] = (plan.window, torch.float64)
-    per_chain["trajectory"] = (plan.window * dim, own)
-    layout = {
-        "weights_at" if name == "weights" else name: (chains * count if name in wanted else 0, dtype)
-        for name, (count, dtype) in per_chain.items()
-    }
-    return layout | dict.fromkeys(_MOMENTS, (chains if plan.window else 0, torch.float64))
-
-
-def _native(system: System, settings: Settings, plan: Plan) -> dict[str, Any]:
-    return {
-        "dim": system.dim,
-        "sigma": system.sigma if isinstance(system, IsotropicNoise) else 0.0,
-        "batch_size": settings.batch_size,
-        "epochs": settings.sampling == "epochs",
-        "seed": settings.seed,
-        "protocol": settings.retraction if settings.protocol == "sphere" else settings.protocol,
-        "weight_decay": settings.weight_decay,
-        "first_step": plan.first,
-        "last_step": plan.last,
-        "window": plan.window,
-        "stride": plan.stride,
-    }
-
-
-def _labelled(
-    found: Mapping[str, Array],
-    moments: Mapping[str, Array],
-    rates: Array,
-    weights: Array,
-    plan: Plan,
-) -> xr.Dataset:
-    """Return the kernel's flat results as a Dataset with dimensions, coordinates and units."""
-    lrs, replicas, dim = weights.shape
-    window_steps = plan.last - plan.stride * np.arange(plan.window - 1, -1, -1)
-    dataset = xr.Dataset(coords={"lr": rates, "replica": np.arange(replicas)})
-    for name, values in found.items():
-        along, length = ("step", len(plan.measure_at)) if name in AT_STEPS else ("window", len(window_steps))
-        if name in ("weights", "trajectory"):
-            dataset[name] = (("lr", "replica", along, "dim"), values.reshape(lrs, replicas, length, dim))
-        else:
-            dataset[name] = (("lr", "replica", along), values.reshape(lrs, replicas, length))
-    dataset = dataset.assign_coords(step=plan.measure_at)
-    if len(window_steps):
-        for name, values in moments.items():
-            full = name.replace("window_", "window_loss_")
-            dataset[full] = (("lr", "replica"), values.reshape(lrs, replicas))
-        dataset = dataset.assign_coords(window_step=("window", window_steps))
-    if "window_loss" in dataset and len(window_steps) >= 2:
-        size = effective_sample_size(dataset["window_loss"].values)
-        dataset["effective_samples"] = (("lr", "replica"), size)
-    dataset["final_weights"] = (("lr", "replica", "dim"), weights)
-    for name, (long_name, units) in _UNITS.items():
-        if name in dataset.variables:
-            dataset[name].attrs = {"long_name": long_name, "units": units}
-    return dataset
-
-
-def _mean_noisy_norm(full: Array, sigma: Array, freedom: int) -> Array:
-    """Return the mean of |G + noise| for |G| = ``full`` and normal noise in ``freedom`` directions."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        squared = (full / sigma) ** 2
-        factor = np.exp(gammaln((freedom + 1) / 2) - gammaln(freedom / 2)) * np.sqrt(2.0)
-        mean = factor * hyp1f1(-0.5, freedom / 2, -0.5 * squared)
-        mean = np.where(np.isfinite(mean), mean, _mean_of_far_norm(squared, freedom))
-    return np.where(sigma > 0.0, sigma * mean, full)
-
-
-def _mean_of_far_norm(squared: Array, freedom: int) -> Array:
-    """Return the mean of the root of a noncentral chi-squared variable Q from its moments.
-
-    E sqrt(Q) in powers of Q / E Q - 1, of which the sixth is the last: off by less than 1e-8 where E Q is
-    beyond 300, where hyp1f1 begins to overflow.
-    """
-    mean = freedom + squared
-
-    def cumulant(n: int) -> Array:
-        value: Array = 2.0 ** (n - 1) * factorial(n - 1) * (freedom + n * squared) / mean**n
-        return value
-
-    k2, k3, k4, k5, k6 = (cumulant(n) for n in range(2, 7))
-    fourth, fifth = k4 + 3.0 * k2**2, k5 + 10.0 * k3 * k2
-    sixth = k6 + 15.0 * k4 * k2 + 10.0 * k3**2 + 15.0 * k2**3
-    series = 1.0 - k2 / 8 + k3 / 16 - 5 * fourth / 128 + 7 * fifth / 256 - 21 * sixth / 1024
-    root: Array = np.sqrt(mean) * series
-    return root
-
-
 def _start(start: ArrayLike | None, system: System, chains: tuple[int, int], settings: Settings) -> Array:
     """Return checked starting points [lr, replica, D], writeable and contiguous."""
     shape = (*chains, system.dim)
@@ -440,12 +265,3 @@ def _start(start: ArrayLike | None, system: System, chains: tuple[int, int], set
         if settings.protocol == "sphere":
             points = unit_rows("start", points)
     return np.array(np.broadcast_to(points, shape), dtype=settings.dtype, order="C")
-
-
-def _require_finite_chains(weights: Array, rates: Array) -> None:
-    finite = np.isfinite(weights).all(axis=-1)
-    if not finite.all():
-        lr, replica = np.argwhere(~finite)[0]
-        raise ValueError(
-            f"lr: the chain at {rates[lr]:g} (replica {replica}) left the finite numbers; it must be smaller"
-        )
