@@ -13,6 +13,7 @@ from .entropy import (
 )
 from .experiment.config import RunConfig
 from .experiment.run import run
+from .experiment.snapshots import load_network
 from .experiment.sweep import SweepError, load_sweep, sweep
 from .gradient_snr import GradientNoise, gradient_noise, gradient_noise_about_mean
 from .low_dimension import kozachenko_leonenko_entropy, sphere_histogram_entropy
@@ -53,6 +54,7 @@ __all__ = [
     "knn_graph_entropy",
     "knn_graph_entropy_error",
     "kozachenko_leonenko_entropy",
+    "load_network",
     "load_sweep",
     "models",
     "ops",

@@ -8,9 +8,9 @@ from pythermo._devices import require_device
 from pythermo.entropy import default_ks, knn_graph_entropy
 from pythermo.experiment.config import RunConfig
 from pythermo.experiment.draws import Stream, generator
+from pythermo.experiment.images import load_data
 from pythermo.experiment.measure import evaluate
 from pythermo.experiment.network import build_model, set_weights_, weights_of
-from pythermo.experiment.run import load_data
 from pythermo.models.layers import trained_parameters
 from pythermo.models.losses import LOSSES
 

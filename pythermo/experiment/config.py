@@ -114,7 +114,8 @@ class MeasurementConfig(_Section):
     Measurements are made at iterations 0 to 9 and at ``count`` log-spaced ones from 10 to the end; the
     last ``stationary`` of them count as stationary. Entropies are those of the last ``window``
     iterates, the SNR that of ``gradients`` minibatch gradients around their mean or around the gradient
-    of evaluation batches.
+    of evaluation batches. The weights of ``snapshots`` iterates are kept as files of the run: the last, and
+    of more than one the first and log-spaced ones from 10^4 on.
     """
 
     count: PositiveInt = 193
@@ -123,6 +124,7 @@ class MeasurementConfig(_Section):
     gradients: Annotated[int, Field(ge=2)] = 1000
     full_gradient: Literal["mean", "evaluation"] = "mean"
     evaluation_batch: PositiveInt = 1024
+    snapshots: Annotated[int, Field(ge=0)] = 1
     seed: Seed = 0
 
 

@@ -14,7 +14,7 @@ from pythermo import models
 from pythermo.entropy import default_ks
 from pythermo.experiment.config import MeasurementConfig, Preset, TrainingConfig
 from pythermo.experiment.measure import gradients_are_kept
-from pythermo.experiment.schedule import measured_iterations
+from pythermo.experiment.schedule import kept_iterations, measured_iterations
 from pythermo.models.layers import trained_parameters
 
 H100_FLOPS, H100_SHARE = 67e12, 0.3  # float32, and the share of it that we assume
@@ -78,6 +78,8 @@ class Cost:
         Memory of the entropy's window of iterates; a checkpoint is as large, and some megabytes more.
     measurements_bytes : int
         Size of the numbers that are measured; their names and units add some 100 kB on disk.
+    snapshots_bytes : int
+        Size of the weights that are kept on disk.
     """
 
     weights: int
@@ -88,6 +90,7 @@ class Cost:
     evaluations: float
     window_bytes: int
     measurements_bytes: int
+    snapshots_bytes: int
 
     @property
     def operations(self) -> float:
@@ -145,6 +148,7 @@ def cost_of_run(
         evaluations=len(measured) * evaluated * forward,
         window_bytes=measurement.window * weights * _FLOAT32,
         measurements_bytes=len(measured) * numbers * _FLOAT64,
+        snapshots_bytes=len(kept_iterations(training.iterations, measurement.snapshots)) * weights * _FLOAT32,
     )
 
 

@@ -14,8 +14,8 @@ from pythermo.experiment import storage
 from pythermo.experiment.analysis import Analysis, analyse, late_gradient_norms, summary
 from pythermo.experiment.baseline import uniform_baseline
 from pythermo.experiment.config import Preset
+from pythermo.experiment.images import load_data
 from pythermo.experiment.network import build_model
-from pythermo.experiment.run import load_data
 from pythermo.experiment.sweep import SWEEP, load_sweep, sweep
 from pythermo.figures import save
 from pythermo.temperature import fit_power_law

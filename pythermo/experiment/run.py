@@ -18,9 +18,11 @@ from pythermo.entropy import default_ks
 from pythermo.experiment import storage
 from pythermo.experiment.config import RunConfig
 from pythermo.experiment.draws import BATCHES, BatchesOnDevice
+from pythermo.experiment.images import load_data
 from pythermo.experiment.measure import GradientMeter, evaluate
 from pythermo.experiment.network import build_model, set_weights_
-from pythermo.experiment.schedule import measured_iterations, recorded_iterates
+from pythermo.experiment.schedule import kept_iterations, measured_iterations, recorded_iterates
+from pythermo.experiment.snapshots import keep_snapshot
 from pythermo.experiment.steps import captured_step, plain_step, reproducible_kernels
 from pythermo.models.layers import trained_parameters
 from pythermo.models.losses import LOSSES, constant_prediction_loss
@@ -28,6 +30,9 @@ from pythermo.optim import ProjectedSGD
 from pythermo.trajectory_entropy import TrajectoryEntropy
 
 MEASUREMENTS, CHECKPOINT, PROGRESS = "measurements.nc", "checkpoint.pt", "progress.txt"
+
+# Time between checkpoints, in units of what one takes: at least this.
+_STEPPING_PER_CHECKPOINT = 19.0
 
 _UNITS = {
     "loss": ("training loss U", "loss units"),
@@ -49,19 +54,6 @@ _UNITS = {
 
 # Says how far a run is: iteration and, where it was just measured, the loss.
 Report = Callable[[int, float], None]
-
-
-def load_data(config: RunConfig) -> data.Images:
-    """Return the images of a configuration."""
-    settings = config.data
-    return data.load(
-        settings.name,
-        samples_per_class=settings.samples_per_class,
-        label_noise=settings.label_noise,
-        seed=settings.seed,
-        side=settings.side,
-        test_samples=settings.test_samples,
-    )
 
 
 class Trainer:
@@ -94,6 +86,7 @@ class Trainer:
             self.model, self.loss, self.params, self.data, training.batch_size, measurement
         )
         self.measured = measured_iterations(training.iterations, measurement.count)
+        self._kept = set(kept_iterations(training.iterations, measurement.snapshots).tolist())
         self._recorded = recorded_iterates(training.iterations, self.measured, measurement.window)
         self._window = TrajectoryEntropy(
             sum(param.numel() for param in self.params),
@@ -114,6 +107,11 @@ class Trainer:
     def finished(self) -> bool:
         """Whether the last iteration is done and measured."""
         return self.iteration >= self.config.training.iterations and not self.measurement_due
+
+    @property
+    def snapshot_due(self) -> bool:
+        """Whether the current weights are to be kept."""
+        return self.iteration in self._kept
 
     @property
     def measurement_due(self) -> bool:
@@ -231,8 +229,8 @@ def run(
         Called with iteration and last measured loss U, about once a second and at the end; a
         progress bar, shown on a terminal only, if not given.
     checkpoint_seconds : float
-        Seconds between checkpoints; they do not change the results. A checkpoint holds the window of
-        iterates: ``window * D`` numbers.
+        Seconds between checkpoints; more where they would take over a twentieth of the time. They do not
+        change the results. A checkpoint holds the window of iterates: ``window * D`` numbers.
 
     Returns
     -------
@@ -288,8 +286,11 @@ def _compute(
 
 def _train(trainer: Trainer, folder: Path | None, report: Report, checkpoint_seconds: float) -> None:
     """Step and measure to the end, with reports and checkpoints in between."""
-    last_report = last_checkpoint = time.monotonic()
+    last_report = time.monotonic()
+    next_checkpoint = last_report + checkpoint_seconds
     while not trainer.finished:
+        if folder is not None and trainer.snapshot_due:
+            keep_snapshot(folder, trainer.iteration, trainer.model)
         if trainer.measurement_due:
             trainer.measure()
         else:
@@ -298,9 +299,10 @@ def _train(trainer: Trainer, folder: Path | None, report: Report, checkpoint_sec
         if now - last_report >= 1.0 or trainer.finished:
             report(trainer.iteration, trainer.rows[-1]["loss"])
             last_report = now
-        if folder is not None and now - last_checkpoint >= checkpoint_seconds:
+        if folder is not None and now >= next_checkpoint:
             storage.write_state(folder / CHECKPOINT, trainer.state_dict())
-            last_checkpoint = time.monotonic()
+            written = time.monotonic()
+            next_checkpoint = written + max(checkpoint_seconds, _STEPPING_PER_CHECKPOINT * (written - now))
 
 
 def _report_to(bar: "tqdm[Any]") -> Report:

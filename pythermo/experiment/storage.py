@@ -16,7 +16,7 @@ import xarray as xr
 
 from pythermo.experiment.config import differing_keys
 
-LOCK = ".lock"
+LOCK, CONFIG = ".lock", "config.toml"
 
 
 def partial(path: Path) -> Path:
@@ -114,7 +114,7 @@ def claim_folder(folder: Path, config: Mapping[str, Any]) -> None:
         With the keys that differ, if the folder was made by another configuration.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "config.toml"
+    path = folder / CONFIG
     if not path.exists():
         write_text(path, tomli_w.dumps(config))
         return

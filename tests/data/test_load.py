@@ -10,7 +10,7 @@ from pythermo.data import cifar
 from pythermo.data.images import NAMES
 from pythermo.data.sources import DATA_SETS
 from pythermo.experiment.config import DataConfig
-from pythermo.experiment.run import load_data
+from pythermo.experiment.images import load_data
 
 INSTALLED = DATA_SETS["fashion-mnist"].installed
 real_images = pytest.mark.skipif(

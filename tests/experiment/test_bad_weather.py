@@ -152,7 +152,7 @@ def test_a_second_process_waits_and_does_not_compute(tmp_path, preset):
     assert f"waiting for process {os.getpid()} on " in said
     assert second.communicate(timeout=120)[1] == ""
     assert second.returncode == 0
-    assert files(tmp_path / "run") == [storage.LOCK, "config.toml", MEASUREMENTS]
+    assert files(tmp_path / "run") == [storage.LOCK, "config.toml", MEASUREMENTS, "weights-100.pt"]
 
 
 def test_a_lock_goes_with_its_killed_holder(tmp_path):

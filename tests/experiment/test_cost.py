@@ -68,6 +68,12 @@ def test_costs_of_a_real_run(tmp_path):
         == sum(one.nbytes for one in dataset.values()) + dataset["iteration"].nbytes
     )
     assert (tmp_path / MEASUREMENTS).stat().st_size < counted.measurements_bytes + 150_000
+    assert counted.snapshots_bytes == 4 * len(trainer.weights())
+    assert (
+        counted.snapshots_bytes
+        < (tmp_path / "weights-12.pt").stat().st_size
+        < counted.snapshots_bytes + 10_000
+    )
     entropies = int(dataset["entropy"].notnull().all("k").sum())
     assert counted.entropies == entropies * 10 * 3 * counted.weights
 

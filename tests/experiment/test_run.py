@@ -12,6 +12,7 @@ import xarray as xr
 
 import pythermo as pt
 from pythermo.experiment import measure
+from pythermo.experiment import run as run_module
 from pythermo.experiment.config import MeasurementConfig
 from pythermo.experiment.network import build_model
 from pythermo.experiment.run import CHECKPOINT, MEASUREMENTS, Trainer
@@ -203,9 +204,33 @@ def test_gradients_that_are_kept_give_the_bits_of_those_computed_twice(monkeypat
     assert noise[0] != trainer.meter.noise_at(8, None)
 
 
+def test_checkpoints_take_a_twentieth_of_the_time_at_most(tmp_path, monkeypatch):
+    """However long one takes, as a window of gigabytes does on a shared disk."""
+    clock, written = [0.0], []
+
+    def step(self):
+        clock[0] += 1.0
+        self.iteration += 1
+
+    def write(path, state):
+        if path.name == CHECKPOINT:
+            clock[0] += 2.0
+            written.append(state["iteration"])
+
+    monkeypatch.setattr(run_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(Trainer, "step", step)
+    monkeypatch.setattr(Trainer, "measurement_due", False)
+    monkeypatch.setattr(run_module.storage, "write_state", write)
+    trainer = Trainer(QUICK)
+    trainer.rows.append({"loss": 1.0})
+    run_module._train(trainer, tmp_path, lambda *_: None, checkpoint_seconds=10.0)
+    assert written == [10, 48, 86]  # 38 s of steps, 2 s for the checkpoint
+
+
 def test_a_finished_run_is_read_and_not_computed_again(tmp_path, monkeypatch):
     first = pt.run(QUICK, tmp_path, report=lambda *_: None)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, "config.toml", MEASUREMENTS]
+    left = [LOCK, "config.toml", MEASUREMENTS, "weights-120.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
     monkeypatch.setattr(Trainer, "step", lambda self: pytest.fail("computed again"))
     assert pt.run(QUICK, tmp_path).identical(first)
 

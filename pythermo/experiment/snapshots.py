@@ -1,0 +1,65 @@
+"""The weights that a run keeps along its way, and the network that has them."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pythermo.experiment import storage
+from pythermo.experiment.config import RunConfig
+from pythermo.experiment.images import load_data
+from pythermo.experiment.network import build_model
+
+_PREFIX, _SUFFIX = "weights-", ".pt"
+
+
+def keep_snapshot(folder: Path, iteration: int, model: nn.Module) -> None:
+    """Write the network's state at an iteration, unless it is there already."""
+    path = folder / f"{_PREFIX}{iteration}{_SUFFIX}"
+    if not path.exists():
+        storage.write_state(
+            path, {name: value.to("cpu", copy=True) for name, value in model.state_dict().items()}
+        )
+
+
+def snapshots(folder: Path) -> dict[int, Path]:
+    """Return the files of the weights that a run has kept, by iteration."""
+    found = {
+        int(path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX)): path
+        for path in folder.glob(f"{_PREFIX}*{_SUFFIX}")
+    }
+    return dict(sorted(found.items()))
+
+
+def load_network(folder: str | Path, iteration: int | None = None) -> nn.Module:
+    """Return the network of a run as it was at an iteration, on the CPU and in training mode.
+
+    Parameters
+    ----------
+    folder : path
+        Folder of the run: what `run` was given as ``out``, or ``lr_...`` in the folder of a sweep.
+    iteration : int, optional
+        One of those whose weights were kept (``measurement.snapshots`` of the configuration); the last of
+        them if not given. Each is a file ``weights-ITERATION.pt`` that `torch.load` reads: the network's
+        state_dict.
+
+    Raises
+    ------
+    FileNotFoundError
+        If no weights were kept there, or its images are not at hand.
+    ValueError
+        For an iteration whose weights were not kept, naming those that were.
+    """
+    kept = snapshots(Path(folder))
+    if not kept:
+        raise FileNotFoundError(
+            f"folder: {folder} holds no weights; it must be that of a run with measurement.snapshots above 0"
+        )
+    if iteration is None:
+        iteration = max(kept)
+    if iteration not in kept:
+        raise ValueError(f"iteration: the weights of {iteration} were not kept, only those of {sorted(kept)}")
+    config = RunConfig.from_toml((Path(folder) / storage.CONFIG).read_text(encoding="utf-8"))
+    model = build_model(config.model, config.training, load_data(config))
+    model.load_state_dict(torch.load(kept[iteration], weights_only=True))
+    return model
