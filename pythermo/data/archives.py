@@ -1,4 +1,4 @@
-"""Members of tar archives, read into memory: nothing of an archive is written to the disk."""
+"""Members of tar archives, read into memory: nothing is written to the disk."""
 
 import gzip
 import tarfile
@@ -54,6 +54,23 @@ def read_members(path: Path, most: Mapping[str, int]) -> dict[str, bytes]:
         if name not in found:
             raise ValueError(f"{path}: there is no {name} in it")
     return {name: found[name] for name in most}
+
+
+def read_unpacked(folder: Path, most: Mapping[str, int]) -> dict[str, bytes]:
+    """Do as `read_members` with the files that an archive was unpacked to in a folder.
+
+    Raises
+    ------
+    ValueError
+        For a missing or oversized file.
+    """
+    for name, size in most.items():
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"{path}: is missing")
+        if path.stat().st_size > size:
+            raise ValueError(f"{path}: must have at most {size} bytes, not {path.stat().st_size}")
+    return {name: (folder / name).read_bytes() for name in most}
 
 
 class _Bounded:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pythermo.data.archives import read_members
+from pythermo.data.archives import read_members, read_unpacked
 from pythermo.data.arrays import Arrays, Split, checked_labels
 from pythermo.data.pickled import read_pickle
 
@@ -136,7 +136,7 @@ CIFAR100_PYTHON = Layout(
 
 
 def read_cifar(path: Path, layout: Layout) -> Arrays:
-    """Read an archive; of CIFAR-100 the fine labels.
+    """Read an archive, or the folder that was unpacked from it; of CIFAR-100 the fine labels.
 
     Raises
     ------
@@ -148,9 +148,8 @@ def read_cifar(path: Path, layout: Layout) -> Arrays:
     Source: https://www.cs.toronto.edu/~kriz/cifar.html.
     """
     counts = dict.fromkeys(layout.train, layout.train_count) | dict.fromkeys(layout.test, layout.test_count)
-    members = read_members(
-        path, {f"{layout.folder}/{name}": layout.batches.most(count) for name, count in counts.items()}
-    )
+    most = {f"{layout.folder}/{name}": layout.batches.most(count) for name, count in counts.items()}
+    members = read_unpacked(path.parent, most) if path.is_dir() else read_members(path, most)
 
     def split(names: tuple[str, ...]) -> Split:
         pixels, labels = [], []

@@ -27,12 +27,25 @@ class PublishedFile:
         Bytes.
     read : callable
         Reads it at a path; ValueError for what is not the published layout.
+    unpacked : str, optional
+        The folder that it becomes when it is unpacked, which may stand in its place.
     """
 
     name: str
     md5: str
     size: int
     read: Callable[[Path], Any]
+    unpacked: str | None = None
+
+    def located(self, folder: Path) -> Path | None:
+        """Return where it lies in a folder: as published, without its gzip compression, or unpacked."""
+        path = folder / self.name
+        for whole in (path, path.with_suffix("")):
+            if whole.is_file():
+                return whole
+        if self.unpacked is not None and (folder / self.unpacked).is_dir():
+            return folder / self.unpacked
+        return None
 
 
 # The files of one way in which a data set is published.
@@ -76,7 +89,7 @@ class DataSet:
 
 
 def _archive(name: str, md5: str, size: int, layout: cifar.Layout) -> Edition:
-    return (PublishedFile(name, md5, size, partial(cifar.read_cifar, layout=layout)),)
+    return (PublishedFile(name, md5, size, partial(cifar.read_cifar, layout=layout), layout.folder),)
 
 
 def _whole(arrays: Arrays) -> Arrays:
@@ -183,7 +196,7 @@ def find(name: str, root: Path | None = None) -> tuple[Edition, Path]:
     """Return the edition of a data set that is on this machine, and its folder.
 
     Looked at are ``root``, `data_folder` and the folder of the system's package. A file may lie there without
-    its gzip compression and the ending of its name.
+    its gzip compression and the ending of its name, an archive as the folder that was unpacked from it.
 
     Raises
     ------
@@ -194,7 +207,7 @@ def find(name: str, root: Path | None = None) -> tuple[Edition, Path]:
     folders = [folder for folder in (root, data_folder(), data_set.installed) if folder is not None]
     for folder in folders:
         for edition in data_set.editions:
-            if all(_located(file, folder).is_file() for file in edition):
+            if all(file.located(folder) is not None for file in edition):
                 return edition, folder
     files = " or ".join(", ".join(file.name for file in edition) for edition in data_set.editions)
     raise FileNotFoundError(
@@ -206,9 +219,4 @@ def find(name: str, root: Path | None = None) -> tuple[Edition, Path]:
 def read(name: str, root: Path | None = None) -> Arrays:
     """Read a data set where `find` finds it; ValueError names a file that is not as published."""
     edition, folder = find(name, root)
-    return DATA_SETS[name].assemble(*(file.read(_located(file, folder)) for file in edition))
-
-
-def _located(file: PublishedFile, folder: Path) -> Path:
-    path = folder / file.name
-    return path if path.is_file() else path.with_suffix("")
+    return DATA_SETS[name].assemble(*(file.read(file.located(folder) or folder) for file in edition))

@@ -17,7 +17,7 @@ from published import (
 )
 
 import pythermo as pt
-from pythermo.data import cifar
+from pythermo.data import cifar, sources
 from pythermo.data.cifar import read_cifar
 
 LAYOUTS = {
@@ -118,6 +118,41 @@ def test_published_pickles_may_be_written_by_python_3_too(tmp_path):
         np.testing.assert_array_equal(
             read_cifar(tmp_path / "a", layout).train.images, whole(layout, files)[0]
         )
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_folder_that_was_unpacked_from_an_archive(tmp_path, name):
+    layout = small(LAYOUTS[name], 120)
+    files = images(layout)
+    write_archive(tmp_path / name, members(layout, files))
+    packed = read_cifar(tmp_path / name, layout)
+    with tarfile.open(tmp_path / name) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (tmp_path / name).unlink()
+    found = read_cifar(tmp_path / layout.folder, layout)
+    np.testing.assert_array_equal(found.train.images, packed.train.images)
+    np.testing.assert_array_equal(found.test.labels, packed.test.labels)
+
+    last = tmp_path / layout.folder / layout.test[0]
+    with last.open("ab") as file:
+        file.write(bytes(layout.batches.most(layout.test_count)))
+    with pytest.raises(ValueError, match=f"{layout.test[0]}: must have at most"):
+        read_cifar(tmp_path / layout.folder, layout)
+    last.unlink()
+    with pytest.raises(ValueError, match=f"{layout.test[0]}: is missing"):
+        read_cifar(tmp_path / layout.folder, layout)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_an_unpacked_folder_is_found(tmp_path, name):
+    layout = LAYOUTS[name]
+    (tmp_path / layout.folder).mkdir()
+    edition, folder = sources.find(f"cifar{layout.num_classes}", tmp_path)
+    assert folder == tmp_path
+    assert [file.located(folder) for file in edition] == [tmp_path / layout.folder]
+    # An archive beside it is preferred: the checksum of gzip tells damage.
+    (tmp_path / name).touch()
+    assert edition[0].located(folder) == tmp_path / name
 
 
 def test_an_archive_without_compression(tmp_path):
