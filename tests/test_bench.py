@@ -13,8 +13,8 @@ from pythermo import ops, sphere
 from pythermo.bench import __main__ as command
 from pythermo.bench import device as device_bench
 from pythermo.bench import knn as knn_bench
+from pythermo.bench import normalisation, step
 from pythermo.bench import sphere as sphere_bench
-from pythermo.bench import step
 from pythermo.bench import training as training_bench
 from pythermo.bench.timing import median_seconds
 from pythermo.experiment.network import build_model
@@ -39,6 +39,22 @@ def test_all_contenders_do_the_same_work(monkeypatch):
     for result in results:
         # torch's float32 norms are off by some 1e-7.
         torch.testing.assert_close(result.double(), expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("pool", [1, 2])
+def test_all_layers_do_the_same_work(pool):
+    x = torch.randn(4, 5, 6, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    layers = (normalisation.published, normalisation.pooled_first, ops.batch_norm_relu)
+    outputs = [layer(x, pool) for layer in layers]
+    grads = [
+        normalisation.both_passes(layer, x, pool, layout)()
+        for layer, layout in zip(
+            layers, (torch.contiguous_format, torch.channels_last, torch.channels_last), strict=True
+        )
+    ]
+    for values in (outputs, grads):
+        torch.testing.assert_close(values[0], values[1])
+        torch.testing.assert_close(values[0], values[2])
 
 
 def test_medians_and_turns():
@@ -91,6 +107,11 @@ def test_the_command_prints_ratios(tmp_path, monkeypatch):
         assert min(one[phase] for phase in training_bench.Phase) > 0
         # What is left is the loop.
         assert 0.9 * result.total < result.training + result.measuring <= result.total
+    (one, *_) = written["normalisation"]
+    layer = normalisation.NormalisationResult(**{**one, "layer": normalisation.Layer(**one["layer"])})
+    assert layer.layer == normalisation.LAYERS[3]
+    # The images are read three times, their gradient is written; the outputs are a quarter.
+    assert layer.bandwidth * layer.pythermo == pytest.approx(5 * 4 * 128 * 64 * 8 * 8)
     (one, *_) = written["step"]
     assert one["weights"] == 24408
     row = step.StepResult(**one)

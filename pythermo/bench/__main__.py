@@ -1,7 +1,7 @@
 """`python -m pythermo.bench`: run the benchmarks and print their tables."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +12,7 @@ import typer
 
 from pythermo import _core
 from pythermo.bench import device as device_bench
-from pythermo.bench import knn, sphere, step, training
+from pythermo.bench import knn, normalisation, sphere, step, training
 from pythermo.experiment.storage import write_text
 
 
@@ -22,13 +22,16 @@ class Part(StrEnum):
     STEP = "step"
     SPHERE = "sphere"
     KNN = "knn"
+    NORMALISATION = "normalisation"
     TRAINING = "training"
 
 
 def main(
     parts: Annotated[
         list[Part] | None,
-        typer.Argument(help="step, sphere, knn, training; all if none is named.", show_default=False),
+        typer.Argument(
+            help="step, sphere, knn, normalisation, training; all if none is named.", show_default=False
+        ),
     ] = None,
     device: Annotated[
         str, typer.Option(help="cpu, or cuda: the kernels there beside its copy and matrix product.")
@@ -45,7 +48,13 @@ def main(
             raise typer.BadParameter(f"{', '.join(parts)}: are compared on the CPU; {device} takes none")
         _on_device(device, quick, json_file)
         return
-    run = {Part.STEP: _step, Part.SPHERE: _sphere, Part.KNN: _knn, Part.TRAINING: _training}
+    run = {
+        Part.STEP: _step,
+        Part.SPHERE: _sphere,
+        Part.KNN: _knn,
+        Part.NORMALISATION: _normalisation,
+        Part.TRAINING: _training,
+    }
     results: dict[str, Sequence[Any]] = {}
     for part in parts or list(Part):
         results |= run[part](quick)
@@ -73,12 +82,18 @@ def _show(title: str, table: str) -> None:
     typer.echo(f"\n{title}\n\n{table}")
 
 
-def _step(quick: bool) -> dict[str, Sequence[Any]]:
-    results = []
+def _on_one_thread_and_all(measure: Callable[[], list[Any]]) -> list[Any]:
     before = torch.get_num_threads()
+    results = []
     for threads in sorted({1, before}):
         torch.set_num_threads(threads)
-        results += [step.measure(network, rounds=9 if quick else 41) for network in step.NETWORKS]
+        results += measure()
+    return results
+
+
+def _step(quick: bool) -> dict[str, Sequence[Any]]:
+    rounds = 9 if quick else 41
+    results = _on_one_thread_and_all(lambda: [step.measure(network, rounds) for network in step.NETWORKS])
     _show("One step of projected SGD, float32", step.table(results))
     return {"step": results}
 
@@ -107,6 +122,14 @@ def _knn(quick: bool) -> dict[str, Sequence[Any]]:
     errors = knn.measure_errors()
     _show("Largest relative error of the 10 nearest distances, n = 200, D = 1000", knn.error_table(errors))
     return {"knn_speed": speeds, "knn_error": errors}
+
+
+def _normalisation(quick: bool) -> dict[str, Sequence[Any]]:
+    rounds = 5 if quick else 21
+    layers = normalisation.LAYERS[3:4] if quick else normalisation.LAYERS
+    results = _on_one_thread_and_all(lambda: [normalisation.measure(layer, rounds) for layer in layers])
+    _show("BatchNorm, pooling and ReLU, forward and backward, float32", normalisation.table(results))
+    return {"normalisation": results}
 
 
 def _training(quick: bool) -> dict[str, Sequence[Any]]:
