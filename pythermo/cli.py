@@ -96,7 +96,7 @@ def calibration(out: Out = None) -> None:
 
 @reproduce_app.command()
 def lemma(out: Out = None) -> None:
-    """Measure the SNR near an optimum of a small and a large network: Lemma 1 (three minutes)."""
+    """Measure the SNR near an optimum of a small and a large network: Lemma 1 (a minute)."""
     with _errors_as_messages():
         from pythermo.experiment.lemma import reproduce_lemma
 

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pythermo.experiment.analysis import late_gradient_norms
 from pythermo.experiment.config import FIGURE_K
-from pythermo.figures.style import STYLE, distinct, label_short_axis, shades
+from pythermo.figures.style import STYLE, distinct, label_short_axis, legend_beside, shades
 from pythermo.temperature import fit_power_law
 
 
@@ -41,7 +40,7 @@ def values_along_runs(sweeps: Mapping[str, xr.Dataset], runs: int = 12) -> Figur
             left.set(title=title, xlabel="iteration", ylabel="training loss U", xscale="log", yscale="log")
             right.set(title=title, xlabel="iteration", ylabel="entropy S (nats)", xscale="log")
             label_short_axis(right.xaxis)
-            _beside(figure, right, left)
+            legend_beside(right, left)
         return figure
 
 
@@ -82,7 +81,7 @@ def gradients_along_runs(sweeps: Mapping[str, xr.Dataset], runs: int = 4) -> Fig
                         label=f"η = {float(one['lr']):.2g}",
                     )
                 axes.set(title=title, xlabel="iteration", ylabel=label, xscale="log", yscale="log")
-            _beside(figure, row[2], row[0])
+            legend_beside(row[2], row[0])
         return figure
 
 
@@ -124,9 +123,3 @@ def stochastic_against_full_gradient(sweeps: Mapping[str, xr.Dataset], runs: int
             label_short_axis(axis)
         axes.legend(fontsize=8)
         return figure
-
-
-def _beside(figure: Figure, axes: Axes, labelled: Axes) -> None:
-    """Put the legend of some axes beside others, where it hides no data."""
-    handles, labels = labelled.get_legend_handles_labels()
-    axes.legend(handles, labels, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))

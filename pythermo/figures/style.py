@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
@@ -47,6 +48,12 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
         kind = target.suffix[1:]
         write_whole(target, partial(figure.savefig, format=kind, dpi=200, bbox_inches="tight"))
     return targets
+
+
+def legend_beside(axes: Axes, labelled: Axes) -> None:
+    """Put the legend of some axes to the right of others, or of their own, where it hides no data."""
+    handles, labels = labelled.get_legend_handles_labels()
+    axes.legend(handles, labels, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 
 def label_short_axis(axis: Axis) -> None:

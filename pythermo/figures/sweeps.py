@@ -21,6 +21,7 @@ from pythermo.figures.style import (
     STYLE,
     distinct,
     label_short_axis,
+    legend_beside,
     shades,
 )
 from pythermo.temperature import fit_power_law, free_energy, temperature_along_run
@@ -191,14 +192,16 @@ def entropy_by_neighbours(title: str, by_k: Mapping[int, Analysis]) -> Figure:
         for one, values, colour in zip(lr, entropy.T, colours, strict=True):
             left.plot(ks, values, "o-", color=colour, lw=1.0, label=f"η = {one:.2g}")
         left.set(xscale="log", xlabel="neighbours k", ylabel="entropy $S_k$ (nats)")
-        left.legend(fontsize=7)
+        legend_beside(left, left)
         shown = [k for k in _COMPARED_KS if k in by_k]
         for k, colour, marker in zip(shown, (BLUE, GREEN, ORANGE), "osD", strict=False):
             analysis = by_k[k]
             change = analysis.stationary["entropy"] - by_k[FIGURE_K].stationary["entropy"]
             middle.plot(lr, change - change[-1], marker + "-", color=colour, lw=1.0, label=f"k = {k}")
             fit = analysis.fit
-            law = f"k = {k}: {fit.prefactor:.1e} · η^{fit.exponent:.2f}"
+            law = f"k = {k}"
+            if np.isfinite(fit.exponent):
+                law += f": {fit.prefactor:.1e} · η^{fit.exponent:.2f}"
             usable = fit.feasible & (fit.temperature > 0.0)
             right.plot(fit.lr[usable], fit.temperature[usable], marker + "-", color=colour, lw=1.0, label=law)
         middle.set(xscale="log", xlabel=LR_LABEL, ylabel="$S_k - S_{50}$, 0 at the largest η (nats)")

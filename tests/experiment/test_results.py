@@ -156,7 +156,9 @@ def test_figures_of_sweeps_without_any_temperature(tmp_path):
     figures.save(figures.thermodynamics(titled), tmp_path / "figure2")
     third = figures.temperature_decay(sweep, "no entropy")
     figures.save(third, tmp_path / "figure3")
-    figures.save(figures.entropy_by_neighbours("falling", {50: titled["falling"]}), tmp_path / "neighbours")
+    neighbours = figures.entropy_by_neighbours("falling", {50: titled["falling"]})
+    assert [text.get_text() for text in neighbours.axes[2].get_legend().get_texts()] == ["k = 50"]
+    figures.save(neighbours, tmp_path / "neighbours")
     assert "no positive temperature" in third.axes[0].texts[0].get_text()
 
 
