@@ -229,7 +229,7 @@ def list_data(
         typer.echo(f"{'digits':<14} 1x8x8    1497 + 300     10  classes   comes with scikit-learn")
         for name, data_set in DATA_SETS.items():
             try:
-                where = str(find(name, root)[1])
+                where = str(find(name, root)[0][1].parent)
             except FileNotFoundError:
                 megabytes = sum(file.size for file in data_set.editions[0]) / 1e6
                 where = f"`pythermo data fetch {name}` ({megabytes:.0f} MB)"

@@ -1,5 +1,6 @@
 """Normalisation, pooling and ReLU in one kernel: against extended precision, and torch's gradients."""
 
+import numpy as np
 import pytest
 import reference
 import torch
@@ -15,7 +16,7 @@ from pythermo.ops import normalisation
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 POOLS = pytest.mark.parametrize("pool", [1, 2])
-EPS = 1e-12
+EPS, TINY = 1e-12, 1e-30  # the latter lies below the rounding of any variance here
 
 
 def by_torch(x, pool=1, eps=EPS):
@@ -70,11 +71,11 @@ def test_a_mean_far_beyond_the_spread_costs_only_what_the_elements_have_lost(dty
 )
 def test_properties(images, channels, height, width, pool, scale, seed):
     x = distinct(images, channels, height, width, seed=seed)
-    found = ops.batch_norm_relu(x, pool, 0.0)
+    found = ops.batch_norm_relu(x, pool, TINY)
     assert found.shape == (images, channels, height // pool, width // pool)
     assert float(found.min()) >= 0.0
-    torch.testing.assert_close(ops.batch_norm_relu(scale * x + 1.0, pool, 0.0), found, rtol=1e-9, atol=1e-9)
-    swapped = ops.batch_norm_relu(x.flip(1), pool, 0.0).flip(1)
+    torch.testing.assert_close(ops.batch_norm_relu(scale * x + 1.0, pool, TINY), found, rtol=1e-9, atol=1e-9)
+    swapped = ops.batch_norm_relu(x.flip(1), pool, TINY).flip(1)
     assert torch.equal(swapped, found)  # each channel for itself
 
 
@@ -130,6 +131,22 @@ def test_what_is_not_finite_shows_in_its_whole_channel(pool, worst):
     assert grad[:, others].isfinite().all()
 
 
+def test_arrays_give_arrays_and_outputs_may_be_overwritten():
+    x = distinct(2, 3, 4, 4)
+    found = ops.batch_norm_relu(x, 2)
+    array = ops.batch_norm_relu(x.numpy(), 2)
+    assert isinstance(array, np.ndarray)
+    np.testing.assert_array_equal(array, found.numpy())
+    x.requires_grad_()
+    torch.testing.assert_close(ops.batch_norm_relu(x, 2).mul_(2.0).detach(), 2.0 * found)
+
+
+def test_the_operators_themselves_refuse_images_without_pixels():
+    for shape in ((0, 3, 4, 4), (1, 3, 0, 4), (2, 3, 0, 4)):
+        with pytest.raises(ValueError, match="x: must have pixels"):
+            normalisation._batch_norm_relu(torch.empty(shape), 1, EPS)
+
+
 def test_the_first_of_equal_pixels_has_the_gradient():
     x = torch.tensor([[0.0, 2.0, 1.0, 1.0], [2.0, 2.0, 0.0, 1.0]], dtype=torch.float64)[None, None]
     x.requires_grad_()
@@ -165,6 +182,7 @@ def test_derivatives_of_any_kind(pool):
         lambda f: torch.func.grad(f)(along),
         lambda f: torch.func.jvp(f, (x.detach(),), (along,))[1],
         lambda f: torch.func.vmap(f)(batch),
+        lambda f: torch.func.jacfwd(f)(along[:, :1]),
         lambda f: torch.func.vmap(torch.func.grad(f), in_dims=1)(batch.transpose(0, 1)),
         lambda f: torch.func.hessian(f)(along[:, :1]),
         lambda f: torch.autograd.functional.hvp(f, x.detach(), along)[1],
@@ -216,8 +234,11 @@ def test_elsewhere_torch_does_the_work(pool, device, dtype):
         ((torch.ones(1, 5, 1, 1),), ValueError, "x: must have at least two pixels in each channel"),
         ((torch.ones(2, 3, 4, 4, dtype=torch.int64),), TypeError, "x: the dtype must be a floating one"),
         ((torch.ones(2, 3, 4, 4), 3), ValueError, "pool: must be 1 or 2, not 3"),
-        ((torch.ones(2, 3, 4, 4), 1, -1e-3), ValueError, "eps: must be finite and not negative, not -0.001"),
-        ((torch.ones(2, 3, 4, 4), 1, torch.nan), ValueError, "eps: must be finite"),
+        ((torch.ones(2, 3, 4, 4), 2.0), ValueError, "pool: must be 1 or 2, not 2.0"),
+        ((torch.ones(2, 3, 4, 4), 1, 0.0), ValueError, "eps: must be positive and finite, not 0.0"),
+        ((torch.ones(2, 3, 4, 4), 1, torch.nan), ValueError, "eps: must be positive and finite, not nan"),
+        ((torch.ones(2, 3, 4, 4), 1, None), TypeError, "eps: must be a number, not None"),
+        (([[[[1.0, 2.0]]]],), TypeError, "x: must be a torch tensor or a numpy array, not list"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, error, message):

@@ -29,6 +29,7 @@ struct Images {
 template <class T>
 Images<T> images_of(const TensorView& view, std::size_t width) {
   const RowsView<T> rows = view.cpu_rows<T>();
+  if (rows.count == 0 || rows.points == 0) refuse(view, "must have pixels");
   if (rows.count > 1 && rows.count_stride != rows.points * rows.dim) refuse(view, "must be contiguous");
   if (rows.points > 1 && rows.point_stride != rows.dim) refuse(view, "must be contiguous");
   if (width == 0 || rows.points % width != 0) refuse(view, "must have whole rows of the width");

@@ -92,7 +92,7 @@ def both_passes(
     layer: Callable[[Tensor, int], Tensor], x: Tensor, pool: int, layout: torch.memory_format
 ) -> Callable[[], Tensor]:
     """Return a function that computes outputs and then the gradient of ``x``, all in one layout."""
-    x = x.contiguous(memory_format=layout).requires_grad_()
+    x = x.detach().clone(memory_format=layout).requires_grad_()
     grad = torch.ones_like(layer(x, pool).detach()).contiguous(memory_format=layout)
     return lambda: torch.autograd.grad(layer(x, pool), x, grad)[0]
 

@@ -27,24 +27,25 @@ class PublishedFile:
         Bytes.
     read : callable
         Reads it at a path; ValueError for what is not the published layout.
-    unpacked : str, optional
-        The folder that it becomes when it is unpacked, which may stand in its place.
+    unpacked : tuple of str
+        The files that it becomes when it is unpacked, all in one folder, which may stand in its place.
     """
 
     name: str
     md5: str
     size: int
     read: Callable[[Path], Any]
-    unpacked: str | None = None
+    unpacked: tuple[str, ...] = ()
 
-    def located(self, folder: Path) -> Path | None:
-        """Return where it lies in a folder: as published, without its gzip compression, or unpacked."""
+    def whole_in(self, folder: Path) -> Path | None:
+        """Return where it lies in a folder, with or without its gzip compression."""
         path = folder / self.name
-        for whole in (path, path.with_suffix("")):
-            if whole.is_file():
-                return whole
-        if self.unpacked is not None and (folder / self.unpacked).is_dir():
-            return folder / self.unpacked
+        return next((whole for whole in (path, path.with_suffix("")) if whole.is_file()), None)
+
+    def unpacked_in(self, folder: Path) -> Path | None:
+        """Return the folder that was unpacked from it into another, if no file is missing there."""
+        if self.unpacked and all((folder / name).is_file() for name in self.unpacked):
+            return (folder / self.unpacked[0]).parent
         return None
 
 
@@ -89,7 +90,8 @@ class DataSet:
 
 
 def _archive(name: str, md5: str, size: int, layout: cifar.Layout) -> Edition:
-    return (PublishedFile(name, md5, size, partial(cifar.read_cifar, layout=layout), layout.folder),)
+    unpacked = tuple(f"{layout.folder}/{batch}" for batch in (*layout.train, *layout.test))
+    return (PublishedFile(name, md5, size, partial(cifar.read_cifar, layout=layout), unpacked),)
 
 
 def _whole(arrays: Arrays) -> Arrays:
@@ -192,11 +194,12 @@ def data_folder() -> Path:
     return Path(chosen) if chosen else platformdirs.user_cache_path("pythermo")
 
 
-def find(name: str, root: Path | None = None) -> tuple[Edition, Path]:
-    """Return the edition of a data set that is on this machine, and its folder.
+def find(name: str, root: Path | None = None) -> list[tuple[PublishedFile, Path]]:
+    """Return the files of a data set that are on this machine, and where.
 
     Looked at are ``root``, `data_folder` and the folder of the system's package. A file may lie there without
-    its gzip compression and the ending of its name, an archive as the folder that was unpacked from it.
+    its gzip compression and the ending of its name. Where there is no archive, what was unpacked from one
+    will do.
 
     Raises
     ------
@@ -206,17 +209,18 @@ def find(name: str, root: Path | None = None) -> tuple[Edition, Path]:
     data_set = DATA_SETS[name]
     folders = [folder for folder in (root, data_folder(), data_set.installed) if folder is not None]
     for folder in folders:
-        for edition in data_set.editions:
-            if all(file.located(folder) is not None for file in edition):
-                return edition, folder
+        for located in (PublishedFile.whole_in, PublishedFile.unpacked_in):
+            for edition in data_set.editions:
+                found = [(file, path) for file in edition if (path := located(file, folder)) is not None]
+                if len(found) == len(edition):
+                    return found
     files = " or ".join(", ".join(file.name for file in edition) for edition in data_set.editions)
     raise FileNotFoundError(
         f"{name}: found in none of {', '.join(map(str, folders))}; "
-        f"`pythermo data fetch {name}` downloads it. Its files are {files}"
+        f"`pythermo data fetch {name}` downloads it. Its files, as published or unpacked, are {files}"
     )
 
 
 def read(name: str, root: Path | None = None) -> Arrays:
     """Read a data set where `find` finds it; ValueError names a file that is not as published."""
-    edition, folder = find(name, root)
-    return DATA_SETS[name].assemble(*(file.read(file.located(folder) or folder) for file in edition))
+    return DATA_SETS[name].assemble(*(file.read(path) for file, path in find(name, root)))

@@ -178,15 +178,16 @@ def table() -> str:
     """Return the Markdown table of the paper's sweeps."""
     lines = [
         "| sweep | D | runs | iterations | GFLOP a step | PFLOP a run | of it measuring "
-        "| hours a run (estimate) | GPU-hours (estimate) | window, checkpoint |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| hours a run (estimate) | GPU-hours (estimate) | window, checkpoint | weights kept, all runs |",
+        "|" + "---|" * 11,
     ]
-    all_runs, all_hours = 0, 0.0
+    all_runs, all_hours, all_kept = 0, 0.0, 0
     for name in PAPER:
         preset, cost = Preset.load(name), cost_of_the_paper_s(name)
         runs, iterations, hours = len(preset.lr), preset.run.training.iterations, gpu_hours(cost)
         all_runs += runs
         all_hours += runs * hours
+        all_kept += runs * cost.snapshots_bytes
         cells = [
             name,
             f"{cost.weights:,}".replace(",", " "),
@@ -198,9 +199,10 @@ def table() -> str:
             f"{hours:.1f}",
             f"{runs * hours:.0f}",
             f"{cost.window_bytes / 1e9:.1f} GB",
+            f"{runs * cost.snapshots_bytes / 1e9:.2f} GB",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    lines.append(f"| all | | {all_runs} | | | | | | {all_hours:.0f} | |")
+    lines.append(f"| all | | {all_runs} | | | | | | {all_hours:.0f} | | {all_kept / 1e9:.1f} GB |")
     return "\n".join(lines)
 
 

@@ -220,11 +220,11 @@ def run(
     config : RunConfig
         The run; see `pythermo.experiment.config`.
     out : path, optional
-        Folder of the run: its configuration, its measurements (NetCDF) and, until it is finished, its
-        checkpoint. A finished run is read and not computed again; an unfinished one goes on to results
-        that are bit-equal to those of an uninterrupted run with as many torch threads (`sweep` takes
-        one). While another process works on the same folder, this one waits. Without a folder nothing is
-        kept on disk.
+        Folder of the run: its configuration, its measurements (NetCDF), the weights that it keeps (see
+        `pythermo.load_network`) and, until it is finished, its checkpoint. A finished run is read and not
+        computed again; an unfinished one goes on to results that are bit-equal to those of an uninterrupted
+        run with as many torch threads (`sweep` takes one). While another process works on the same folder,
+        this one waits. Without a folder nothing is kept on disk.
     report : callable, optional
         Called with iteration and last measured loss U, about once a second and at the end; a
         progress bar, shown on a terminal only, if not given.

@@ -17,17 +17,14 @@ def keep_snapshot(folder: Path, iteration: int, model: nn.Module) -> None:
     """Write the network's state at an iteration, unless it is there already."""
     path = folder / f"{_PREFIX}{iteration}{_SUFFIX}"
     if not path.exists():
-        storage.write_state(
-            path, {name: value.to("cpu", copy=True) for name, value in model.state_dict().items()}
-        )
+        state = {name: value.detach().to("cpu", copy=True) for name, value in _tensors(model).items()}
+        storage.write_state(path, state)
 
 
 def snapshots(folder: Path) -> dict[int, Path]:
     """Return the files of the weights that a run has kept, by iteration."""
-    found = {
-        int(path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX)): path
-        for path in folder.glob(f"{_PREFIX}*{_SUFFIX}")
-    }
+    named = {path.stem.removeprefix(_PREFIX): path for path in folder.glob(f"{_PREFIX}*{_SUFFIX}")}
+    found = {int(name): path for name, path in named.items() if name.isdecimal()}
     return dict(sorted(found.items()))
 
 
@@ -40,15 +37,16 @@ def load_network(folder: str | Path, iteration: int | None = None) -> nn.Module:
         Folder of the run: what `run` was given as ``out``, or ``lr_...`` in the folder of a sweep.
     iteration : int, optional
         One of those whose weights were kept (``measurement.snapshots`` of the configuration); the last of
-        them if not given. Each is a file ``weights-ITERATION.pt`` that `torch.load` reads: the network's
-        state_dict.
+        them if not given. Each is a file ``weights-ITERATION.pt`` that `torch.load` reads: parameters and
+        buffers by name.
 
     Raises
     ------
     FileNotFoundError
         If no weights were kept there, or its images are not at hand.
     ValueError
-        For an iteration whose weights were not kept, naming those that were.
+        For an iteration whose weights were not kept, naming those that were, and for a network of the
+        user's own that has changed since.
     """
     kept = snapshots(Path(folder))
     if not kept:
@@ -61,5 +59,17 @@ def load_network(folder: str | Path, iteration: int | None = None) -> nn.Module:
         raise ValueError(f"iteration: the weights of {iteration} were not kept, only those of {sorted(kept)}")
     config = RunConfig.from_toml((Path(folder) / storage.CONFIG).read_text(encoding="utf-8"))
     model = build_model(config.model, config.training, load_data(config))
-    model.load_state_dict(torch.load(kept[iteration], weights_only=True))
+    state, tensors = storage.read_state(kept[iteration]), _tensors(model)
+    shapes, expected = ({name: value.shape for name, value in one.items()} for one in (state, tensors))
+    if shapes != expected:
+        raise ValueError(
+            f"folder: {config.model.name} is not the network whose weights {kept[iteration]} has"
+        )
+    with torch.no_grad():
+        for name, value in tensors.items():
+            value.copy_(state[name])
     return model
+
+
+def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    return dict(model.named_parameters()) | dict(model.named_buffers())

@@ -75,7 +75,7 @@ def sweep(
         the GPUs for runs on "cuda", which are laid over all of them. They are spawned: a script that calls
         this needs the usual ``if __name__ == "__main__":``.
     checkpoint_seconds : float
-        Seconds between the checkpoints of a run.
+        Seconds between the checkpoints of a run, as in `run`.
 
     Returns
     -------

@@ -35,7 +35,8 @@ class NormReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features [N, channels, H // pool, W // pool] of features [N, channels, H, W]."""
-        return batch_norm_relu(x, self.pool, BATCH_NORM_EPS)
+        features: Tensor = batch_norm_relu(x, self.pool, BATCH_NORM_EPS)
+        return features
 
     def extra_repr(self) -> str:
         """Return what distinguishes it from others when printed."""

@@ -8,27 +8,27 @@ from torch.nn import functional
 
 from pythermo import _core
 from pythermo._backends import to_dlpack
-from pythermo._checks import FLOAT_DTYPES
+from pythermo._checks import FLOAT_DTYPES, as_tensor, like_input, require_positive
 
 
-def batch_norm_relu(x: Tensor, pool: int = 1, eps: float = 1e-12) -> Tensor:
+def batch_norm_relu(x: Any, pool: int = 1, eps: float = 1e-12) -> Any:
     """Normalise channels by their batch's statistics, take the largest of pool x pool pixels, and ReLU.
 
     Parameters
     ----------
-    x : Tensor [N, C, H, W]
+    x : Tensor or array [N, C, H, W]
         Images of any floating dtype and on any device. Those that are not laid out as
         `torch.channels_last` are copied.
     pool : int
         1, or 2 for the largest of each 2x2 pixels; a last row or column that has no partner is left out,
         but has its part in the statistics.
     eps : float
-        Added to the variances; not negative.
+        Added to the variances; positive.
 
     Returns
     -------
-    Tensor [N, C, H // pool, W // pool]
-        NaN in each channel that is not finite.
+    Tensor or array [N, C, H // pool, W // pool]
+        Laid out as `torch.channels_last`. NaN in each channel that is not finite, or whose variance is not.
 
     Raises
     ------
@@ -42,17 +42,17 @@ def batch_norm_relu(x: Tensor, pool: int = 1, eps: float = 1e-12) -> Tensor:
     images twice for the outputs and once for the gradients, with sums in float64, and gives the same bits
     for any number of threads. Derivatives of any order exist; all beside the plain gradient are torch's.
     """
-    _require(x, pool, eps)
-    if x.device.type == "cpu" and x.dtype in FLOAT_DTYPES and not torch.compiler.is_compiling():
-        output: Tensor = _BatchNormReLU.apply(x, pool, eps)[0]
-        return output
-    return _composed(x, pool, eps)
+    images, eps = as_tensor("x", x), require_positive("eps", eps)
+    _require(images, pool)
+    if images.device.type == "cpu" and images.dtype in FLOAT_DTYPES and not torch.compiler.is_compiling():
+        return like_input(_BatchNormReLU.apply(images, pool, eps)[0], x)
+    return like_input(_composed(images, pool, eps), x)
 
 
-def _require(x: Tensor, pool: int, eps: float) -> None:
+def _require(x: Tensor, pool: int) -> None:
     if not x.is_floating_point():
         raise TypeError(f"x: the dtype must be a floating one, not {x.dtype}")
-    if pool not in (1, 2):
+    if not isinstance(pool, int) or pool not in (1, 2):
         raise ValueError(f"pool: must be 1 or 2, not {pool}")
     if x.ndim != 4 or min(x.shape[1], *(side // pool for side in x.shape[2:])) < 1:
         raise ValueError(
@@ -60,8 +60,6 @@ def _require(x: Tensor, pool: int, eps: float) -> None:
         )
     if x.shape[0] * x.shape[2] * x.shape[3] < 2:
         raise ValueError(f"x: must have at least two pixels in each channel, not {list(x.shape)}")
-    if not 0.0 <= eps < float("inf"):
-        raise ValueError(f"eps: must be finite and not negative, not {eps}")
 
 
 def _composed(x: Tensor, pool: int, eps: float) -> Tensor:
@@ -71,44 +69,39 @@ def _composed(x: Tensor, pool: int, eps: float) -> Tensor:
 
 @torch.library.custom_op("pythermo::batch_norm_relu", mutates_args=(), device_types="cpu")
 def _batch_norm_relu(x: Tensor, pool: int, eps: float) -> tuple[Tensor, Tensor]:
-    images, (n, _, height, width) = _channels_last(x), x.shape
-    output = images.new_empty(n, height // pool, width // pool, x.shape[1])
-    statistics = images.new_empty(2 * x.shape[1])
+    output, statistics = _pooled(x, pool), x.new_empty(2 * x.shape[1])
     _core.batch_norm_relu(
-        _rows(images), width, pool, eps, _rows(output), to_dlpack(statistics), torch.get_num_threads()
+        _rows(x), x.shape[3], pool, eps, _rows(output), to_dlpack(statistics), torch.get_num_threads()
     )
-    return output.permute(0, 3, 1, 2), statistics
+    return output, statistics
 
 
 @_batch_norm_relu.register_fake
 def _(x: Tensor, pool: int, eps: float) -> tuple[Tensor, Tensor]:
-    n, channels, height, width = x.shape
-    output = x.new_empty(n, height // pool, width // pool, channels)
-    return output.permute(0, 3, 1, 2), x.new_empty(2 * channels)
+    return _pooled(x, pool), x.new_empty(2 * x.shape[1])
 
 
 @torch.library.custom_op("pythermo::batch_norm_relu_backward", mutates_args=(), device_types="cpu")
 def _batch_norm_relu_backward(
     x: Tensor, pool: int, output: Tensor, statistics: Tensor, grad: Tensor
 ) -> Tensor:
-    images = _channels_last(x)
-    grad_x = torch.empty_like(images)
+    grad_x = _pooled(x, 1)
     _core.batch_norm_relu_backward(
-        _rows(images),
+        _rows(x),
         x.shape[3],
         pool,
-        _rows(_channels_last(output)),
+        _rows(output),
         to_dlpack(statistics),
-        _rows(_channels_last(grad)),
+        _rows(grad),
         _rows(grad_x),
         torch.get_num_threads(),
     )
-    return grad_x.permute(0, 3, 1, 2)
+    return grad_x
 
 
 @_batch_norm_relu_backward.register_fake
 def _(x: Tensor, pool: int, output: Tensor, statistics: Tensor, grad: Tensor) -> Tensor:
-    return x.new_empty([x.shape[i] for i in (0, 2, 3, 1)]).permute(0, 3, 1, 2)
+    return _pooled(x, 1)
 
 
 class _BatchNormReLU(torch.autograd.Function):
@@ -141,9 +134,11 @@ class _BatchNormReLU(torch.autograd.Function):
         normalised = (x - mean) * (variance + ctx.eps).rsqrt()
         along = tangent - tangent.mean((0, 2, 3), keepdim=True)
         along = along - normalised * (along * normalised).mean((0, 2, 3), keepdim=True)
-        largest, which = functional.max_pool2d(normalised, ctx.pool, return_indices=True)
-        moved = (along * (variance + ctx.eps).rsqrt()).flatten(2).gather(2, which.flatten(2))
-        passed = moved.view_as(largest) * (largest > 0)
+        along = along * (variance + ctx.eps).rsqrt()
+        if ctx.pool > 1:
+            normalised, which = functional.max_pool2d(normalised, ctx.pool, return_indices=True)
+            along = along.flatten(2).gather(2, which.flatten(2)).view_as(normalised)
+        passed = along * (normalised > 0)
         return passed.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2), None  # laid out as the outputs
 
     @staticmethod
@@ -152,11 +147,17 @@ class _BatchNormReLU(torch.autograd.Function):
         return tuple(map(torch.stack, zip(*parts, strict=True))), (0, 0)
 
 
-def _channels_last(x: Tensor) -> Tensor:
-    """Return images [N, C, H, W] as [N, H, W, C], without a copy if they lie so."""
-    return x.detach().permute(0, 2, 3, 1).contiguous()
+def _pooled(x: Tensor, pool: int) -> Tensor:
+    """Return images as large as those that are pooled from ``x``, not yet written, in the kernels' layout."""
+    n, channels, height, width = x.shape
+    return torch.empty(
+        (n, channels, height // pool, width // pool),
+        dtype=x.dtype,
+        device=x.device,
+        memory_format=torch.channels_last,
+    )
 
 
-def _rows(images: Tensor) -> Any:
-    """Return images [N, H, W, C] as the kernels take them: [N, H * W, C]."""
-    return to_dlpack(images.flatten(1, 2))
+def _rows(x: Tensor) -> Any:
+    """Return images as the kernels take them, [N, H * W, C]: without a copy if they lie so."""
+    return to_dlpack(x.detach().permute(0, 2, 3, 1).contiguous().flatten(1, 2))

@@ -146,13 +146,21 @@ def test_the_folder_that_was_unpacked_from_an_archive(tmp_path, name):
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_an_unpacked_folder_is_found(tmp_path, name):
     layout = LAYOUTS[name]
-    (tmp_path / layout.folder).mkdir()
-    edition, folder = sources.find(f"cifar{layout.num_classes}", tmp_path)
-    assert folder == tmp_path
-    assert [file.located(folder) for file in edition] == [tmp_path / layout.folder]
-    # An archive beside it is preferred: the checksum of gzip tells damage.
-    (tmp_path / name).touch()
-    assert edition[0].located(folder) == tmp_path / name
+    folder = tmp_path / layout.folder
+    folder.mkdir()
+    for batch in (*layout.train, *layout.test):
+        with pytest.raises(FileNotFoundError, match=r"as published or unpacked, are cifar-10"):
+            sources.find(f"cifar{layout.num_classes}", tmp_path)  # one is missing
+        (folder / batch).touch()
+    ((file, path),) = sources.find(f"cifar{layout.num_classes}", tmp_path)
+    assert (file.name, path) == (name, folder)
+    # An archive beside it is preferred, of either edition: gzip's checksum tells damage.
+    for archive, other in LAYOUTS.items():
+        if other.num_classes == layout.num_classes:
+            (tmp_path / archive).touch()
+            ((file, path),) = sources.find(f"cifar{layout.num_classes}", tmp_path)
+            assert path == tmp_path / archive
+            (tmp_path / archive).unlink()
 
 
 def test_an_archive_without_compression(tmp_path):

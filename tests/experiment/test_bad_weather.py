@@ -15,6 +15,7 @@ import torch
 
 import pythermo as pt
 from pythermo.experiment import processes, storage
+from pythermo.experiment import run as run_module
 from pythermo.experiment.config import Preset
 from pythermo.experiment.processes import Processes, default_jobs, devices_to_share
 from pythermo.experiment.run import MEASUREMENTS
@@ -168,7 +169,8 @@ def test_a_lock_goes_with_its_killed_holder(tmp_path):
 
 
 @pytest.mark.parametrize("limit", [8_000, 250_000], ids=["at once", "in the middle"])
-def test_a_full_disk_is_named_and_the_same_call_goes_on(tmp_path, preset, limit):
+def test_a_full_disk_is_named_and_the_same_call_goes_on(tmp_path, preset, limit, monkeypatch):
+    monkeypatch.setattr(run_module, "_STEPPING_PER_CHECKPOINT", 0.0)  # at each iteration, on any disk
     out = tmp_path / "there"
     loaded = Preset.load(preset, [SHORT])
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -72,6 +74,37 @@ def test_any_torch_code_reads_the_files(tmp_path):
     )  # and no buffer behind it
 
 
+class Counting(torch.nn.Module):
+    """Scale-invariant, with a state that is no tensor."""
+
+    def __init__(self, in_channels: int, num_classes: int, width: int = 4) -> None:
+        super().__init__()
+        self.network = pt.models.ConvNet(width, in_channels, num_classes)
+        self.forwards = 0
+
+    def forward(self, x):
+        self.forwards += 1
+        return self.network(x)
+
+    def get_extra_state(self):
+        return {"forwards": self.forwards}
+
+    def set_extra_state(self, state):
+        self.forwards = state["forwards"]
+
+
+def test_networks_of_the_user_s_own(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "test_snapshots", sys.modules[__name__])
+    values = TINY.model_dump() | {"model": {"name": "test_snapshots:Counting", "arguments": {"width": 2}}}
+    pt.run(pt.RunConfig.model_validate(values), tmp_path, report=quiet)
+    assert len(flat(pt.load_network(tmp_path))) == len(Trainer(TINY).weights())
+    config = tmp_path / "config.toml"
+    config.write_text(config.read_text().replace("width = 2", "width = 3"))
+    changed = r"test_snapshots:Counting is not the network whose weights .*weights-15.pt"
+    with pytest.raises(ValueError, match=changed):
+        pt.load_network(tmp_path)
+
+
 def test_a_run_taken_up_again_keeps_the_same(tmp_path, monkeypatch):
     pt.run(keeping(4), tmp_path / "whole", report=quiet)
     step = Trainer.step
@@ -98,5 +131,6 @@ def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none holds no weights; .* measurement.snapshots above 0"):
         pt.load_network(tmp_path / "none")
     pt.run(keeping(2), tmp_path / "two", report=quiet)
+    (tmp_path / "two" / "weights-best.pt").touch()  # somebody else's
     with pytest.raises(ValueError, match=r"weights of 7 were not kept, only those of \[0, 15\]"):
         pt.load_network(tmp_path / "two", 7)

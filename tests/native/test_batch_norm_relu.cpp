@@ -122,6 +122,23 @@ void check_refusals() {
   check_refused([&] { run(4, 2, other, statistics); }, "output: must have");
   check_refused([&] { run(4, 1, output, statistics); }, "output: must have");
   check_refused([&] { run(4, 2, output, few); }, "statistics: has 5 elements, not 6");
+  const auto run_back = [&](Array<float>& grad, Array<float>& grad_x) {
+    cpu::batch_norm_relu_backward(x.view("x"), 4, 2, output.view("output"), statistics.view("statistics"),
+                                  grad.view("grad"), grad_x.view("grad_x"), 1);
+  };
+  Array<float> grad_x({2, 12, 3});
+  run_back(output, grad_x);
+  check_refused([&] { run_back(other, grad_x); }, "grad: must have");
+  check_refused([&] { run_back(output, output); }, "grad_x: must have");
+  for (const auto& shape : {std::vector<std::int64_t>{0, 12, 3}, {2, 0, 3}}) {
+    Array<float> empty(shape);
+    check_refused(
+        [&] {
+          cpu::batch_norm_relu(empty.view("x"), 4, 1, eps, empty.view("output"),
+                               statistics.view("statistics"), 1);
+        },
+        "x: must have pixels");
+  }
 }
 
 }  // namespace
