@@ -27,6 +27,8 @@ from pythermo.figures.style import (
 from pythermo.temperature import fit_power_law, free_energy, temperature_along_run
 
 _COMPARED_KS = (10, 50, 200)
+# Where a value that rises with the learning rate from low to its baseline leaves room for a legend.
+_FREE: dict[str, Literal["center left", "lower right"]] = {"energy": "center left", "entropy": "lower right"}
 
 
 def stationary_values(titled: Mapping[str, Analysis]) -> Figure:
@@ -82,8 +84,8 @@ def thermodynamics(
             row[1].set(title=title, ylabel="entropy S (nats)")
             baseline = (baselines or {}).get(title)
             if baseline is not None:
-                _draw_baseline(row[0], float(baseline["uniform_loss"]), "upper left")
-                _draw_baseline(row[1], float(baseline["uniform_entropy"].sel(k=FIGURE_K)), "lower right")
+                _draw_baseline(row[0], float(baseline["uniform_loss"]))
+                _draw_baseline(row[1], float(baseline["uniform_entropy"].sel(k=FIGURE_K)))
             _draw_temperature(row[2], analysis)
             _draw_free_energy(row[3], analysis)
             for axes in row:
@@ -231,7 +233,7 @@ def _draw_stationary(axes: Axes, analysis: Analysis, name: str, colour: str) -> 
             zorder=3,
             label="off the convex hull",
         )
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc=_FREE[name])
     axes.set(xscale="log", xlabel=LR_LABEL)
 
 
@@ -275,10 +277,18 @@ def _name_regimes(axes: Axes, analysis: Analysis) -> None:
         )
 
 
-def _draw_baseline(axes: Axes, level: float, legend_at: Literal["upper left", "lower right"]) -> None:
-    axes.axhline(level, color=GREY, ls="--", lw=1.0, label="uniform on the sphere")
+def _draw_baseline(axes: Axes, level: float) -> None:
+    axes.axhline(level, color=GREY, ls="--", lw=1.0)
     axes.margins(y=0.12)
-    axes.legend(fontsize=8, loc=legend_at)
+    axes.annotate(
+        "uniform on the sphere",
+        (0.02, level),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 2),
+        textcoords="offset points",
+        fontsize=8,
+        color="#333333",
+    )
 
 
 def _draw_temperature(axes: Axes, analysis: Analysis) -> None:

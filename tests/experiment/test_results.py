@@ -85,6 +85,7 @@ def drawn_texts(figure: Figure) -> str:
     texts = []
     for axes in figure.axes:
         texts += [axes.get_xlabel(), axes.get_ylabel(), axes.get_title()]
+        texts += [text.get_text() for text in axes.texts]
         legend = axes.get_legend()
         texts += [text.get_text() for text in legend.get_texts()] if legend else []
     return "\n".join(texts)
