@@ -19,6 +19,7 @@ from pythermo.bench import training as training_bench
 from pythermo.bench.timing import median_seconds
 from pythermo.experiment.network import build_model
 from pythermo.experiment.run import Trainer
+from pythermo.ops.normalisation import batch_norm_relu_by_torch
 
 
 def flat(params) -> torch.Tensor:
@@ -44,7 +45,12 @@ def test_all_contenders_do_the_same_work(monkeypatch):
 @pytest.mark.parametrize("pool", [1, 2])
 def test_all_layers_do_the_same_work(pool):
     x = torch.randn(4, 5, 6, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    layers = (normalisation.published, normalisation.pooled_first, ops.batch_norm_relu)
+    eps = normalisation.EPS
+    layers = (
+        normalisation.published,
+        partial(batch_norm_relu_by_torch, eps=eps),
+        partial(ops.batch_norm_relu, eps=eps),
+    )
     outputs = [layer(x, pool) for layer in layers]
     grads = [
         normalisation.both_passes(layer, x, pool, layout)()

@@ -26,7 +26,7 @@ PYTHERMO_FOR_EACH_ISA(
   void add_moments(const T* x, std::size_t pixels, std::size_t channels, const T* shift,
                    batch_norm::Moments* moments);
 
-  // Adds the gradients of outputs above 0, and their products with the outputs.
+  // Adds the gradients of outputs above 0, and in the place of squares their products with the outputs.
   template <class T>
   void add_gradients(const T* output, const T* grad, std::size_t pixels, std::size_t channels,
                      batch_norm::Moments* sums);

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from pythermo import ops
 from pythermo.bench.timing import median_seconds
+from pythermo.ops.normalisation import batch_norm_relu_by_torch
 
 EPS = 1e-12
 
@@ -82,12 +83,6 @@ def published(x: Tensor, pool: int) -> Tensor:
     return functional.max_pool2d(x, pool) if pool > 1 else x
 
 
-def pooled_first(x: Tensor, pool: int) -> Tensor:
-    """Return the same with fewer pixels for ReLU."""
-    x = functional.batch_norm(x, None, None, training=True, eps=EPS)
-    return functional.relu(functional.max_pool2d(x, pool) if pool > 1 else x)
-
-
 def both_passes(
     layer: Callable[[Tensor, int], Tensor], x: Tensor, pool: int, layout: torch.memory_format
 ) -> Callable[[], Tensor]:
@@ -104,7 +99,7 @@ def measure(layer: Layer, rounds: int) -> NormalisationResult:
     seconds = median_seconds(
         {
             "published": both_passes(published, x, layer.pool, torch.contiguous_format),
-            "channels_last": both_passes(pooled_first, x, layer.pool, last),
+            "channels_last": both_passes(partial(batch_norm_relu_by_torch, eps=EPS), x, layer.pool, last),
             "pythermo": both_passes(partial(ops.batch_norm_relu, eps=EPS), x, layer.pool, last),
             "copy": lambda: target.copy_(x),
         },

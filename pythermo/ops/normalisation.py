@@ -46,7 +46,7 @@ def batch_norm_relu(x: Any, pool: int = 1, eps: float = 1e-12) -> Any:
     _require(images, pool)
     if images.device.type == "cpu" and images.dtype in FLOAT_DTYPES and not torch.compiler.is_compiling():
         return like_input(_BatchNormReLU.apply(images, pool, eps)[0], x)
-    return like_input(_composed(images, pool, eps), x)
+    return like_input(batch_norm_relu_by_torch(images, pool, eps), x)
 
 
 def _require(x: Tensor, pool: int) -> None:
@@ -62,7 +62,8 @@ def _require(x: Tensor, pool: int) -> None:
         raise ValueError(f"x: must have at least two pixels in each channel, not {list(x.shape)}")
 
 
-def _composed(x: Tensor, pool: int, eps: float) -> Tensor:
+def batch_norm_relu_by_torch(x: Tensor, pool: int, eps: float) -> Tensor:
+    """Return the same by torch's three operations; ReLU comes last, where there are fewer pixels."""
     normalised = functional.batch_norm(x, None, None, training=True, eps=eps)
     return functional.relu(functional.max_pool2d(normalised, pool) if pool > 1 else normalised)
 
@@ -123,7 +124,7 @@ class _BatchNormReLU(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         x, output, statistics = ctx.saved_tensors
         if torch.is_grad_enabled():  # this gradient is to be differentiated itself
-            pull_back = torch.func.vjp(lambda x: _composed(x, ctx.pool, ctx.eps), x)[1]
+            pull_back = torch.func.vjp(lambda x: batch_norm_relu_by_torch(x, ctx.pool, ctx.eps), x)[1]
             return pull_back(grad)[0], None, None
         return _batch_norm_relu_backward(x, ctx.pool, output, statistics, grad), None, None
 
