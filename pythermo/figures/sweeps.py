@@ -126,9 +126,11 @@ def temperature_decay(sweep: xr.Dataset, title: str, runs: int = 4, last: int = 
             t, y = known["iteration"].values[positive], temperature[positive]
             drawn += len(t)
             law = fit_power_law(t, y)
-            grows = f", T ∝ t^{law.exponent:.1f}" if np.isfinite(law.exponent) else ""
+            found = np.isfinite(law.exponent_stderr)  # and not a line through two points
+            grows = f", T ∝ t^{law.exponent:.1f}" if found else ""
             axes.plot(t, y, "o", color=colour, label=f"η = {float(one['lr']):.3g}{grows}")
-            axes.plot(t, law.prefactor * t**law.exponent, color=colour, lw=1.0)
+            if found:
+                axes.plot(t, law.prefactor * t**law.exponent, color=colour, lw=1.0)
         axes.set(xlabel="iteration t", ylabel="temperature T", title=title)
         if drawn == 0:
             axes.text(

@@ -108,6 +108,9 @@ def test_figures(tmp_path):
     third = figures.temperature_decay(sweep, "UP", runs=2)
     # U is a constant plus t^-2 and S is log of that: T falls.
     assert drawn_texts(third).count("T ∝ t^") == 2
+    two_points = figures.temperature_decay(sweep.isel(iteration=slice(0, 6)), "UP", runs=2)
+    assert len(two_points.axes[0].get_lines()) == 2
+    assert "T ∝" not in drawn_texts(two_points)
     for number, figure in enumerate((first, second, third)):
         figures.save(figure, tmp_path / f"figure{number}")
     assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".pdf"}
