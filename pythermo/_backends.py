@@ -209,7 +209,9 @@ class CudaBackend:
             )
 
     def raise_failed_steps(self, device: torch.device) -> None:
-        """Wait for the steps on a device; raise ValueError if one has failed since this was asked last."""
+        """Wait for the steps on a device, on all of its streams; raise ValueError if one has failed since."""
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         code = int(self._status(device))
         if code != 0:
             self._status(device).zero_()

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from pythermo import ops
 from pythermo.data import Images
 from pythermo.models.losses import Loss
 from pythermo.optim import ProjectedSGD
@@ -34,9 +35,8 @@ def captured_step(
 ) -> Step:
     """Return the same step as one CUDA graph, which the device runs without Python in between.
 
-    The weights are as before when this returns.
+    Weights and buffers are as before when this returns, and when it raises that a step failed.
     """
-    params = [param for group in optimizer.param_groups for param in group["params"]]
     device = images.train_labels.device
     batch = torch.arange(batch_size, device=device) % len(images.train_labels)
 
@@ -46,7 +46,9 @@ def captured_step(
         loss(model(inputs), labels).backward()
         optimizer.step()
 
-    before = [param.detach().clone() for param in params]
+    ops.raise_failed_steps(device)  # what failed before is not the warm-up's
+    state = [*model.parameters(), *model.buffers()]
+    before = [tensor.detach().clone() for tensor in state]
     with torch.cuda.device(device):
         beside = torch.cuda.Stream()
         beside.wait_stream(torch.cuda.current_stream())
@@ -58,8 +60,9 @@ def captured_step(
         with torch.cuda.graph(graph, stream=beside):  # whose workspace the warm-up has allocated
             forward_and_backward()
     with torch.no_grad():
-        for param, values in zip(params, before, strict=True):
-            param.copy_(values)
+        for tensor, values in zip(state, before, strict=True):
+            tensor.copy_(values)
+    ops.raise_failed_steps(device)
 
     def step(indices: Tensor) -> None:
         batch.copy_(indices)

@@ -8,13 +8,13 @@ import pythermo as pt
 from pythermo.experiment.config import RunConfig
 from pythermo.experiment.draws import BatchesOnDevice, EpochBatches, IidBatches
 from pythermo.experiment.run import Trainer
-from pythermo.experiment.steps import reproducible_kernels
+from pythermo.experiment.steps import captured_step, reproducible_kernels
 
 
-def config(**training) -> RunConfig:
+def config(lr=0.05, **training) -> RunConfig:
     return RunConfig.model_validate(
         {
-            "lr": 0.05,
+            "lr": lr,
             "model": {"name": "ConvNet", "width": 2},
             "data": {"name": "digits", "samples_per_class": 20},
             "training": {"iterations": 120, "batch_size": 32, **training},
@@ -25,11 +25,13 @@ def config(**training) -> RunConfig:
 
 @pytest.mark.cuda
 def test_a_run_on_the_device_is_that_of_the_cpu_to_rounding():
-    on_cpu, there = pt.run(config()), pt.run(config(device="cuda"))
-    # Training amplifies float32 rounding: the first measurements agree, the last ones in kind.
-    np.testing.assert_allclose(there["loss"][:5], on_cpu["loss"][:5], rtol=1e-3)
-    np.testing.assert_allclose(there["mean_grad_norm"][:5], on_cpu["mean_grad_norm"][:5], rtol=1e-2)
-    np.testing.assert_allclose(there["entropy"][-1], on_cpu["entropy"][-1], rtol=0.2)
+    """At a learning rate that does not amplify float32 rounding: at 0.05 it moves the entropy by a factor of 6."""
+    on_cpu, there = pt.run(config(lr=0.003)), pt.run(config(lr=0.003, device="cuda"))
+    # Rounding alone moves these by 9e-6, 1.2e-5 and, per dimension, 0.035; ten times that is allowed.
+    np.testing.assert_allclose(there["loss"][:5], on_cpu["loss"][:5], rtol=1e-4)
+    np.testing.assert_allclose(there["mean_grad_norm"][:5], on_cpu["mean_grad_norm"][:5], rtol=1e-4)
+    per_dim = (there["entropy"][-1] - on_cpu["entropy"][-1]) / dimension()
+    assert np.abs(per_dim).max() < 0.35
 
 
 @pytest.mark.cuda
@@ -41,6 +43,44 @@ def test_a_captured_run_has_the_bits_of_one_that_is_not(sampling):
     for name in plain.data_vars:
         np.testing.assert_array_equal(plain[name], again[name])
         np.testing.assert_array_equal(plain[name], captured[name])
+
+
+def dimension() -> int:
+    return sum(
+        param.numel() for param in pt.models.ConvNet(2, in_channels=1).parameters() if param.requires_grad
+    )
+
+
+@pytest.mark.cuda
+def test_a_capture_leaves_weights_and_buffers_as_they_were():
+    """Its warm-up makes steps, and BatchNorm's running means move in them."""
+    torch.manual_seed(1)
+    norm = torch.nn.BatchNorm2d(4, affine=False)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3, bias=False), norm, torch.nn.Flatten(), torch.nn.Linear(144, 10)
+    ).cuda()
+    model[3].requires_grad_(False)
+    optimizer = pt.ProjectedSGD([param for param in model.parameters() if param.requires_grad], lr=0.1)
+    images = pt.data.load("digits").to(torch.device("cuda"))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    step = captured_step(model, torch.nn.functional.cross_entropy, optimizer, images, 16)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    step(torch.arange(16, device="cuda"))
+    torch.cuda.synchronize()
+    assert not torch.equal(model[0].weight, before["0.weight"])
+    assert int(norm.num_batches_tracked) == 1
+
+
+@pytest.mark.cuda
+def test_a_step_that_fails_on_another_stream_is_told():
+    weights, grad = torch.ones(10**7, device="cuda"), torch.full((10**7,), torch.nan, device="cuda")
+    beside = torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):
+        torch.cuda._sleep(10**8)  # some 50 ms: the step has not begun when it is asked about
+        pt.ops.projected_sgd_step_(weights, grad, 0.1)
+    with pytest.raises(ValueError, match="must be finite"):
+        pt.ops.raise_failed_steps("cuda")
 
 
 @pytest.mark.cuda
