@@ -1,24 +1,23 @@
 from . import data, figures, models, ops, sphere
-from .autocorrelation import (
+from .analysis.temperatures import Analysis, analyze
+from .config.member import Member
+from .config.preset import Preset
+from .config.schema import RunConfig
+from .estimators.absolute_entropy import kozachenko_leonenko_entropy, sphere_histogram_entropy
+from .estimators.autocorrelation import (
     effective_sample_size,
     integrated_autocorrelation_time,
     trajectory_autocorrelation_time,
 )
-from .entropy import (
+from .estimators.entropy import (
     DEFAULT_KS,
     default_ks,
     gradient_cloud_entropy,
     knn_graph_entropy,
     knn_graph_entropy_error,
 )
-from .experiment.config import RunConfig
-from .experiment.run import run
-from .experiment.snapshots import load_network
-from .experiment.sweep import SweepError, load_sweep, sweep
-from .gradient_snr import GradientNoise, gradient_noise, gradient_noise_about_mean
-from .low_dimension import kozachenko_leonenko_entropy, sphere_histogram_entropy
-from .optim import ProjectedSGD, project_
-from .temperature import (
+from .estimators.gradient_noise import GradientNoise, gradient_noise, gradient_noise_about_mean
+from .estimators.temperature import (
     PowerLaw,
     TemperatureFit,
     fit_power_law,
@@ -26,20 +25,28 @@ from .temperature import (
     free_energy,
     temperature_along_run,
 )
-from .trajectory_entropy import CorrelatedWindowWarning, EntropyEstimate, TrajectoryEntropy
+from .estimators.trajectory_entropy import CorrelatedWindowWarning, EntropyEstimate, TrajectoryEntropy
+from .optim import ProjectedSGD, project_
+from .sweeps.run import run
+from .sweeps.snapshots import load_network
+from .sweeps.sweep import SweepError, load_sweep, sweep
 
 __version__: str
 __all__ = [
     "DEFAULT_KS",
+    "Analysis",
     "CorrelatedWindowWarning",
     "EntropyEstimate",
     "GradientNoise",
+    "Member",
     "PowerLaw",
+    "Preset",
     "ProjectedSGD",
     "RunConfig",
     "SweepError",
     "TemperatureFit",
     "TrajectoryEntropy",
+    "analyze",
     "data",
     "default_ks",
     "effective_sample_size",

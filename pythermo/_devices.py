@@ -1,5 +1,7 @@
 """Devices by their names, and what is free on them."""
 
+import os
+
 import psutil
 import torch
 
@@ -30,6 +32,25 @@ def free_memory(device: torch.device) -> int:
         return available
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def devices_to_share(device: str) -> list[str]:
+    """Return the CUDA devices over which runs on ``device`` are laid, as CUDA_VISIBLE_DEVICES names them.
+
+    All that this process sees if ``device`` is "cuda"; none if it names one, or is the CPU.
+    """
+    if device != "cuda":
+        return []
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",")[:count] if visible else [str(index) for index in range(count)]
+
+
+def default_jobs(device: str) -> int:
+    """Return how many runs on ``device`` this machine takes at a time: one per core, or per CUDA device."""
+    if device == "cpu":
+        return os.cpu_count() or 1
+    return max(1, len(devices_to_share(device)))
 
 
 def _why_no_cuda(device: torch.device) -> str:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pythermo.experiment.experiments import EXPERIMENTS, Experiment
+from pythermo.studies.experiments import EXPERIMENTS, Experiment
 
 if TYPE_CHECKING:
-    from pythermo.experiment.config import Preset
+    from pythermo.config.preset import Preset
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,9 +55,9 @@ def _add_experiment(name: str, experiment: Experiment) -> None:
         dry_run: DryRun = False,
     ) -> None:
         with _errors_as_messages():
-            from pythermo.experiment.config import Preset
-            from pythermo.experiment.executors import executor_of
-            from pythermo.experiment.reproduce import reproduce
+            from pythermo.config.preset import Preset
+            from pythermo.studies.results import reproduce
+            from pythermo.sweeps.executors import executor_of
 
             chosen = experiment.quick if quick else experiment.presets
             if not chosen:
@@ -80,7 +80,7 @@ for _name, _experiment in EXPERIMENTS.items():
 def toy(out: Out = None) -> None:
     """SGD on a sphere in three dimensions: figures 4 and 5, temperature, convergence, SNR (half a minute)."""
     with _errors_as_messages():
-        from pythermo.experiment.toy import reproduce_toy
+        from pythermo.studies.toy import reproduce_toy
 
         _say_written(reproduce_toy(out or Path("out") / "toy"))
 
@@ -89,7 +89,7 @@ def toy(out: Out = None) -> None:
 def calibration(out: Out = None) -> None:
     """Isotropic noise, whose temperature is known: U, S, T, radius measured beside theory (a minute)."""
     with _errors_as_messages():
-        from pythermo.experiment.calibration import calibrate
+        from pythermo.studies.calibration import calibrate
 
         _say_written(calibrate(out or Path("out") / "calibration"))
 
@@ -98,7 +98,7 @@ def calibration(out: Out = None) -> None:
 def lemma(out: Out = None) -> None:
     """Measure the SNR near an optimum of a small and a large network: Lemma 1 (a minute)."""
     with _errors_as_messages():
-        from pythermo.experiment.lemma import reproduce_lemma
+        from pythermo.studies.lemma import reproduce_lemma
 
         _say_written(reproduce_lemma(out or Path("out") / "lemma"))
 
@@ -114,9 +114,10 @@ def sweep(
 ) -> None:
     """Run a preset's sweep over learning rates and analyse it."""
     with _errors_as_messages():
-        from pythermo.experiment.config import Preset
-        from pythermo.experiment.executors import executor_of
-        from pythermo.experiment.reproduce import run_preset, write_results
+        from pythermo.config.preset import Preset
+        from pythermo.studies.results import write_results
+        from pythermo.sweeps.executors import executor_of
+        from pythermo.sweeps.preset import run_preset
 
         loaded = Preset.load(preset, settings or ())
         if dry_run:
@@ -131,7 +132,7 @@ def sweep(
 @app.command()
 def presets() -> None:
     """List the presets of the package."""
-    from pythermo.experiment.config import Preset, preset_names
+    from pythermo.config.preset import Preset, preset_names
 
     for name in preset_names():
         typer.echo(f"{name:<26}{Preset.load(name).description}")
@@ -141,7 +142,7 @@ def presets() -> None:
 def analyze(folder: Annotated[Path, typer.Argument(help="Folder of a sweep, or of several.")]) -> None:
     """Write figures and summary of finished sweeps anew."""
     with _errors_as_messages():
-        from pythermo.experiment.reproduce import write_results
+        from pythermo.studies.results import write_results
 
         _say_written(write_results(folder))
 
@@ -170,7 +171,7 @@ def simulate(
         import numpy as np
 
         from pythermo import sphere
-        from pythermo.experiment.storage import write_dataset
+        from pythermo.sweeps.files import write_dataset
 
         systems: dict[str, sphere.System] = {
             "up": sphere.underparameterized(),
@@ -263,16 +264,17 @@ def info() -> None:
 
 def _say_plans(presets: Mapping[str, "Preset"], jobs: int | None) -> None:
     """Write what sweeps would take, a table per sweep."""
-    from pythermo.experiment.plan import plan
-    from pythermo.experiment.processes import default_jobs
+    from pythermo._devices import default_jobs
+    from pythermo.sweeps.plan import plan
 
     for name, preset in presets.items():
         found = plan(preset)
         at_once = jobs or default_jobs(preset.run.training.device)
         typer.echo(f"{name}: {preset.description}")
         typer.echo(
-            f"  {len(found.lr)} runs of {found.iterations} iterations and {found.measurements} measurements, "
+            f"  {found.runs} runs of {found.iterations} iterations and {found.measurements} measurements, "
             f"D = {found.weights}, at lr {', '.join(f'{lr:.3g}' for lr in found.lr)}"
+            + (f", {found.seeds} seeds each" if found.seeds > 1 else "")
         )
         typer.echo(
             f"  memory of a run: {found.window_bytes / 1e9:.2g} GB for the window and its checkpoint, "
@@ -300,8 +302,8 @@ def _say_written(paths: list[Path]) -> None:
 @contextmanager
 def _errors_as_messages() -> Iterator[None]:
     """Turn the errors that a user can mend into one message and exit code 1, Ctrl-C into 130."""
-    from pythermo.experiment.calibration import CalibrationError
-    from pythermo.experiment.sweep import SweepError
+    from pythermo.studies.checks import CalibrationError
+    from pythermo.sweeps.sweep import SweepError
 
     try:
         yield

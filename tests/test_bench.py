@@ -17,9 +17,9 @@ from pythermo.bench import normalisation, step
 from pythermo.bench import sphere as sphere_bench
 from pythermo.bench import training as training_bench
 from pythermo.bench.timing import median_seconds
-from pythermo.experiment.network import build_model
-from pythermo.experiment.run import Trainer
 from pythermo.ops.normalisation import batch_norm_relu_by_torch
+from pythermo.training.network import build_network
+from pythermo.training.trainer import Trainer
 
 
 def flat(params) -> torch.Tensor:
@@ -199,7 +199,7 @@ def test_watching_does_not_change_a_run():
 
 def test_the_network_of_the_published_loop_is_the_same_function():
     config, images = small_run()
-    model = build_model(config.model, config.training, images).double()
+    model = build_network(config, images).double()
     x = images.test_images.double()
     # float64: sums in another order.
     torch.testing.assert_close(training_bench.PlainConvNet(model)(x), model(x), rtol=1e-10, atol=1e-10)

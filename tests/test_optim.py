@@ -12,7 +12,7 @@ import pythermo as pt
 
 def network(seed: int = 0) -> nn.Module:
     model = pt.models.ConvNet(2, in_channels=1)
-    return pt.models.initialise_(model, seed=seed)
+    return pt.models.initialize_(model, seed=seed)
 
 
 def trained(model: nn.Module) -> list[nn.Parameter]:

@@ -13,7 +13,7 @@ import typer
 from pythermo import _core
 from pythermo.bench import device as device_bench
 from pythermo.bench import knn, normalisation, sphere, step, training
-from pythermo.experiment.storage import write_text
+from pythermo.sweeps.files import write_text
 
 
 class Part(StrEnum):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pythermo import ops, sphere
 from pythermo._devices import require_device
-from pythermo.entropy import default_ks
+from pythermo.estimators.entropy import default_ks
 
 # Differences, squares and sums of a pair's coordinate.
 _OPERATIONS_PER_COORDINATE = 3

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pythermo import ops
 from pythermo.bench.timing import median_seconds
-from pythermo.entropy import default_ks
+from pythermo.estimators.entropy import default_ks
 
 K = 50  # of the figures of arXiv 2505.23489
 

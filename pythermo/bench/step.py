@@ -73,7 +73,7 @@ class StepResult:
 
 def at_initial_point(network: str) -> nn.Module:
     """Return a network at its initial point."""
-    return models.initialise_(NETWORKS[network]())
+    return models.initialize_(NETWORKS[network]())
 
 
 def backward(model: nn.Module) -> None:

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from pythermo.config.schedule import measured_iterations
+from pythermo.config.schema import DataConfig, MeasurementConfig, PackageNetwork, RunConfig, TrainingConfig
 from pythermo.data import Images
-from pythermo.entropy import default_ks
-from pythermo.experiment.config import DataConfig, MeasurementConfig, ModelConfig, RunConfig, TrainingConfig
-from pythermo.experiment.draws import IidBatches, Stream, iid_batch
-from pythermo.experiment.measure import GradientMeter
-from pythermo.experiment.network import build_model
-from pythermo.experiment.run import Trainer
-from pythermo.experiment.schedule import measured_iterations
-from pythermo.experiment.steps import reproducible_kernels
-from pythermo.gradient_snr import GradientNoise
+from pythermo.estimators.entropy import default_ks
+from pythermo.estimators.gradient_noise import GradientNoise
 from pythermo.models import ConvNet
 from pythermo.models.layers import NormReLU, batch_norm
+from pythermo.training.batches import Draw, IidBatches, Stream, iid_batch
+from pythermo.training.measure import GradientMeter
+from pythermo.training.network import build_network
+from pythermo.training.torch_settings import reproducible_kernels
+from pythermo.training.trainer import Trainer
 
 
 class Phase(StrEnum):
@@ -143,7 +143,7 @@ class Published:
     def __init__(self, config: RunConfig, images: Images) -> None:
         self.config, self.data = config, images
         self.watch = Stopwatch()
-        self.model = PlainConvNet(cast(ConvNet, build_model(config.model, config.training, images))).train()
+        self.model = PlainConvNet(cast(ConvNet, build_network(config, images))).train()
         self.params = [param for param in self.model.parameters() if param.requires_grad]
         self.optimizer = torch.optim.SGD(self.params, lr=config.lr)
         training = config.training
@@ -215,7 +215,9 @@ class Published:
         size = self.config.training.batch_size
         grads = []
         for index in range(settings.gradients):
-            batch = iid_batch(len(labels), size, settings.seed, Stream.MEASUREMENT, self.iteration, index)
+            batch = iid_batch(
+                len(labels), size, Draw(settings.seed, Stream.MEASUREMENT, self.iteration, index)
+            )
             self.model.zero_grad()
             cross_entropy(self.model(images[batch]), labels[batch]).backward()
             grads.append(self._gradient().cpu())
@@ -285,7 +287,7 @@ def configuration(
     """Return the run that both make: the paper's schedule with so many log-spaced measurements."""
     return RunConfig(
         lr=3e-3,
-        model=ModelConfig(name="ConvNet", width=width),
+        model=PackageNetwork(name="ConvNet", width=width),
         data=DataConfig(name="digits"),  # images are given to the contenders in their place
         training=TrainingConfig(iterations=iterations),
         measurement=MeasurementConfig(

@@ -9,7 +9,7 @@ from pythermo.figures.runs import (
 )
 from pythermo.figures.style import save
 from pythermo.figures.sweeps import (
-    entropy_by_neighbours,
+    entropy_by_neighbors,
     signal_to_noise,
     stationary_values,
     temperature_decay,
@@ -19,7 +19,7 @@ from pythermo.figures.toy import toy_runs, toy_spheres, toy_thermodynamics
 
 __all__ = [
     "calibration",
-    "entropy_by_neighbours",
+    "entropy_by_neighbors",
     "gradients_along_runs",
     "save",
     "signal_to_noise",

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pythermo.figures.style import BLUE, GREEN, GREY, LR_LABEL, ORANGE, STYLE
 
 _UNITS = {"energy": "loss U", "entropy": "entropy S (nats)", "temperature": "temperature T"}
-_COLOURS = (BLUE, ORANGE)
+_COLORS = (BLUE, ORANGE)
 
 
 def calibration(spheres: Sequence[xr.Dataset], gases: Sequence[xr.Dataset]) -> Figure:
@@ -20,7 +20,7 @@ def calibration(spheres: Sequence[xr.Dataset], gases: Sequence[xr.Dataset]) -> F
     Parameters
     ----------
     spheres : sequence of Dataset
-        As `pythermo.experiment.calibration.sphere_sweep` makes them, at most two.
+        As `pythermo.studies.calibration.sphere_sweep` makes them, at most two.
     gases : sequence of Dataset
         As `gas_sweep` there makes them.
 
@@ -34,10 +34,10 @@ def calibration(spheres: Sequence[xr.Dataset], gases: Sequence[xr.Dataset]) -> F
         figure = Figure(figsize=(13.0, 7.0), layout="constrained")
         above, below = figure.subplots(2, 3)
         for axes, (name, label) in zip(above, _UNITS.items(), strict=True):
-            for sweep, colour in zip(spheres, _COLOURS, strict=False):
+            for sweep, color in zip(spheres, _COLORS, strict=False):
                 shown = sweep.isel(lr=slice(1, -1)) if name == "temperature" else sweep
-                axes.plot(shown["lr"], shown[name], "o", color=colour, label=f"D = {sweep.attrs['dim']}")
-                axes.plot(shown["lr"], shown[f"{name}_theory"], color=colour, lw=1.0)
+                axes.plot(shown["lr"], shown[name], "o", color=color, label=f"D = {sweep.attrs['dim']}")
+                axes.plot(shown["lr"], shown[f"{name}_theory"], color=color, lw=1.0)
             axes.set(xscale="log", xlabel=LR_LABEL, ylabel=label)
             if name != "entropy":
                 axes.set_yscale("log")
@@ -51,9 +51,9 @@ def calibration(spheres: Sequence[xr.Dataset], gases: Sequence[xr.Dataset]) -> F
 def _draw_errors(axes: Axes, sweep: xr.Dataset) -> None:
     """Draw the relative errors of U and T, and that of S in nats, against the learning rate."""
     inner = sweep.isel(lr=slice(1, -1))
-    for name, colour in (("energy", BLUE), ("temperature", GREEN)):
+    for name, color in (("energy", BLUE), ("temperature", GREEN)):
         error = 100.0 * (inner[name] / inner[f"{name}_theory"] - 1.0)
-        axes.plot(inner["lr"], error, "o-", color=colour, lw=1.0, label=f"{_UNITS[name]} (%)")
+        axes.plot(inner["lr"], error, "o-", color=color, lw=1.0, label=f"{_UNITS[name]} (%)")
     shift = 100.0 * (inner["entropy"] - inner["entropy_theory"])
     axes.plot(inner["lr"], shift, "o-", color=ORANGE, lw=1.0, label="entropy S (0.01 nats)")
     axes.axhline(0.0, color=GREY, lw=1.0)
@@ -63,9 +63,9 @@ def _draw_errors(axes: Axes, sweep: xr.Dataset) -> None:
 
 
 def _draw_radius(axes: Axes, gases: Sequence[xr.Dataset]) -> None:
-    for gas, colour in zip(gases, _COLOURS, strict=False):
+    for gas, color in zip(gases, _COLORS, strict=False):
         theory, measured = gas["radius_theory"].values.ravel(), gas["radius"].values.ravel()
-        axes.plot(theory, measured, "o", color=colour, label=gas.attrs["protocol"])
+        axes.plot(theory, measured, "o", color=color, label=gas.attrs["protocol"])
     ends = np.array([gas["radius_theory"].values for gas in gases])
     line = [ends.min(), ends.max()]
     axes.plot(line, line, color=GREY, lw=1.0)
@@ -77,11 +77,11 @@ def _draw_radius(axes: Axes, gases: Sequence[xr.Dataset]) -> None:
 def _draw_gas_entropy(axes: Axes, gases: Sequence[xr.Dataset]) -> None:
     """Draw the entropy against weight decay, a line for each learning rate."""
     sides = ((0, -6, "right"), (-1, 6, "left"))  # which end of a line bears its name
-    for gas, colour, (end, offset, align) in zip(gases, _COLOURS, sides, strict=False):
+    for gas, color, (end, offset, align) in zip(gases, _COLORS, sides, strict=False):
         for i in range(gas.sizes["lr"]):
             label = gas.attrs["protocol"] if i == 0 else None
             one = gas.isel(lr=i)
-            axes.plot(one["weight_decay"], one["entropy"], "o-", color=colour, lw=1.0, label=label)
+            axes.plot(one["weight_decay"], one["entropy"], "o-", color=color, lw=1.0, label=label)
             axes.annotate(
                 f"η = {float(one['lr']):.3g}",
                 (float(one["weight_decay"][end]), float(one["entropy"][end])),
@@ -89,7 +89,7 @@ def _draw_gas_entropy(axes: Axes, gases: Sequence[xr.Dataset]) -> None:
                 textcoords="offset points",
                 ha=align,
                 fontsize=7,
-                color=colour,
+                color=color,
             )
     axes.margins(x=0.35)
     axes.set(xscale="log", xlabel="weight decay λ", ylabel="entropy S (nats)")

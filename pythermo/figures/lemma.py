@@ -6,33 +6,38 @@ import matplotlib as mpl
 import xarray as xr
 from matplotlib.figure import Figure
 
+from pythermo.estimators.temperature import PowerLaw
 from pythermo.figures.style import BLUE, ORANGE, STYLE
 
 
-def snr_near_an_optimum(found: Mapping[str, xr.Dataset]) -> Figure:
+def snr_near_an_optimum(
+    found: Mapping[str, xr.Dataset], laws: Mapping[str, PowerLaw], within: slice
+) -> Figure:
     """Draw the SNR against the distance from an optimum, a line per random direction, with power laws.
 
     Parameters
     ----------
     found : mapping of str to Dataset
-        Of `pythermo.experiment.lemma.snr_by_distance`, by the name of the setup.
+        ``snr`` [direction, distance], by the name of the setup.
+    laws : mapping of str to PowerLaw
+        Of the SNR in the distance, by the same names.
+    within : slice
+        The distances for which they were fitted.
 
     Returns
     -------
     Figure
         Source: arXiv 2505.23489, Lemma 1.
     """
-    from pythermo.experiment.lemma import LINEAR, slope
-
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.8, 4.2), layout="constrained")
         axes = figure.subplots()
-        for (name, one), colour, marker in zip(found.items(), (BLUE, ORANGE), "os", strict=True):
-            law = slope(one)
+        for (name, one), color, marker in zip(found.items(), (BLUE, ORANGE), "os", strict=True):
+            law = laws[name]
             text = f"{name.upper()}, D = {one.attrs['weights']}: SNR ∝ distance^{law.exponent:.2f}"
-            axes.plot(one["distance"], one["snr"].T, marker, color=colour, ms=3, alpha=0.6)
-            x = one["distance"].sel(distance=LINEAR)
-            axes.plot(x, law.prefactor * x**law.exponent, color=colour, lw=1.5, label=text)
+            axes.plot(one["distance"], one["snr"].T, marker, color=color, ms=3, alpha=0.6)
+            x = one["distance"].sel(distance=within)
+            axes.plot(x, law.prefactor * x**law.exponent, color=color, lw=1.5, label=text)
         axes.set(
             xscale="log",
             yscale="log",

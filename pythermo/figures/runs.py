@@ -1,16 +1,19 @@
 """Figures of what happens along the runs of a sweep."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pythermo.experiment.analysis import late_gradient_norms
-from pythermo.experiment.config import FIGURE_K
+from pythermo.analysis.gradients import GradientLaw, pooled_gradients
+from pythermo.analysis.stationary import standard_error, with_seeds
+from pythermo.config.preset import FIGURE_K
 from pythermo.figures.style import STYLE, distinct, label_short_axis, legend_beside, shades
-from pythermo.temperature import fit_power_law
+from pythermo.training.quantities import QUANTITIES
 
 
 def values_along_runs(sweeps: Mapping[str, xr.Dataset], runs: int = 12) -> Figure:
@@ -19,7 +22,7 @@ def values_along_runs(sweeps: Mapping[str, xr.Dataset], runs: int = 12) -> Figur
     Parameters
     ----------
     sweeps : mapping of str to Dataset
-        Measurements with the dimensions lr, iteration, k, by title; one row each.
+        Measurements with the dimensions lr, iteration, k and perhaps seed, by title; one row each.
     runs : int
         Number of learning rates shown.
 
@@ -31,17 +34,28 @@ def values_along_runs(sweeps: Mapping[str, xr.Dataset], runs: int = 12) -> Figur
         figure = Figure(figsize=(11.5, 3.6 * len(sweeps)), layout="constrained")
         rows = figure.subplots(len(sweeps), 2, squeeze=False)
         for (title, sweep), (left, right) in zip(sweeps.items(), rows, strict=True):
+            sweep = with_seeds(sweep)
             chosen = np.unique(np.linspace(0, sweep.sizes["lr"] - 1, runs).round().astype(int))
-            for index, colour in zip(chosen, shades(len(chosen)), strict=True):
+            for index, color in zip(chosen, shades(len(chosen)), strict=True):
                 one = sweep.isel(lr=index).isel(iteration=slice(1, None))  # 0 has no place on a log axis
                 label = f"η = {float(one['lr']):.2g}"
-                left.plot(one["iteration"], one["loss"], color=colour, lw=1.0, label=label)
-                right.plot(one["iteration"], one["entropy"].sel(k=FIGURE_K), color=colour, lw=1.0)
-            left.set(title=title, xlabel="iteration", ylabel="training loss U", xscale="log", yscale="log")
-            right.set(title=title, xlabel="iteration", ylabel="entropy S (nats)", xscale="log")
+                _draw_mean(left, one["loss"], color=color, label=label)
+                _draw_mean(right, one["entropy"].sel(k=FIGURE_K), color=color)
+            left.set(xscale="log", yscale="log", ylabel=QUANTITIES["loss"].long_name)
+            right.set(xscale="log", ylabel=QUANTITIES["entropy"].label)
+            for axes in (left, right):
+                axes.set(title=title, xlabel="iteration")
             label_short_axis(right.xaxis)
             legend_beside(right, left)
         return figure
+
+
+def _draw_mean(axes: Axes, values: xr.DataArray, color: Any, label: str | None = None) -> None:
+    """Draw values [iteration, seed] as their mean over seeds, in a band of its standard error."""
+    mean, error = values.mean("seed"), standard_error(values)
+    axes.plot(values["iteration"], mean, color=color, lw=1.0, label=label)
+    if error.notnull().any():
+        axes.fill_between(values["iteration"], mean - error, mean + error, color=color, alpha=0.25, lw=0)
 
 
 def gradients_along_runs(sweeps: Mapping[str, xr.Dataset], runs: int = 4) -> Figure:
@@ -50,7 +64,7 @@ def gradients_along_runs(sweeps: Mapping[str, xr.Dataset], runs: int = 4) -> Fig
     Parameters
     ----------
     sweeps : mapping of str to Dataset
-        Measurements with the dimensions lr, iteration, k, by title; one row each.
+        Measurements with the dimensions lr, iteration, k and perhaps seed, by title; one row each.
     runs : int
         Number of learning rates, from the smallest.
 
@@ -59,24 +73,20 @@ def gradients_along_runs(sweeps: Mapping[str, xr.Dataset], runs: int = 4) -> Fig
     Figure
         An estimate of |G|^2 that is negative has no root: these points are left out.
     """
-    panels = {
-        "full_grad_norm": "norm of the full gradient |G|",
-        "mean_grad_norm": "mean norm of minibatch gradients",
-        "snr": "signal-to-noise ratio",
-    }
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(13.5, 3.4 * len(sweeps)), layout="constrained")
         rows = figure.subplots(len(sweeps), 3, squeeze=False, sharex="row")
         for (title, sweep), row in zip(sweeps.items(), rows, strict=True):
-            count = min(runs, sweep.sizes["lr"])
-            for axes, (name, label) in zip(row, panels.items(), strict=True):
-                for index, colour in zip(range(count), shades(count), strict=True):
-                    one = sweep.isel(lr=index).isel(iteration=slice(1, None))
+            count, pooled = min(runs, sweep.sizes["lr"]), pooled_gradients(sweep)
+            for axes, name in zip(row, ("full_grad_norm", "mean_grad_norm", "snr"), strict=True):
+                label = QUANTITIES[name].long_name
+                for index, color in zip(range(count), shades(count), strict=True):
+                    one = pooled.isel(lr=index).isel(iteration=slice(1, None))
                     known = one[name] > 0.0
                     axes.plot(
                         one["iteration"][known],
                         one[name][known],
-                        color=colour,
+                        color=color,
                         lw=1.0,
                         label=f"η = {float(one['lr']):.2g}",
                     )
@@ -85,37 +95,32 @@ def gradients_along_runs(sweeps: Mapping[str, xr.Dataset], runs: int = 4) -> Fig
         return figure
 
 
-def stochastic_against_full_gradient(sweeps: Mapping[str, xr.Dataset], runs: int = 3) -> Figure:
+def stochastic_against_full_gradient(laws: Mapping[str, GradientLaw]) -> Figure:
     """Draw mean |g| against |G| on the way to an optimum, with power laws: a phase plot.
 
     Parameters
     ----------
-    sweeps : mapping of str to Dataset
-        Measurements with the dimensions lr, iteration, k, by title: of several sizes of the training set,
-        say.
-    runs : int
-        Number of learning rates, from the smallest.
+    laws : mapping of str to GradientLaw
+        By title: of several sizes of the training set, say.
 
     Returns
     -------
     Figure
-        The law mean |g| = a |G|^p is fitted to the later half of the measurements, where gradients fall.
         Source: arXiv 2505.23489.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.2, 4.4), layout="constrained")
         axes = figure.subplots()
-        for (title, sweep), (colour, marker) in zip(sweeps.items(), distinct(), strict=False):
-            full, stochastic = late_gradient_norms(sweep, runs)
-            law = fit_power_law(full, stochastic)
+        for (title, found), (color, marker) in zip(laws.items(), distinct(), strict=False):
+            law = found.law
             known = f"{title}: {law.prefactor:.2g} · |G|^{law.exponent:.2f}"
-            axes.plot(full, stochastic, marker, color=colour, ms=3, alpha=0.5, label=known)
+            axes.plot(found.full, found.minibatch, marker, color=color, ms=3, alpha=0.5, label=known)
             if np.isfinite(law.exponent):
-                ends = np.array([full.min(), full.max()])
-                axes.plot(ends, law.prefactor * ends**law.exponent, color=colour, lw=1.2)
+                ends = np.array([found.full.min(), found.full.max()])
+                axes.plot(ends, law.prefactor * ends**law.exponent, color=color, lw=1.2)
         axes.set(
-            xlabel="norm of the full gradient |G|",
-            ylabel="mean norm of minibatch gradients",
+            xlabel=QUANTITIES["full_grad_norm"].label,
+            ylabel=QUANTITIES["mean_grad_norm"].label,
             xscale="log",
             yscale="log",
         )

@@ -1,4 +1,4 @@
-"""What all figures share: colours, style, axes, and how they are written."""
+"""What all figures share: colors, style, axes, and how they are written."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -13,9 +13,9 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 
-from pythermo.experiment.storage import write_whole
+from pythermo.sweeps.files import write_whole
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
+# Okabe and Ito's colors, which color-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -32,12 +32,12 @@ LR_LABEL = "learning rate η"
 
 
 def distinct() -> Iterator[tuple[str, str]]:
-    """Give colours with markers for things without an order, for ever."""
+    """Give colors with markers for things without an order, for ever."""
     return zip(cycle((BLUE, ORANGE, GREEN, PURPLE, "black")), cycle("osD^v"))
 
 
 def shades(count: int) -> list[Any]:
-    """Return colours of an order: dark for the first, light for the last, told apart in grey as well."""
+    """Return colors of an order: dark for the first, light for the last, told apart in grey as well."""
     return list(mpl.colormaps["viridis"](np.linspace(0.0, 0.85, count)))
 
 
@@ -50,9 +50,9 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
     return targets
 
 
-def legend_beside(axes: Axes, labelled: Axes) -> None:
+def legend_beside(axes: Axes, labeled: Axes) -> None:
     """Put the legend of some axes to the right of others, or of their own, where it hides no data."""
-    handles, labels = labelled.get_legend_handles_labels()
+    handles, labels = labeled.get_legend_handles_labels()
     axes.legend(handles, labels, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 

@@ -9,9 +9,11 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pythermo.experiment.analysis import Analysis
-from pythermo.experiment.config import FIGURE_K
-from pythermo.experiment.regimes import Regime
+from pythermo.analysis.regimes import Regime
+from pythermo.analysis.stationary import shown_error, with_seeds
+from pythermo.analysis.temperatures import Analysis
+from pythermo.config.preset import FIGURE_K
+from pythermo.estimators.temperature import fit_power_law, free_energy, temperature_along_run
 from pythermo.figures.style import (
     BLUE,
     GREEN,
@@ -24,7 +26,7 @@ from pythermo.figures.style import (
     legend_beside,
     shades,
 )
-from pythermo.temperature import fit_power_law, free_energy, temperature_along_run
+from pythermo.training.quantities import QUANTITIES
 
 _COMPARED_KS = (10, 50, 200)
 # Where a value that rises with the learning rate from low to its baseline leaves room for a legend.
@@ -49,8 +51,8 @@ def stationary_values(titled: Mapping[str, Analysis]) -> Figure:
         for (title, analysis), (left, right) in zip(titled.items(), rows, strict=True):
             _draw_stationary(left, analysis, "energy", BLUE)
             _draw_stationary(right, analysis, "entropy", ORANGE)
-            left.set(title=title, ylabel="training loss U")
-            right.set(title=title, ylabel="entropy S (nats)")
+            left.set(title=title, ylabel=QUANTITIES["loss"].long_name)
+            right.set(title=title, ylabel=QUANTITIES["entropy"].label)
         return figure
 
 
@@ -60,7 +62,7 @@ def thermodynamics(
     """Draw U and S with uniform baselines, T with its power law, and F (figure 2 of the paper).
 
     Shaded are the learning rates of convergence and of chaos, hollow are jumps: see
-    `pythermo.experiment.regimes.Regime`.
+    `pythermo.analysis.regimes.Regime`.
 
     Parameters
     ----------
@@ -80,8 +82,8 @@ def thermodynamics(
             _draw_stationary(row[0], analysis, "energy", BLUE)
             _draw_stationary(row[1], analysis, "entropy", ORANGE)
             row[0].set_title(title, pad=20)  # above the names of the regimes
-            row[0].set_ylabel("training loss U")
-            row[1].set(title=title, ylabel="entropy S (nats)")
+            row[0].set_ylabel(QUANTITIES["loss"].long_name)
+            row[1].set(title=title, ylabel=QUANTITIES["entropy"].label)
             baseline = (baselines or {}).get(title)
             if baseline is not None:
                 _draw_baseline(row[0], float(baseline["uniform_loss"]))
@@ -100,7 +102,7 @@ def temperature_decay(sweep: xr.Dataset, title: str, runs: int = 4, last: int = 
     Parameters
     ----------
     sweep : xarray.Dataset
-        Measurements with the dimensions lr, iteration, k.
+        Measurements with the dimensions lr, iteration, k and perhaps seed, over which U and S are averaged.
     title : str
         Title of the figure.
     runs : int
@@ -116,10 +118,10 @@ def temperature_decay(sweep: xr.Dataset, title: str, runs: int = 4, last: int = 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 3.8), layout="constrained")
         axes = figure.subplots()
-        colours = shades(runs)
-        drawn = 0
-        for index, colour in zip(range(min(runs, sweep.sizes["lr"])), colours, strict=False):
-            one = sweep.isel(lr=index).sel(k=FIGURE_K)
+        colors = shades(runs)
+        drawn, pooled = 0, with_seeds(sweep)[["loss", "entropy"]].sel(k=FIGURE_K)
+        for index, color in zip(range(min(runs, sweep.sizes["lr"])), colors, strict=False):
+            one = pooled.isel(lr=index).mean("seed", skipna=False)
             known = one.isel(iteration=one["entropy"].notnull().values).isel(iteration=slice(-last, None))
             temperature = temperature_along_run(known["loss"].values, known["entropy"].values)
             positive = temperature > 0.0
@@ -128,9 +130,9 @@ def temperature_decay(sweep: xr.Dataset, title: str, runs: int = 4, last: int = 
             law = fit_power_law(t, y)
             found = np.isfinite(law.exponent_stderr)  # and not a line through two points
             grows = f", T ∝ t^{law.exponent:.1f}" if found else ""
-            axes.plot(t, y, "o", color=colour, label=f"η = {float(one['lr']):.3g}{grows}")
+            axes.plot(t, y, "o", color=color, label=f"η = {float(one['lr']):.3g}{grows}")
             if found:
-                axes.plot(t, law.prefactor * t**law.exponent, color=colour, lw=1.0)
+                axes.plot(t, law.prefactor * t**law.exponent, color=color, lw=1.0)
         axes.set(xlabel="iteration t", ylabel="temperature T", title=title)
         if drawn == 0:
             axes.text(
@@ -159,17 +161,17 @@ def signal_to_noise(titled: Mapping[str, Analysis]) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 3.8), layout="constrained")
         axes = figure.subplots()
-        for (title, analysis), (colour, marker) in zip(titled.items(), distinct(), strict=False):
+        for (title, analysis), (color, marker) in zip(titled.items(), distinct(), strict=False):
             values = analysis.stationary
-            axes.plot(values["lr"], values["snr"], marker + "-", color=colour, lw=1.0, label=title)
-        axes.set(xscale="log", yscale="log", xlabel=LR_LABEL, ylabel="signal-to-noise ratio of the gradient")
+            axes.plot(values["lr"], values["snr"], marker + "-", color=color, lw=1.0, label=title)
+        axes.set(xscale="log", yscale="log", xlabel=LR_LABEL, ylabel=QUANTITIES["snr"].label)
         label_short_axis(axes.yaxis)
         axes.legend(fontsize=8)
         return figure
 
 
-def entropy_by_neighbours(title: str, by_k: Mapping[int, Analysis]) -> Figure:
-    """Draw S of a sweep against the number of neighbours k, and what T becomes for some of them.
+def entropy_by_neighbors(title: str, by_k: Mapping[int, Analysis]) -> Figure:
+    """Draw S of a sweep against the number of neighbors k, and what T becomes for some of them.
 
     Parameters
     ----------
@@ -192,22 +194,22 @@ def entropy_by_neighbours(title: str, by_k: Mapping[int, Analysis]) -> Figure:
         ks = np.array(list(by_k))
         lr = next(iter(by_k.values())).stationary["lr"].values
         entropy = np.array([analysis.stationary["entropy"].values for analysis in by_k.values()])
-        colours = shades(len(lr))
-        for one, values, colour in zip(lr, entropy.T, colours, strict=True):
-            left.plot(ks, values, "o-", color=colour, lw=1.0, label=f"η = {one:.2g}")
-        left.set(xscale="log", xlabel="neighbours k", ylabel="entropy $S_k$ (nats)")
+        colors = shades(len(lr))
+        for one, values, color in zip(lr, entropy.T, colors, strict=True):
+            left.plot(ks, values, "o-", color=color, lw=1.0, label=f"η = {one:.2g}")
+        left.set(xscale="log", xlabel="neighbors k", ylabel="entropy $S_k$ (nats)")
         legend_beside(left, left)
         shown = [k for k in _COMPARED_KS if k in by_k]
-        for k, colour, marker in zip(shown, (BLUE, GREEN, ORANGE), "osD", strict=False):
+        for k, color, marker in zip(shown, (BLUE, GREEN, ORANGE), "osD", strict=False):
             analysis = by_k[k]
             change = analysis.stationary["entropy"] - by_k[FIGURE_K].stationary["entropy"]
-            middle.plot(lr, change - change[-1], marker + "-", color=colour, lw=1.0, label=f"k = {k}")
+            middle.plot(lr, change - change[-1], marker + "-", color=color, lw=1.0, label=f"k = {k}")
             fit = analysis.fit
             law = f"k = {k}"
             if np.isfinite(fit.exponent):
                 law += f": {fit.prefactor:.1e} · η^{fit.exponent:.2f}"
             usable = fit.feasible & (fit.temperature > 0.0)
-            right.plot(fit.lr[usable], fit.temperature[usable], marker + "-", color=colour, lw=1.0, label=law)
+            right.plot(fit.lr[usable], fit.temperature[usable], marker + "-", color=color, lw=1.0, label=law)
         middle.set(xscale="log", xlabel=LR_LABEL, ylabel="$S_k - S_{50}$, 0 at the largest η (nats)")
         right.set(xscale="log", xlabel=LR_LABEL, ylabel="temperature T")
         if any((analysis.fit.temperature > 0.0).any() for analysis in by_k.values()):
@@ -218,11 +220,11 @@ def entropy_by_neighbours(title: str, by_k: Mapping[int, Analysis]) -> Figure:
         return figure
 
 
-def _draw_stationary(axes: Axes, analysis: Analysis, name: str, colour: str) -> None:
+def _draw_stationary(axes: Axes, analysis: Analysis, name: str, color: str) -> None:
     """Draw a stationary value; hollow where the fit found the point off the convex hull."""
     values, fit = analysis.stationary, analysis.fit
     axes.errorbar(
-        values["lr"], values[name], values[f"{name}_std"], fmt="o-", color=colour, lw=1.2, capsize=2
+        values["lr"], values[name], shown_error(values, name), fmt="o-", color=color, lw=1.2, capsize=2
     )
     off_hull = values.sel(lr=fit.lr[~fit.feasible])
     if off_hull.sizes["lr"]:
@@ -230,7 +232,7 @@ def _draw_stationary(axes: Axes, analysis: Analysis, name: str, colour: str) -> 
             off_hull["lr"],
             off_hull[name],
             "o",
-            color=colour,
+            color=color,
             mfc="white",
             zorder=3,
             label="off the convex hull",
@@ -243,7 +245,7 @@ _SHADED = {Regime.CONVERGENCE: BLUE, Regime.CHAOS: GREY}
 
 
 def _stretches(analysis: Analysis) -> list[tuple[Regime, float, float]]:
-    """Return the stretches of learning rates of one regime, halfway to their neighbours; jumps apart."""
+    """Return the stretches of learning rates of one regime, halfway to their neighbors; jumps apart."""
     lr = analysis.stationary["lr"].values
     found = analysis.stationary["regime"].values
     edges = np.sqrt(lr[1:] * lr[:-1])
@@ -270,7 +272,7 @@ def _name_regimes(axes: Axes, analysis: Analysis) -> None:
             regime.value,
             (float(np.sqrt(start * stop)), 1.0),
             xycoords=("data", "axes fraction"),
-            xytext=(0, 2 + 8 * (place % 2)),  # neighbours may be narrower than their names
+            xytext=(0, 2 + 8 * (place % 2)),  # neighbors may be narrower than their names
             textcoords="offset points",
             ha="center",
             va="bottom",
@@ -327,12 +329,12 @@ def _draw_free_energy(axes: Axes, analysis: Analysis, curves: int = 4) -> None:
     chosen = (
         usable[np.unique(np.linspace(0, len(usable) - 1, curves).round().astype(int))] if len(usable) else []
     )
-    colours = shades(curves)
-    for i, colour in zip(chosen, colours, strict=False):
+    colors = shades(curves)
+    for i, color in zip(chosen, colors, strict=False):
         free = free_energy(fit.energy, fit.entropy, fit.temperature[i])
         free = free - free.min()
-        axes.plot(fit.lr, free, "o-", color=colour, lw=1.0, ms=3, label=f"T = {fit.temperature[i]:.1e}")
-        axes.plot(fit.lr[i], free[i], "*", color=colour, ms=12, mec="black", mew=0.6)
+        axes.plot(fit.lr, free, "o-", color=color, lw=1.0, ms=3, label=f"T = {fit.temperature[i]:.1e}")
+        axes.plot(fit.lr[i], free[i], "*", color=color, ms=12, mec="black", mew=0.6)
     axes.set(xscale="log", xlabel=LR_LABEL, ylabel="F(η) - min F", title="free energy U - T S")
     axes.set_yscale("symlog", linthresh=0.1)
     axes.set_ylim(bottom=-0.02)

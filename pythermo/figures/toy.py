@@ -11,9 +11,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from pythermo.estimators.temperature import TemperatureFit
 from pythermo.figures.style import BLUE, GREEN, GREY, LR_LABEL, ORANGE, STYLE
 from pythermo.sphere.systems import Quadratics
-from pythermo.temperature import TemperatureFit
 
 Floats = NDArray[np.float64]
 
@@ -50,7 +50,7 @@ class _View:
 
 
 def toy_spheres(systems: Mapping[str, Quadratics], paths: Mapping[str, xr.Dataset]) -> Figure:
-    """Draw the spheres coloured by the loss, great circles and trajectories (figure 4 of the paper).
+    """Draw the spheres colored by the loss, great circles and trajectories (figure 4 of the paper).
 
     Parameters
     ----------
@@ -67,37 +67,37 @@ def toy_spheres(systems: Mapping[str, Quadratics], paths: Mapping[str, xr.Datase
     with mpl.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(5.6 * len(systems) + 0.8, 5.4), layout="constrained")
         row = figure.subplots(1, len(systems), squeeze=False)[0]
-        view, colours = _View.of(azimuth=118.0, elevation=38.0), Normalize(0.0, 1.0)
+        view, colors = _View.of(azimuth=118.0, elevation=38.0), Normalize(0.0, 1.0)
         for axes, (title, system) in zip(row, systems.items(), strict=True):
-            _draw_sphere(axes, system, view, colours)
+            _draw_sphere(axes, system, view, colors)
             for vector in system.vectors:
                 view.draw(axes, _great_circle(vector), color="black", lw=0.9, alpha=0.7)
             runs = paths[title]
             # The run at the largest learning rate wanders most: the others are drawn over it.
             order = np.argsort(-runs["lr"].values)
-            for colour, i in zip(_LINES, order, strict=False):
+            for color, i in zip(_LINES, order, strict=False):
                 one = runs.isel(lr=int(i), replica=0)
                 label = f"η = {float(one['lr']):.2g}"
-                view.draw(axes, one["weights"].values, color=colour, lw=0.9, label=label)
+                view.draw(axes, one["weights"].values, color=color, lw=0.9, label=label)
             start = runs["weights"].isel(lr=0, replica=0, step=0).values
             view.draw(axes, start[None], color="black", marker="o", ms=6, mfc="white", ls="", label="start")
             axes.set_title(title)
             legend = axes.legend(loc="lower left", fontsize=9, frameon=True, facecolor="#555555")
             for text in legend.get_texts():
                 text.set_color("white")
-        scale = mpl.cm.ScalarMappable(colours, "viridis")
+        scale = mpl.cm.ScalarMappable(colors, "viridis")
         figure.colorbar(scale, ax=row, label="loss L", shrink=0.75)
         return figure
 
 
-def _draw_sphere(axes: Axes, system: Quadratics, view: _View, colours: Normalize, pixels: int = 900) -> None:
-    """Draw the near half of the sphere, coloured by the loss and shaded from above."""
+def _draw_sphere(axes: Axes, system: Quadratics, view: _View, colors: Normalize, pixels: int = 900) -> None:
+    """Draw the near half of the sphere, colored by the loss and shaded from above."""
     side = np.linspace(-1.0, 1.0, pixels)
     x, y = np.meshgrid(side, side)
     depth = np.sqrt(np.clip(1.0 - x**2 - y**2, 0.0, None))
     inside = x**2 + y**2 <= 1.0
     points = x[..., None] * view.right + y[..., None] * view.up + depth[..., None] * view.toward
-    image = mpl.colormaps["viridis"](colours(system.loss(points)))
+    image = mpl.colormaps["viridis"](colors(system.loss(points)))
     light = np.clip(-0.35 * x + 0.45 * y + 0.82 * depth, 0.0, None)
     image[..., :3] *= (0.5 + 0.5 * light)[..., None]
     image[..., 3] = inside
@@ -136,13 +136,13 @@ def toy_runs(runs: Mapping[str, xr.Dataset], count: int = 7) -> Figure:
             lrs = dataset["lr"].values
             wanted = np.geomspace(lrs[0], 2.5, count)
             chosen = [int(np.abs(np.log(lrs / lr)).argmin()) for lr in wanted]
-            colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.9, count))
+            colors = mpl.colormaps["viridis"](np.linspace(0.0, 0.9, count))
             for axes, (name, label) in zip(row, _QUANTITIES.items(), strict=True):
-                for i, colour in zip(chosen, colours, strict=True):
+                for i, color in zip(chosen, colors, strict=True):
                     one = dataset[name].isel(lr=i, replica=0)
                     smooth = one.rolling(step=9, center=True, min_periods=1).mean()
                     shown = smooth.where(smooth > 1e-34)
-                    axes.plot(one["step"], shown, color=colour, lw=1.1, label=f"{lrs[i]:.2g}")
+                    axes.plot(one["step"], shown, color=color, lw=1.1, label=f"{lrs[i]:.2g}")
                 axes.set(xscale="log", yscale="log", xlabel="step", ylabel=label)
             row[0].set_title(title, fontsize=10)
         rows[0][-1].legend(fontsize=8, title=LR_LABEL, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -206,12 +206,12 @@ def _draw_threshold(axes: Axes, threshold: xr.Dataset) -> None:
 
 def _draw_lemma(axes: Axes, snr: Mapping[str, xr.Dataset]) -> None:
     """Draw the mean SNR over the directions and its range, with the slopes that Lemma 1 tells."""
-    for (title, dataset), colour, slope in zip(snr.items(), (BLUE, ORANGE), (1, 0), strict=True):
+    for (title, dataset), color, slope in zip(snr.items(), (BLUE, ORANGE), (1, 0), strict=True):
         distance, mean = dataset["distance"].values, dataset["snr"].mean("direction").values
         low, high = dataset["snr"].min("direction"), dataset["snr"].max("direction")
-        axes.fill_between(distance, low, high, color=colour, alpha=0.2)
-        axes.plot(distance, mean, "o", color=colour, ms=3, label=title)
-        axes.plot(distance, mean[0] * (distance / distance[0]) ** slope, color=colour, lw=1.0)
+        axes.fill_between(distance, low, high, color=color, alpha=0.2)
+        axes.plot(distance, mean, "o", color=color, ms=3, label=title)
+        axes.plot(distance, mean[0] * (distance / distance[0]) ** slope, color=color, lw=1.0)
     axes.set(xscale="log", yscale="log", xlabel="distance from the minimum", ylabel="SNR")
     axes.set_title("Lemma 1: slopes 1 and 0 (lines)")
     axes.legend(fontsize=8)

@@ -2,7 +2,7 @@
 
 from pythermo.models.convnet import ConvNet
 from pythermo.models.invariance import ScaleInvariance, check_scale_invariance
-from pythermo.models.layers import initialise_, trained_parameters
+from pythermo.models.layers import initialize_, trained_parameters
 from pythermo.models.resnet import ResNet18
 
 __all__ = [
@@ -10,6 +10,6 @@ __all__ = [
     "ResNet18",
     "ScaleInvariance",
     "check_scale_invariance",
-    "initialise_",
+    "initialize_",
     "trained_parameters",
 ]

@@ -80,7 +80,7 @@ def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
     return [param for param in model.parameters() if param.requires_grad]
 
 
-def initialise_(model: nn.Module, seed: int = 1, head_seed: int = 4, radius: float = 1.0) -> nn.Module:
+def initialize_(model: nn.Module, seed: int = 1, head_seed: int = 4, radius: float = 1.0) -> nn.Module:
     """Draw a network's initial point and its frozen head from generators of their own.
 
     Each layer gets PyTorch's default initialisation; then all trained weights together are scaled to

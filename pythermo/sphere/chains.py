@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 
 from pythermo._backends import BACKENDS
-from pythermo.autocorrelation import effective_sample_size
+from pythermo.estimators.autocorrelation import effective_sample_size
 from pythermo.sphere.noisy_norm import mean_noisy_norm
 from pythermo.sphere.settings import AT_STEPS, CPU, RECORDED, Array, Plan, Settings, require_memory
 from pythermo.sphere.systems import IsotropicNoise, System

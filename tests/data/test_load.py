@@ -6,11 +6,10 @@ import torch
 from published import binary_members, images, small, write_archive
 
 import pythermo as pt
+from pythermo.config.schema import DataConfig
 from pythermo.data import cifar
 from pythermo.data.images import NAMES
 from pythermo.data.sources import DATA_SETS
-from pythermo.experiment.config import DataConfig
-from pythermo.experiment.images import load_data
 
 INSTALLED = DATA_SETS["fashion-mnist"].installed
 real_images = pytest.mark.skipif(
@@ -73,7 +72,7 @@ def test_a_run_s_images():
         "data": {"name": "fashion-mnist", "samples_per_class": 3, "side": 32, "label_noise": 0.5, "seed": 7},
         "training": {"iterations": 1},
     }
-    found = load_data(pt.RunConfig(**run))
+    found = pt.data.load(**pt.RunConfig(**run).data.model_dump())
     expected = pt.data.load("fashion-mnist", samples_per_class=3, side=32, label_noise=0.5, seed=7)
     assert torch.equal(found.train_images, expected.train_images)
     assert torch.equal(found.train_labels, expected.train_labels)

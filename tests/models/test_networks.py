@@ -62,7 +62,7 @@ def test_only_the_head_is_frozen_and_it_has_its_norm(network, head_norm):
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("width", [2, 8])
 def test_scale_invariance(network, width):
-    model = pt.models.initialise_(network(width))
+    model = pt.models.initialize_(network(width))
     found = pt.models.check_scale_invariance(model, normal(64, 3, 16, 16))
     assert found.ok, found.reason
     # In float64 what is left is BatchNorm's epsilon, 1e-12 over variances of 1e-4 and more.
@@ -74,7 +74,7 @@ def test_scale_invariance(network, width):
 @pytest.mark.parametrize("width", [1, 2, 4, 8])
 def test_gradients_in_float32_are_those_in_float64(network, width):
     """oneDNN with AVX2 corrupts memory in a strided 1x1 convolution of fewer than 8 channels (issue 6035)."""
-    model, images = pt.models.initialise_(network(width)), normal(32, 3, 16, 16)
+    model, images = pt.models.initialize_(network(width)), normal(32, 3, 16, 16)
     params = [param for param in model.parameters() if param.requires_grad]
     narrow = torch.autograd.grad(model(images).square().sum(), params)
     model.double()
@@ -143,7 +143,7 @@ def test_initial_point_and_head_have_seeds_of_their_own():
     def drawn(**seeds):
         model = pt.models.ConvNet(2)
         state = torch.random.get_rng_state()
-        pt.models.initialise_(model, radius=2.0, **seeds)
+        pt.models.initialize_(model, radius=2.0, **seeds)
         assert torch.equal(torch.random.get_rng_state(), state)
         return torch.cat(
             [p.detach().flatten() for p in pt.models.trained_parameters(model)]

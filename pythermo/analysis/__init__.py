@@ -1,0 +1,1 @@
+"""What follows from a sweep's measurements: stationary values, regimes, temperatures."""

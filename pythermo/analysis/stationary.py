@@ -1,0 +1,74 @@
+"""Stationary values of a sweep: means over the last measurements of its runs, and over their seeds."""
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from pythermo.config.preset import FIGURE_K
+
+
+def stationary(sweep: xr.Dataset, last: int, k: int = FIGURE_K) -> xr.Dataset:
+    """Return U, S and the SNR over the last measurements of each run, averaged over seeds.
+
+    Parameters
+    ----------
+    sweep : xarray.Dataset
+        Measurements with the dimensions lr, iteration, k and, where there are several, seed.
+    last : int
+        Number of measurements that count as stationary.
+    k : int
+        Number of neighbors of the entropy.
+
+    Returns
+    -------
+    xarray.Dataset
+        With the dimension lr: ``energy`` (loss units) and ``entropy`` (nats), the means over the seeds of
+        the runs' means; ``*_std``, the standard deviation over the measurements of a run, averaged over
+        seeds; ``*_error``, the standard error over seeds, NaN where there is one; and ``snr``, the root of
+        mean |G|^2 over mean noise squared: single estimates of |G|^2 may be negative, and leaving these
+        out would be a bias. NaN where even their mean is negative.
+
+    Raises
+    ------
+    ValueError
+        For a ``k`` or a number of measurements that the sweep does not have.
+
+    Notes
+    -----
+    Source: arXiv 2505.23489. Whether a run is stationary is not checked here.
+    """
+    if k not in sweep["k"]:
+        raise ValueError(f"k: the sweep has no entropies for {k} neighbors, but for {sweep['k'].values}")
+    if not 1 <= last <= sweep.sizes["iteration"]:
+        raise ValueError(f"last: must lie between 1 and {sweep.sizes['iteration']}, not {last}")
+    tail = with_seeds(sweep).isel(iteration=slice(-last, None))
+    result = xr.Dataset()
+    for name, values in (("energy", tail["loss"]), ("entropy", tail["entropy"].sel(k=k, drop=True))):
+        of_runs = values.mean("iteration", skipna=False)
+        result[name] = of_runs.mean("seed", skipna=False)
+        result[f"{name}_std"] = values.std("iteration", skipna=False).mean("seed", skipna=False)
+        result[f"{name}_error"] = standard_error(of_runs)
+    signal = tail["squared_full_grad_norm"].mean(("iteration", "seed"))
+    noise = (tail["rms_noise_norm"] ** 2).mean(("iteration", "seed"))
+    result["snr"] = (signal.where(signal >= 0.0) / noise) ** 0.5
+    return result
+
+
+def with_seeds(sweep: xr.Dataset) -> xr.Dataset:
+    """Return a sweep with the dimension seed, as one of a single seed may lack it."""
+    return sweep if "seed" in sweep.dims else sweep.expand_dims("seed")
+
+
+def standard_error(values: xr.DataArray) -> xr.DataArray:
+    """Return the standard error over the dimension seed, NaN where there is one."""
+    count = values.sizes["seed"]
+    if count == 1:
+        return xr.full_like(values.isel(seed=0, drop=True), np.nan)
+    deviation: xr.DataArray = values.std("seed", ddof=1, skipna=False)
+    return deviation / float(np.sqrt(count))
+
+
+def shown_error(values: xr.Dataset, name: str) -> NDArray[np.float64]:
+    """Return what stands behind a stationary value's ±: its error over seeds, or else its std in time."""
+    error = values[f"{name}_error"]
+    return np.asarray(error if error.notnull().any() else values[f"{name}_std"])

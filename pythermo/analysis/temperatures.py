@@ -1,0 +1,105 @@
+"""The temperatures of a sweep, in a range of its learning rates."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from pythermo.analysis.regimes import Regime, longest_stretch, most_frequent, regimes
+from pythermo.analysis.stationary import stationary
+from pythermo.config.preset import FIGURE_K, FitConfig
+from pythermo.config.schema import RunConfig
+from pythermo.estimators.temperature import TemperatureFit, fit_temperature
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A sweep's stationary values and its temperatures.
+
+    Attributes
+    ----------
+    stationary : xarray.Dataset
+        Of all learning rates: see `stationary`; and their ``regime``, that of most of their seeds (see
+        `Regime`), with the ``regime_share`` of the seeds that are in it.
+    fit : TemperatureFit
+        Of the learning rates of the fit's range.
+    range_of_fit : str
+        Where that range comes from.
+    full_gradient : str
+        What the SNR took for the full gradient: "mean" of minibatch gradients or "evaluation" batches.
+    """
+
+    stationary: xr.Dataset
+    fit: TemperatureFit
+    range_of_fit: str
+    full_gradient: str
+
+
+def analyze(
+    sweep: xr.Dataset, last: int | None = None, fit: FitConfig | None = None, k: int = FIGURE_K
+) -> Analysis:
+    """Find the temperatures of a sweep in a range of its learning rates.
+
+    Parameters
+    ----------
+    sweep : xarray.Dataset
+        Measurements with the dimensions lr, iteration, k and, where there are several, seed: see
+        `pythermo.sweep`.
+    last : int, optional
+        Number of measurements that count as stationary; ``measurement.stationary`` of the sweep's
+        configuration if not given.
+    fit : FitConfig, optional
+        First and last index of the range, and the tolerance in the energy (loss units). The learning rates in
+        equilibrium, and no tolerance, if not given.
+    k : int
+        Number of neighbors of the entropy.
+
+    Returns
+    -------
+    Analysis
+        Its fit is that of the means over seeds.
+
+    Raises
+    ------
+    ValueError
+        For a range that holds fewer than two learning rates of the sweep, and for ``last`` or ``k`` that the
+        sweep does not have.
+
+    Examples
+    --------
+    >>> sweep = pt.load_sweep("out/digits/up")  # doctest: +SKIP
+    >>> pt.analyze(sweep).fit.temperature  # doctest: +SKIP
+    """
+    if last is None:
+        last = RunConfig.from_toml(sweep.attrs["config"]).measurement.stationary
+    settings = fit or FitConfig()
+    values = stationary(sweep, last, k)
+    members = regimes(sweep, last, k)
+    values["regime"], values["regime_share"] = most_frequent(members)
+    chosen, origin = _range_of_fit(values["regime"].values, settings)
+    ranged = values.isel(lr=chosen)
+    found = fit_temperature(
+        ranged["lr"].values, ranged["energy"].values, ranged["entropy"].values, settings.tolerance
+    )
+    off_hull = np.isin(values["lr"], found.lr[~found.feasible]) & (values["regime"] == Regime.EQUILIBRIUM)
+    values["regime"] = values["regime"].where(~off_hull, Regime.JUMP.value)
+    return Analysis(values, found, origin, str(sweep.attrs["full_gradient"]))
+
+
+def _range_of_fit(regime: NDArray[np.str_], settings: FitConfig) -> tuple[slice, str]:
+    """Return the learning rates of the fit, and where they come from."""
+    count = len(regime)
+    if settings.first is not None or settings.last is not None:
+        first, last = settings.first or 0, -1 if settings.last is None else settings.last
+        chosen = slice(*slice(first, last + 1 or None).indices(count))
+        if chosen.stop - chosen.start < 2:
+            raise ValueError(
+                f"fit: the range {first} ... {last} holds {max(chosen.stop - chosen.start, 0)} of the "
+                f"sweep's {count} learning rates; at least 2 are needed"
+            )
+        return chosen, "as given"
+    chosen = longest_stretch(regime == Regime.EQUILIBRIUM)
+    if chosen.stop - chosen.start < 2:
+        return slice(0, count), "all, for no two neighboring learning rates are in equilibrium"
+    return chosen, "those in equilibrium"

@@ -1,0 +1,73 @@
+"""The members of a sweep: one configuration at different learning rates, with different training draws."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+# What distinguishes the members of a sweep, and the key of a run's configuration that says it.
+AXES = {
+    "lr": "lr",
+    "seed": "training.seed",
+    "weight_decay": "training.weight_decay",
+    "radius": "training.radius",
+}
+
+
+@dataclass(frozen=True, order=True)
+class Member:
+    """One run of a sweep: the key of its folder, of its results and of its failure.
+
+    Attributes
+    ----------
+    lr : float
+        Learning rate.
+    seed : int
+        Seed of the training draws; the initial point and the head are common to a sweep.
+    weight_decay, radius : float, optional
+        Where a sweep goes over them too; None where the configuration says them for all members.
+
+    Examples
+    --------
+    >>> Member(0.01, seed=3)
+    Member(lr=0.01, seed=3, weight_decay=None, radius=None)
+    >>> str(Member(0.01, seed=3)), Member(0.01, seed=3).folder
+    ('lr 0.01, seed 3', 'lr_0.01_seed_3')
+    """
+
+    lr: float
+    seed: int
+    weight_decay: float | None = None
+    radius: float | None = None
+
+    @property
+    def coordinates(self) -> dict[str, float]:
+        """The axes that are given, in the order of a result's dimensions."""
+        given = {axis.name: getattr(self, axis.name) for axis in fields(self)}
+        return {axis: value for axis, value in given.items() if value is not None}
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What it changes in the configuration of its sweep, by dotted keys."""
+        return {AXES[axis]: value for axis, value in self.coordinates.items()}
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder; the numbers are written so that they are read back to the bit."""
+        return "_".join(f"{axis}_{value!r}" for axis, value in self.coordinates.items())
+
+    @classmethod
+    def of_folder(cls, name: str) -> Self | None:
+        """Return the member whose folder has this name, None for a name that is no member's."""
+        words = name.replace("weight_decay", "weight-decay").split("_")
+        axes = [word.replace("-", "_") for word in words[::2]]
+        try:
+            numbers = [
+                int(one) if axis == "seed" else float(one)
+                for axis, one in zip(axes, words[1::2], strict=True)
+            ]
+            member = cls(**dict(zip(axes, numbers, strict=True)))  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            return None
+        return member if member.folder == name else None
+
+    def __str__(self) -> str:
+        return ", ".join(f"{axis.replace('_', ' ')} {value:.6g}" for axis, value in self.coordinates.items())

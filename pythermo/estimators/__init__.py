@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: entropies, autocorrelation times, gradient noise, temperatures."""

@@ -1,0 +1,1 @@
+"""Results for people: sections of text and tables, and what renders them."""

@@ -1,0 +1,1 @@
+"""Whole experiments, from the first step to the last figure."""

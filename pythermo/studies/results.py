@@ -1,0 +1,108 @@
+"""Experiments by preset: sweeps, and from them one NetCDF, figures and a summary."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from pythermo import figures
+from pythermo.analysis.setup import Setup
+from pythermo.config.preset import Preset
+from pythermo.report.markdown import markdown
+from pythermo.report.sweeps import sweeps_report
+from pythermo.sweeps import files
+from pythermo.sweeps.preset import PRESET, read_setups, run_preset
+from pythermo.sweeps.sweep import SWEEP
+
+SUMMARY = "summary.md"
+
+
+def reproduce(
+    presets: Mapping[str, Preset],
+    out: str | Path,
+    executor: Executor | None = None,
+    jobs: int | None = None,
+) -> list[Path]:
+    """Run several presets, each into a folder of its own, and write their results.
+
+    Parameters
+    ----------
+    presets : mapping of str to Preset
+        Presets by the name of their folder.
+    out : path
+        Folder; called again, what is finished there is not computed again.
+    executor, jobs
+        As in `pythermo.sweep`.
+
+    Returns
+    -------
+    list of Path
+        The files written: see `write_results`.
+    """
+    folder = Path(out)
+    for name, preset in presets.items():
+        run_preset(preset, folder / name, executor, jobs)
+    return write_results(folder)
+
+
+def write_results(out: str | Path) -> list[Path]:
+    """Write NetCDF, figures and the summary of the sweeps that lie in a folder.
+
+    Parameters
+    ----------
+    out : path
+        Folder of one preset's sweep, or of several in folders of their own.
+
+    Returns
+    -------
+    list of Path
+        ``sweep.nc`` (where there are several, along the dimension ``setup``), the figures as PNG and PDF,
+        ``summary.md``. Figures 1 to 3 are the paper's; ``runs`` shows U and S along the runs,
+        ``gradients`` and ``gradient_norms`` the norms and the SNR of gradients, ``snr`` its stationary
+        value, and ``neighbors``, of the smallest network, what S and T become with other k.
+
+    Raises
+    ------
+    FileNotFoundError
+        If no finished sweep of a preset is there.
+    """
+    folder = Path(out)
+    setups = read_setups(folder)
+    drawn = [
+        path for name, figure in _figures(setups).items() for path in figures.save(figure, folder / name)
+    ]
+    files.write_text(folder / SUMMARY, markdown(sweeps_report(setups)))
+    if not (folder / PRESET).exists():
+        files.write_dataset(folder / SWEEP, _along_setup(setups))
+    return [folder / SWEEP, *drawn, folder / SUMMARY]
+
+
+def _figures(setups: Sequence[Setup]) -> dict[str, Figure]:
+    """Return all figures of some setups by the names of their files."""
+    analyses = {one.title: one.analysis for one in setups}
+    datasets = {one.title: one.dataset for one in setups}
+    laws = {one.title: one.gradient_law for one in setups}
+    smallest, largest = setups[0], setups[-1]
+    return {
+        "figure1": figures.stationary_values(analyses),
+        "figure2": figures.thermodynamics(analyses, {one.title: one.baseline for one in setups}),
+        "figure3": figures.temperature_decay(largest.dataset, largest.title),
+        "runs": figures.values_along_runs(datasets),
+        "gradients": figures.gradients_along_runs(datasets),
+        "gradient_norms": figures.stochastic_against_full_gradient(laws),
+        "snr": figures.signal_to_noise(analyses),
+        "neighbors": figures.entropy_by_neighbors(smallest.title, smallest.by_neighbors()),
+    }
+
+
+def _along_setup(setups: Sequence[Setup]) -> xr.Dataset:
+    """Join sweeps along the dimension ``setup``; learning rates and seeds that one lacks are NaN there."""
+    return xr.concat(
+        [one.dataset.assign_attrs(setup=one.name) for one in setups],
+        dim=xr.DataArray([one.name for one in setups], dims="setup", name="setup"),
+        combine_attrs="drop_conflicts",
+        data_vars="all",
+        join="outer",
+    )

@@ -1,0 +1,144 @@
+"""Files that appear whole or not at all, and folders that belong to one configuration."""
+
+import errno
+import fcntl
+import os
+import socket
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from pythermo.config.schema import RunConfig, differing_keys
+
+LOCK, CONFIG = ".lock", "config.toml"
+
+
+def partial(path: Path) -> Path:
+    """Return where a file is written before it gets its name; a killed process may leave it there."""
+    return path.with_name(f".{path.name}.part")
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make a file beside ``path``, bring it to the disk and give it its name.
+
+    Raises
+    ------
+    OSError
+        Naming the file that could not be written, on a full disk for instance.
+    """
+    temporary = partial(path)
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch raises the latter
+        number = getattr(error, "errno", None) or errno.EIO
+        raise OSError(number, f"could not be written: {error}", str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def write_dataset(path: Path, dataset: xr.Dataset) -> None:
+    """Write a Dataset as NetCDF, whole or not at all."""
+    write_whole(path, lambda part: dataset.to_netcdf(part, engine="h5netcdf"))
+
+
+def read_dataset(path: Path) -> xr.Dataset:
+    """Read a NetCDF file into memory."""
+    return xr.load_dataset(path, engine="h5netcdf")
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write tensors and plain values, whole or not at all."""
+    import torch
+
+    write_whole(path, lambda part: torch.save(dict(state), part))
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read what `write_state` wrote; no code of the file is run."""
+    import torch
+
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    return state
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keep a folder from all other threads, processes and machines; wait, saying so, while one has it.
+
+    The lock is flock(2)'s, in a file that stays: the kernel frees it when its holder dies in whatever way,
+    and a shared file system carries it to all machines (Linux does over NFS, whose server frees it when a
+    machine is gone; Lustre must be mounted with ``flock``).
+
+    Raises
+    ------
+    OSError
+        If the file system has no locks, or the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    with path.open("ab+", buffering=0) as file:  # which frees the lock when it is closed
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = path.read_text() or "another process"
+            print(f"pythermo: waiting for {holder}, which works on {folder}", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot be locked: {error.strerror}", str(path)) from error
+        with suppress(OSError):  # who holds it is for people only
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+        yield
+
+
+def claim_folder(folder: Path, config: RunConfig, without: Collection[str] = ()) -> None:
+    """Make a folder for this configuration, or check that it was made for it.
+
+    Parameters
+    ----------
+    folder : path
+        It holds the configuration as ``config.toml``.
+    config : RunConfig
+        Compared with what is found there as validated models: a folder that lacks a key which has got a
+        default since is still valid.
+    without : collection of str
+        Dotted keys of which the folder says nothing.
+
+    Raises
+    ------
+    ValueError
+        With the keys that differ, if the folder was made by another configuration.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / CONFIG
+    if not path.exists():
+        write_text(path, config.to_toml(without))
+        return
+    differences = differing_keys(read_config(folder), config, without)
+    if differences:
+        listed = "\n  ".join(differences)
+        raise ValueError(
+            f"out: {folder} was made by another configuration; choose another folder. "
+            f"It differs in\n  {listed}"
+        )
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Read the configuration of a run's or sweep's folder; ValueError names the file that cannot be read."""
+    path = folder / CONFIG
+    try:
+        return RunConfig.from_toml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"out: {path} is not the configuration of a run: {error}") from error

@@ -1,0 +1,119 @@
+"""What a sweep would take: runs, memory, and the time by a probe of a few steps on this machine."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+from pythermo import ops
+from pythermo._parameters import count
+from pythermo.config.preset import Preset
+from pythermo.config.schedule import measured_iterations
+from pythermo.estimators.entropy import default_ks
+from pythermo.sweeps.cost import measurement_images
+from pythermo.training.torch_settings import one_torch_thread
+from pythermo.training.trainer import Trainer
+
+_PROBED_STEPS = 5
+_PROBED_WEIGHTS = 20_000  # of an entropy, whose time grows as their number
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep before it is run; seconds are those of one run in one thread, or on the preset's device.
+
+    Attributes
+    ----------
+    lr : list of float
+        The learning rates, ascending.
+    seeds : int
+        Number of runs at each of them.
+    iterations, measurements, weights : int
+        Of each run.
+    window_bytes, data_bytes : int
+        Memory of each run for the iterates of the entropy, and for the images.
+    step_seconds, measurement_seconds : float
+        Probed and computed from that.
+    """
+
+    lr: list[float]
+    seeds: int
+    iterations: int
+    measurements: int
+    weights: int
+    window_bytes: int
+    data_bytes: int
+    step_seconds: float
+    measurement_seconds: float
+
+    @property
+    def runs(self) -> int:
+        """How many runs the sweep has."""
+        return len(self.lr) * self.seeds
+
+    @property
+    def run_seconds(self) -> float:
+        """An estimate of the time of one run."""
+        return self.iterations * self.step_seconds + self.measurements * self.measurement_seconds
+
+    def sweep_seconds(self, jobs: int) -> float:
+        """Return an estimate of the time of all runs, so many at a time."""
+        return -(-self.runs // jobs) * self.run_seconds
+
+
+def plan(preset: Preset) -> Plan:
+    """Return what a preset's sweep would take.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        As the sweep would: for data or a device that are not there, say.
+
+    Notes
+    -----
+    The time of a step is the median of a few, that of a measurement is computed from it and from one
+    entropy of fewer weights; other processes on the machine and its memory are not thought of.
+    """
+    config, lr = preset.run, sorted(preset.learning_rates)
+    measurement = config.measurement
+    with one_torch_thread():
+        # Without the memory of the window, which no step needs.
+        trainer = Trainer(config.changed(lr=min(lr), **{"measurement.window": 2}))
+        step_seconds = _median_seconds(trainer.step, config.training.device)
+        weights, images = count(trainer.params), trainer.data
+        entropy_seconds = _entropy_seconds(weights, measurement.window, config.training.device)
+    once = measurement_images(
+        measurement, config.training.batch_size, weights, len(images.train_labels), len(images.test_labels)
+    )
+    return Plan(
+        lr=lr,
+        seeds=preset.seeds,
+        iterations=config.training.iterations,
+        measurements=len(measured_iterations(config.training.iterations, measurement.count)),
+        weights=weights,
+        window_bytes=4 * measurement.window * weights,
+        data_bytes=images.train_images.nbytes + images.test_images.nbytes,
+        step_seconds=step_seconds,
+        measurement_seconds=once.passes / config.training.batch_size * step_seconds + entropy_seconds,
+    )
+
+
+def _entropy_seconds(weights: int, window: int, device: str) -> float:
+    fewer = min(weights, _PROBED_WEIGHTS)
+    points = torch.randn(window, fewer, device=device)
+    return weights / fewer * _seconds(lambda: ops.knn_distance_sums(points, default_ks(window)), device)
+
+
+def _median_seconds(call: Callable[[], object], device: str) -> float:
+    call()  # libraries choose their algorithms
+    return median(_seconds(call, device) for _ in range(_PROBED_STEPS))
+
+
+def _seconds(call: Callable[[], object], device: str) -> float:
+    start = time.perf_counter()
+    call()
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start

@@ -1,0 +1,105 @@
+"""A preset's sweep: run into a folder that says what it is, and read from there."""
+
+from concurrent.futures import Executor
+from dataclasses import replace
+from pathlib import Path
+
+import xarray as xr
+
+from pythermo import data
+from pythermo.analysis.setup import Setup
+from pythermo.config.preset import Preset
+from pythermo.sweeps import files
+from pythermo.sweeps.baseline import uniform_baseline
+from pythermo.sweeps.sweep import SWEEP, claim_sweep, combined, finished_members, members_of, sweep
+from pythermo.training.network import build_network
+
+PRESET, BASELINE = "preset.toml", "baseline.nc"
+
+
+def run_preset(
+    preset: Preset, out: str | Path, executor: Executor | None = None, jobs: int | None = None
+) -> xr.Dataset:
+    """Run a preset's sweep into a folder, with its preset and its uniform baseline beside it.
+
+    The learning rates are written down before the first run, and are those of the folder's first preset
+    ever after: a grid is computed once.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `pythermo.sweep`.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        Before anything is written, for data or a network that cannot be used.
+    """
+    folder = Path(out)
+    images = data.load(**preset.run.data.model_dump())
+    model = build_network(preset.run, images)
+    preset = preset.with_learning_rates_of(_stored_learning_rates(folder))
+    claim_sweep(folder, preset.run)
+    files.write_text(folder / PRESET, preset.to_toml())
+    dataset = sweep(
+        preset.run, preset.learning_rates, folder, seeds=preset.seeds, executor=executor, jobs=jobs
+    )
+    if not (folder / BASELINE).exists():
+        files.write_dataset(folder / BASELINE, uniform_baseline(preset.run, model, images))
+    return dataset
+
+
+def _stored_learning_rates(folder: Path) -> list[float]:
+    path = folder / PRESET
+    return Preset.load(path).learning_rates if path.exists() else []
+
+
+def read_setups(out: str | Path) -> list[Setup]:
+    """Read the finished sweeps of presets that lie in a folder, in the order of `Setup.order`.
+
+    Parameters
+    ----------
+    out : path
+        Folder of one sweep, or of several in folders of their own.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none, or if one lacks runs that its preset names.
+    """
+    folder = Path(out)
+    found = [folder] if (folder / PRESET).exists() else [path.parent for path in folder.glob(f"*/{PRESET}")]
+    finished = [path for path in found if (path / SWEEP).exists() and (path / BASELINE).exists()]
+    if not finished:
+        raise FileNotFoundError(f"out: {folder} holds no finished sweep of a preset")
+    setups = sorted((_read(path) for path in finished), key=lambda one: one.order)
+    return _with_different_titles(setups)
+
+
+def _read(folder: Path) -> Setup:
+    preset = Preset.load(folder / PRESET)
+    members = members_of(preset.run, preset.learning_rates, preset.seeds)
+    finished = finished_members(folder)
+    missing = [str(member) for member in members if member not in finished]
+    if missing:
+        raise FileNotFoundError(
+            f"out: {folder} lacks {len(missing)} of the runs that its {PRESET} names, such as {missing[0]}; "
+            "the command that made it goes on with them"
+        )
+    dataset = combined(finished[member] for member in members)
+    return Setup(
+        name=folder.name,
+        title=f"{preset.run.model.title}, D = {dataset.attrs['weights']}",
+        preset=preset,
+        dataset=dataset,
+        baseline=files.read_dataset(folder / BASELINE),
+    )
+
+
+def _with_different_titles(setups: list[Setup]) -> list[Setup]:
+    """Add the folder's name to titles that repeat: sweeps of one network on other data, say."""
+    titles = [one.title for one in setups]
+    return [
+        replace(one, title=f"{one.title}, {one.name}") if titles.count(one.title) > 1 else one
+        for one in setups
+    ]

@@ -1,0 +1,129 @@
+"""One run, kept in a folder: how it starts, goes on after a stop, and is read once it is finished."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from tqdm import tqdm
+
+from pythermo.config.schema import RunConfig
+from pythermo.sweeps import files
+from pythermo.sweeps.snapshots import keep_snapshot
+from pythermo.training.torch_settings import reproducible_kernels
+from pythermo.training.trainer import Trainer
+
+MEASUREMENTS, CHECKPOINT, PROGRESS = "measurements.nc", "checkpoint.pt", "progress.txt"
+
+# Time between checkpoints, in units of what one takes: at least this.
+_STEPPING_PER_CHECKPOINT = 19.0
+
+# Says how far a run is: iteration and, where it was just measured, the loss.
+Report = Callable[[int, float], None]
+
+
+def run(
+    config: RunConfig,
+    out: str | Path | None = None,
+    report: Report | None = None,
+    checkpoint_seconds: float = 30.0,
+) -> xr.Dataset:
+    """Train one network at one learning rate and measure it along the way.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run; see `pythermo.config.schema`.
+    out : path, optional
+        Folder of the run: its configuration, its measurements (NetCDF), the weights that it keeps (see
+        `pythermo.load_network`) and, until it is finished, its checkpoint. A finished run is read and not
+        computed again; an unfinished one goes on to results that are bit-equal to those of an uninterrupted
+        run with as many torch threads (`sweep` takes one). While another process works on the same folder,
+        this one waits. Without a folder nothing is kept on disk.
+    report : callable, optional
+        Called with iteration and last measured loss U, about once a second and at the end; a
+        progress bar, shown on a terminal only, if not given.
+    checkpoint_seconds : float
+        Seconds between checkpoints; more where they would take over a twentieth of the time. They do not
+        change the results. A checkpoint holds the window of iterates: ``window * D`` numbers.
+
+    Returns
+    -------
+    xarray.Dataset
+        Loss, accuracies, entropies (nats), SNR and gradient norms with the dimensions ``iteration`` and
+        ``k``; NaN where an entropy's window was not full yet.
+
+    Raises
+    ------
+    ValueError
+        For a folder that another configuration made, naming the keys that differ.
+    TypeError
+        For a ``config`` that is not a RunConfig.
+    """
+    if not isinstance(config, RunConfig):
+        raise TypeError(f"config: must be a pythermo.RunConfig, not {type(config).__name__}")
+    if out is None:
+        return _compute(config, None, report, checkpoint_seconds)
+    with files.exclusive(Path(out)):
+        return run_alone(config, Path(out), report, checkpoint_seconds)
+
+
+def run_alone(
+    config: RunConfig, folder: Path, report: Report | None = None, checkpoint_seconds: float = 30.0
+) -> xr.Dataset:
+    """Do as `run` in a folder that the caller holds (`files.exclusive`)."""
+    files.claim_folder(folder, config)
+    if (folder / MEASUREMENTS).exists():
+        return files.read_dataset(folder / MEASUREMENTS)
+    dataset = _compute(config, folder, report, checkpoint_seconds)
+    files.write_dataset(folder / MEASUREMENTS, dataset)
+    for leftover in (folder / CHECKPOINT, files.partial(folder / CHECKPOINT)):
+        leftover.unlink(missing_ok=True)
+    return dataset
+
+
+def _compute(
+    config: RunConfig, folder: Path | None, report: Report | None, checkpoint_seconds: float
+) -> xr.Dataset:
+    """Train from the start or the folder's checkpoint to the end and return what was measured."""
+    with reproducible_kernels():
+        trainer = Trainer(config)
+        if folder is not None and (folder / CHECKPOINT).exists():
+            trainer.load_state_dict(files.read_state(folder / CHECKPOINT))
+        if report is not None:
+            _train(trainer, folder, report, checkpoint_seconds)
+        else:
+            with tqdm(total=config.training.iterations, unit="it", disable=None) as bar:
+                bar.set_description(f"lr {config.lr:.3g}")
+                _train(trainer, folder, _report_to(bar), checkpoint_seconds)
+    return trainer.to_dataset()
+
+
+def _train(trainer: Trainer, folder: Path | None, report: Report, checkpoint_seconds: float) -> None:
+    """Step and measure to the end, with reports and checkpoints in between."""
+    last_report = time.monotonic()
+    next_checkpoint = last_report + checkpoint_seconds
+    while not trainer.finished:
+        if folder is not None and trainer.snapshot_due:
+            keep_snapshot(folder, trainer.iteration, trainer.model)
+        if trainer.measurement_due:
+            trainer.measure()
+        else:
+            trainer.step()
+        now = time.monotonic()
+        if now - last_report >= 1.0 or trainer.finished:
+            report(trainer.iteration, trainer.rows[-1]["loss"])
+            last_report = now
+        if folder is not None and now >= next_checkpoint:
+            files.write_state(folder / CHECKPOINT, trainer.state_dict())
+            written = time.monotonic()
+            next_checkpoint = written + max(checkpoint_seconds, _STEPPING_PER_CHECKPOINT * (written - now))
+
+
+def _report_to(bar: "tqdm[Any]") -> Report:
+    def report(iteration: int, loss: float) -> None:
+        bar.set_postfix_str(f"U {loss:.4g}", refresh=False)
+        bar.update(iteration - bar.n)
+
+    return report

@@ -1,0 +1,355 @@
+"""A sweep: the same run at many learning rates and seeds, on any executor of concurrent.futures."""
+
+import socket
+import traceback
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from tqdm import tqdm
+
+from pythermo._devices import default_jobs, devices_to_share
+from pythermo.config.member import AXES, Member
+from pythermo.config.preset import as_stored
+from pythermo.config.schema import MEMBER_KEYS, RunConfig, differing_keys
+from pythermo.sweeps import files
+from pythermo.sweeps.run import MEASUREMENTS, PROGRESS, run_alone
+from pythermo.sweeps.workers import Processes
+
+SWEEP, ERROR_LOG = "sweep.nc", "error.log"
+
+
+class SweepError(RuntimeError):
+    """Some runs of a sweep failed; the others are finished and on disk.
+
+    Attributes
+    ----------
+    failures : dict of Member to str
+        The last line of the error of each run that failed.
+    """
+
+    def __init__(self, failures: dict[Member, str], folder: Path) -> None:
+        self.failures = failures
+        lines = [
+            f"  {member}: {error}{_log_of(folder / member.folder)}" for member, error in failures.items()
+        ]
+        first = f"{len(failures)} of the sweep's runs failed:"
+        last = "Finished runs are kept. The same call goes on with the others, from any checkpoints."
+        super().__init__("\n".join([first, *lines, last]))
+
+
+def _log_of(folder: Path) -> str:
+    log = folder / ERROR_LOG
+    return f" (log: {log})" if log.exists() else ""
+
+
+def sweep(
+    config: RunConfig,
+    lr: Iterable[float],
+    out: str | Path,
+    seeds: int | Iterable[int] = 1,
+    *,
+    executor: Executor | None = None,
+    jobs: int | None = None,
+    checkpoint_seconds: float = 30.0,
+) -> xr.Dataset:
+    """Run one configuration at many learning rates, and with several seeds at each.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run; its own learning rate does not matter.
+    lr : iterable of float
+        Learning rates, positive and different from each other. One that a run of the folder has, but for
+        the rounding of its last digits on another processor, is that run's.
+    out : path
+        Folder of the sweep: a folder per run and, when all are finished, ``sweep.nc``. Called again,
+        finished runs are skipped, unfinished ones go on, and learning rates and seeds may be added. On
+        several machines it must lie on a file system that they share, at the same path. No run is ever
+        worked on by two processes: the second waits.
+    seeds : int or iterable of int
+        How many seeds of the training draws, counted from ``config.training.seed``, or which. The initial
+        point and the head are the same for all; batches in training and in measurements differ.
+    executor : concurrent.futures.Executor, optional
+        Where the runs are computed; processes on this machine if not given.
+    jobs : int, optional
+        Number of those processes, one torch thread each; the number of cores if not given, or that of
+        the GPUs for runs on "cuda", which are laid over all of them. They are spawned: a script that calls
+        this needs the usual ``if __name__ == "__main__":``.
+    checkpoint_seconds : float
+        Seconds between the checkpoints of a run, as in `run`.
+
+    Returns
+    -------
+    xarray.Dataset
+        The measurements of these runs with the dimensions ``lr`` (ascending), ``seed``, ``iteration`` and
+        ``k``.
+
+    Raises
+    ------
+    SweepError
+        After all other runs are finished, with the runs that failed; each has an ``error.log`` in its
+        folder.
+    ValueError
+        For no or repeated learning rates or seeds, a folder that another configuration made, or ``jobs``
+        beside an executor.
+
+    Examples
+    --------
+    >>> config = Preset.load("digits-quick").run
+    >>> sweep(config, [0.003, 0.01, 0.03], "out/mine", seeds=4)  # doctest: +SKIP
+    """
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"jobs: must be at least 1, not {jobs}")
+    if jobs is not None and executor is not None:
+        raise ValueError("jobs: is for processes of this machine; an executor has its own number of workers")
+    folder = Path(out).resolve()
+    members = members_of(config, lr, seeds, [member.lr for member in _member_folders(folder)])
+    configs = {member: config.at(member) for member in members}
+    claim_sweep(folder, config)
+    threads = torch.get_num_threads()
+    try:
+        if executor is not None:
+            failures = _run_all(configs, folder, executor, checkpoint_seconds)
+        else:
+            jobs = jobs or default_jobs(config.training.device)
+            failures = _run_in_processes(configs, folder, jobs, checkpoint_seconds)
+    finally:
+        torch.set_num_threads(threads)  # runs in threads of this process had set it to 1
+    if failures:
+        raise SweepError(failures, folder)
+    finished = finished_members(folder)
+    dataset = combined(finished[member] for member in members)
+    with files.exclusive(folder):
+        files.write_dataset(folder / SWEEP, dataset)
+    return dataset
+
+
+def members_of(
+    config: RunConfig, lr: Iterable[float], seeds: int | Iterable[int], stored: Iterable[float] = ()
+) -> list[Member]:
+    """Return the members of a sweep, ascending by learning rate and seed.
+
+    Learning rates that are ``stored`` ones but for rounding are taken for these; ``seeds`` are how many, from
+    that of the configuration, or which.
+    """
+    stored = list(stored)
+    rates = sorted(as_stored(float(rate), stored) for rate in lr)
+    if not rates or any(as_stored(rate, rates[:index]) in rates[:index] for index, rate in enumerate(rates)):
+        raise ValueError("lr: at least one learning rate is needed, and none may repeat")
+    if isinstance(seeds, int | np.integer):
+        seeds = range(config.training.seed, config.training.seed + int(seeds))
+    chosen = sorted(seeds)
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise ValueError("seeds: at least one is needed, and none may repeat")
+    if not all(isinstance(seed, int | np.integer) and seed >= 0 for seed in chosen):
+        raise ValueError(f"seeds: must be a positive number of seeds, or integers from 0, not {chosen}")
+    return [Member(rate, int(seed)) for rate in rates for seed in chosen]
+
+
+def claim_sweep(folder: Path, config: RunConfig) -> None:
+    """Make a folder for a sweep, or check that it was made for the same one; see `files.claim_folder`."""
+    with files.exclusive(folder):
+        files.claim_folder(folder, config, MEMBER_KEYS)
+
+
+def load_sweep(out: str | Path) -> xr.Dataset:
+    """Read the finished runs of a sweep.
+
+    Parameters
+    ----------
+    out : path
+        Folder of the sweep, or its NetCDF file.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `sweep`; NaN for runs that are not finished, where others have their learning rate and seed.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no finished run.
+    ValueError
+        For folders that do not hold the run that their name and the sweep's configuration say: a copied
+        folder, say, or a run with another batch size. They are named.
+    """
+    path = Path(out)
+    if path.is_file():
+        return files.read_dataset(path)
+    finished = finished_members(path)
+    if not finished:
+        raise FileNotFoundError(f"out: {path} holds no finished run of a sweep")
+    return combined(finished.values())
+
+
+def finished_members(folder: Path) -> dict[Member, xr.Dataset]:
+    """Return the measurements of a sweep's finished runs, checked as `load_sweep` says."""
+    found = sorted(path.parent for path in folder.glob(f"*/{MEASUREMENTS}"))
+    if not found:
+        return {}
+    config = files.read_config(folder)
+    finished, strangers = {}, []
+    for run in found:
+        member, dataset = Member.of_folder(run.name), files.read_dataset(run / MEASUREMENTS)
+        if member is None:
+            strangers.append(f"{run.name}: not the name of a member's folder")
+            continue
+        differences = differing_keys(RunConfig.from_toml(dataset.attrs["config"]), config.at(member))
+        strangers += [f"{run.name}: {difference}" for difference in differences]
+        finished[member] = dataset
+    if strangers:
+        listed = "\n  ".join(strangers)
+        raise ValueError(
+            f"out: {folder} has folders that do not hold the run of their name in this sweep; move them "
+            f"away\n  {listed}"
+        )
+    return finished
+
+
+def combined(runs: Iterable[xr.Dataset]) -> xr.Dataset:
+    """Return one Dataset of runs along their axes (`Member`); NaN where a run lacks.
+
+    Its attribute ``config`` is the configuration without what tells the members apart.
+    """
+    ones = list(runs)
+    axes = [axis for axis in AXES if axis in ones[0].coords]
+    config = RunConfig.from_toml(ones[0].attrs["config"])
+    stacked = xr.concat(
+        [one.drop_vars(axes) for one in ones],
+        dim="member",
+        combine_attrs="drop_conflicts",
+        data_vars="all",
+        join="exact",
+        coords="minimal",
+        compat="equals",
+    )
+    stacked = stacked.assign_coords({axis: ("member", [one[axis].item() for one in ones]) for axis in axes})
+    dataset = stacked.set_index(member=axes).unstack("member").transpose(*axes, "iteration", "k")
+    for axis in axes:
+        dataset[axis].attrs = ones[0][axis].attrs
+    return dataset.assign_attrs(config=config.to_toml(MEMBER_KEYS))
+
+
+def _member_folders(folder: Path) -> list[Member]:
+    """Return the members that have a folder, finished or not."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return [member for name in names if (member := Member.of_folder(name)) is not None]
+
+
+def _run_in_processes(
+    configs: dict[Member, RunConfig], folder: Path, jobs: int, checkpoint_seconds: float
+) -> dict[Member, str]:
+    """Compute all runs in processes of this machine and return the errors of those that failed.
+
+    A run whose process is killed, by lack of memory for instance, is taken up once more when the others are
+    done, alone.
+    """
+    devices = devices_to_share(next(iter(configs.values())).training.device)
+    with Processes(min(jobs, len(configs)), devices) as processes:
+        failures = _run_all(configs, folder, processes, checkpoint_seconds)
+    killed = [member for member, error in failures.items() if error.startswith(BrokenProcessPool.__name__)]
+    if not killed:
+        return failures
+    with Processes(1, devices) as process:
+        again = _run_all({member: configs[member] for member in killed}, folder, process, checkpoint_seconds)
+    return {member: error for member, error in failures.items() if member not in killed} | again
+
+
+def _run_all(
+    configs: dict[Member, RunConfig], folder: Path, executor: Executor, checkpoint_seconds: float
+) -> dict[Member, str]:
+    """Compute all runs, showing progress, and return the errors of those that failed."""
+    futures = {
+        executor.submit(_run_one, config, folder / member.folder, checkpoint_seconds): member
+        for member, config in configs.items()
+    }
+    _show_progress(futures, configs, folder)
+    failures = {}
+    for future, member in futures.items():
+        if future.cancelled():
+            failures[member] = "given up by the executor, which lost its workers or its scheduler"
+            continue
+        error = future.exception()
+        if error is None:
+            continue
+        failures[member] = f"{type(error).__name__}: {error}"
+        run = folder / member.folder
+        if run.exists() and not (run / ERROR_LOG).exists():
+            _log_error(run, error)
+    return failures
+
+
+def _run_one(config: RunConfig, folder: Path, checkpoint_seconds: float) -> None:
+    """Compute one run in a worker: one thread, so that results do not depend on the machine's cores."""
+    if not folder.parent.is_dir():
+        raise FileNotFoundError(
+            f"out: {folder.parent} is not to be seen from {socket.gethostname()}; the folder of a sweep must "
+            "lie on a file system that all workers share, at the same path"
+        )
+    torch.set_num_threads(1)
+    with files.exclusive(folder):
+        try:
+            run_alone(config, folder, _ReportToFile(folder / PROGRESS), checkpoint_seconds)
+        except Exception as error:
+            _log_error(folder, error)
+            raise
+        finally:
+            (folder / PROGRESS).unlink(missing_ok=True)
+        (folder / ERROR_LOG).unlink(missing_ok=True)
+
+
+def _log_error(folder: Path, error: BaseException) -> None:
+    """Leave the traceback of an error in a run's folder, if the disk has room for it."""
+    with suppress(OSError):
+        files.write_text(folder / ERROR_LOG, "".join(traceback.format_exception(error)))
+
+
+class _ReportToFile:
+    """Leaves iteration and loss in a file: any process that shares the folder can show them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, iteration: int, loss: float) -> None:
+        part = self._path.with_suffix(".part")
+        with suppress(OSError):  # a full disk: what cannot be shown need not end the run
+            part.write_text(f"{iteration} {loss!r}")
+            part.replace(self._path)
+
+
+def _show_progress(
+    futures: dict[Future[None], Member], configs: dict[Member, RunConfig], folder: Path
+) -> None:
+    """Show one bar for the sweep, on a terminal only, until all futures are done."""
+    lengths = {member: config.training.iterations for member, config in configs.items()}
+    with tqdm(total=sum(lengths.values()), unit="it", disable=None, smoothing=0.05) as bar:
+        waiting = set(futures)
+        while waiting:
+            _, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+            running = {}
+            for member in (futures[future] for future in waiting):
+                progress = _read_progress(folder / member.folder / PROGRESS)
+                if progress is not None:
+                    running[member] = progress
+            ended = [member for future, member in futures.items() if future not in waiting]
+            bar.set_description(f"{len(ended)}/{len(futures)} runs")
+            bar.set_postfix_str(
+                "; ".join(f"{member}: U {loss:.4g}" for member, (_, loss) in running.items()),
+                refresh=False,
+            )
+            position = sum(lengths[member] for member in ended) + sum(at for at, _ in running.values())
+            bar.update(max(position - bar.n, 0))
+
+
+def _read_progress(path: Path) -> tuple[int, float] | None:
+    try:
+        iteration, loss = path.read_text().split()
+    except (FileNotFoundError, ValueError):
+        return None
+    return int(iteration), float(loss)

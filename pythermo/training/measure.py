@@ -1,0 +1,138 @@
+"""What is measured of a network at one point of its run; nothing of the run is changed by it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pythermo._parameters import count, flatten
+from pythermo.config.schema import MeasurementConfig
+from pythermo.data import Images
+from pythermo.estimators.gradient_noise import GradientNoise, gradient_noise, gradient_noise_about_mean
+from pythermo.estimators.trajectory_entropy import EntropyEstimate
+from pythermo.models.invariance import buffers_restored
+from pythermo.models.losses import Loss
+from pythermo.training.batches import Draw, Stream, iid_batch
+
+KEPT_BYTES = 2**30
+
+
+def gradients_are_kept(settings: MeasurementConfig, weights: int) -> bool:
+    """Whether the minibatch gradients of so many float32 weights are kept for the time of a measurement."""
+    return 4 * settings.gradients * weights <= KEPT_BYTES
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss and share of right answers over a whole data set."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that is measured of one iterate; `pythermo.training.quantities` takes each quantity from it."""
+
+    train: Evaluation
+    test: Evaluation
+    noise: GradientNoise
+    window: EntropyEstimate
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, loss: Loss, images: Tensor, labels: Tensor, batch: int) -> Evaluation:
+    """Evaluate in fixed batches, with the batches' own statistics where the model normalises."""
+    total = correct = 0.0
+    with _as_in_training(model):
+        for x, y in zip(images.split(batch), labels.split(batch), strict=True):
+            logits = model(x)
+            total += float(loss(logits, y, reduction="sum"))
+            correct += float((logits.argmax(dim=1) == y).sum())
+    return Evaluation(total / len(labels), correct / len(labels))
+
+
+@dataclass(frozen=True)
+class GradientMeter:
+    """Measures the gradient noise of a network on its training images.
+
+    The noise about the mean of the minibatch gradients needs them twice. For the time of a measurement they
+    are kept, on the device, where they take 1 GiB (`KEPT_BYTES`) or less, as 1000 gradients of 268 435
+    float32 weights do; beyond that they are computed twice. Both give the same bits.
+    """
+
+    model: nn.Module
+    loss: Loss
+    params: list[nn.Parameter]
+    data: Images
+    batch_size: int
+    settings: MeasurementConfig
+    training_seed: int
+
+    def evaluate(self) -> tuple[Evaluation, Tensor | None]:
+        """Evaluate the training images and return, where it is that of evaluation batches, the full gradient.
+
+        Loss and gradient [D] come from the same forward pass.
+        """
+        images, labels = self.data.train_images, self.data.train_labels
+        batch = self.settings.evaluation_batch
+        if self.settings.full_gradient == "mean":
+            return evaluate(self.model, self.loss, images, labels, batch), None
+        total = images.new_zeros(count(self.params), dtype=torch.float64)
+        summed = correct = 0.0
+        with _as_in_training(self.model):
+            for x, y in zip(images.split(batch), labels.split(batch), strict=True):
+                logits = self.model(x)
+                total += len(y) * self._flat_gradient(self.loss(logits, y))
+                summed += float(self.loss(logits.detach(), y, reduction="sum"))
+                correct += float((logits.argmax(dim=1) == y).sum())
+        return Evaluation(summed / len(labels), correct / len(labels)), total / len(labels)
+
+    def noise_at(self, iteration: int, full_gradient: Tensor | None) -> GradientNoise:
+        """Return the noise around the full gradient [D] or, without one, around the minibatches' mean.
+
+        The minibatches depend on the seeds of measurement and training and on the iteration alone: members of
+        a sweep that differ in their training seeds must differ here too, or errors over seeds are too small.
+        """
+        minibatches = _MinibatchGradients(self, iteration)
+        kept = gradients_are_kept(self.settings, count(self.params))
+        with _as_in_training(self.model):
+            if full_gradient is not None:
+                return gradient_noise(full_gradient, minibatches)
+            return gradient_noise_about_mean(list(minibatches) if kept else minibatches)
+
+    def gradient(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the gradient [D] of the mean loss of a batch; ``.grad`` stays as it is."""
+        return self._flat_gradient(self.loss(self.model(images), labels))
+
+    def _flat_gradient(self, loss: Tensor) -> Tensor:
+        return flatten(torch.autograd.grad(loss, self.params))
+
+
+@dataclass(frozen=True)
+class _MinibatchGradients:
+    """The same minibatch gradients each time that they are gone through, computed one at a time."""
+
+    meter: GradientMeter
+    iteration: int
+
+    def __iter__(self) -> Iterator[Tensor]:
+        meter, data = self.meter, self.meter.data
+        for index in range(meter.settings.gradients):
+            draw = Draw(meter.settings.seed, Stream.MEASUREMENT, self.iteration, index, meter.training_seed)
+            batch = iid_batch(len(data.train_labels), meter.batch_size, draw)
+            yield meter.gradient(*data.batch(batch.to(data.train_labels.device)))
+
+
+@contextmanager
+def _as_in_training(model: nn.Module) -> Iterator[None]:
+    """Put a model into training mode for a while and leave mode and buffers as they were."""
+    was_training = model.training
+    model.train()
+    try:
+        with buffers_restored(model):
+            yield
+    finally:
+        model.train(was_training)

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+import xarray as xr
+from made import made_sweep
+
+from pythermo.analysis.stationary import shown_error, stationary
+from pythermo.analysis.temperatures import analyze
+from pythermo.config.preset import FitConfig
+from pythermo.report.sweeps import temperature_table
+
+
+def test_stationary_values_are_those_of_the_last_measurements():
+    sweep = made_sweep()
+    values = stationary(sweep, last=5)
+    np.testing.assert_allclose(values["energy"], sweep["loss"][:, -5:].mean("iteration"))
+    np.testing.assert_allclose(values["entropy_std"], sweep["entropy"].sel(k=50)[:, -5:].std("iteration"))
+    # Half of the estimates of |G|^2 are 5, half are -1, and the noise is 4: none may be left out.
+    np.testing.assert_allclose(stationary(sweep, last=6)["snr"], np.sqrt(2.0 / 4.0))
+    with pytest.raises(ValueError, match="k: the sweep has no entropies for 7 neighbors"):
+        stationary(sweep, last=5, k=7)
+    with pytest.raises(ValueError, match="last: must lie between 1 and"):
+        stationary(sweep, last=500)
+
+
+def test_an_unknown_entropy_is_not_averaged_away():
+    sweep = made_sweep()
+    sweep["entropy"][2, -1] = np.nan
+    analysis = analyze(sweep, 5, FitConfig())
+    assert analysis.fit.excluded.tolist() == [float(sweep["lr"][2])]
+    remarks = [row[-1] for row in temperature_table(analysis).rows]
+    assert remarks.count("left out: U or S is not known") == 1
+
+
+def test_the_fit_range():
+    sweep = made_sweep()
+    whole = analyze(sweep, 3, FitConfig())
+    np.testing.assert_array_equal(whole.fit.lr, sweep["lr"])
+    part = analyze(sweep, 3, FitConfig(first=2, last=5))
+    np.testing.assert_array_equal(part.fit.lr, sweep["lr"][2:6])
+    np.testing.assert_array_equal(analyze(sweep, 3, FitConfig(last=-3)).fit.lr, sweep["lr"][:-2])
+    assert part.fit.exponent == pytest.approx(0.85, abs=0.05)
+    with pytest.raises(ValueError, match="holds 1 of the sweep's 8 learning rates"):
+        analyze(sweep, 3, FitConfig(first=7))
+
+
+def test_several_seeds_give_their_mean_and_its_standard_error():
+    random = np.random.default_rng(0)
+    shifts = random.normal(size=(5, 8))
+    ones = []
+    for seed, shift in enumerate(shifts):
+        one = made_sweep()
+        one["loss"] = one["loss"] + xr.DataArray(shift, dims="lr")
+        ones.append(one.assign_coords(seed=seed))
+    sweep = xr.concat(ones, dim="seed").transpose("lr", "seed", ...)
+    values, one = stationary(sweep, last=5), stationary(made_sweep(), last=5)
+    np.testing.assert_allclose(values["energy"], one["energy"] + shifts.mean(axis=0))
+    np.testing.assert_allclose(values["energy_error"], shifts.std(axis=0, ddof=1) / np.sqrt(5))
+    np.testing.assert_array_equal(shown_error(values, "energy"), values["energy_error"])
+    np.testing.assert_allclose(values["snr"], one["snr"])
+    assert np.isnan(one["energy_error"]).all()
+    np.testing.assert_array_equal(shown_error(one, "energy"), one["energy_std"])
+
+
+def test_the_number_of_measurements_is_that_of_the_configuration(tmp_path):
+    from tiny import TINY
+
+    sweep = made_sweep().assign_attrs(config=TINY.to_toml())
+    assert TINY.measurement.stationary == 2
+    assert analyze(sweep).stationary.identical(analyze(sweep, 2).stationary)
+    assert not analyze(sweep).stationary.identical(analyze(sweep, 3).stationary)

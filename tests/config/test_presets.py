@@ -1,0 +1,125 @@
+"""Every preset and experiment of the package, on generated images of the right shape."""
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import pythermo as pt
+from pythermo import data
+from pythermo.cli import app
+from pythermo.config.preset import Preset, preset_names
+from pythermo.data import Images
+from pythermo.studies.experiments import EXPERIMENTS
+from pythermo.sweeps.plan import plan
+
+SHAPES = {
+    "digits": (1, 8, 8, 10),
+    "fashion-mnist": (1, 28, 28, 10),
+    "cifar10": (3, 32, 32, 10),
+    "cifar100": (3, 32, 32, 100),
+}
+# arXiv 2505.23489, and ours for one channel.
+WEIGHTS = {
+    ("ConvNet", 8, 3): 24_408,
+    ("ConvNet", 64, 3): 1_550_016,
+    ("ConvNet", 96, 3): 3_486_240,
+    ("ResNet18", 4, 3): 43_692,
+    ("ResNet18", 32, 3): 2_790_240,
+    ("ResNet18", 48, 3): 6_277_392,
+    ("ConvNet", 2, 1): 1_530,
+    ("ConvNet", 4, 1): 6_084,
+    ("ConvNet", 8, 1): 24_264,
+}
+
+
+@pytest.fixture
+def generated(monkeypatch):
+    """Let data sets be random images of their shapes."""
+
+    def load(name, **_):
+        channels, height, width, classes = SHAPES[name]
+        random = torch.Generator().manual_seed(0)
+        images = torch.randn(12, channels, height, width, generator=random)
+        labels = torch.randint(classes, (12,), generator=random)
+        return Images(images[:8], labels[:8], images[8:], labels[8:], classes)
+
+    monkeypatch.setattr(data, "load", load)
+
+
+def large(name):
+    return (Preset.load(name).run.model.width or 0) > 8
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if large(name) else name for name in preset_names()]
+)
+@pytest.mark.usefixtures("generated")
+def test_runs_for_twenty_iterations(name):
+    preset = Preset.load(name)
+    sizes = {"count": 1, "stationary": 1, "window": 4, "gradients": 2, "evaluation_batch": 8}
+    few = preset.run.changed(
+        lr=max(preset.learning_rates),
+        **{"training.iterations": 20, "training.batch_size": 4},
+        **{f"measurement.{key}": value for key, value in sizes.items()},
+    )
+    found = pt.run(few, report=lambda *_: None)
+    assert found["iteration"].values.tolist() == [*range(10), 20]
+    assert np.isfinite(found["loss"]).all()
+    model = preset.run.model
+    assert found.attrs["weights"] == WEIGHTS[model.name, model.width, SHAPES[preset.run.data.name][0]]
+    assert np.isfinite(found["entropy"].sel(k=1)[-1])
+
+
+@pytest.mark.parametrize("name", [name for name in preset_names() if "cifar" in name])
+def test_the_paper_s_schedule(name):
+    run = Preset.load(name).run
+    assert run.training.iterations == (1_600_000 if run.model.name == "ConvNet" else 1_000_000)
+    assert (run.measurement.count, run.measurement.stationary) == (193, 50)
+    assert (run.measurement.window, run.measurement.gradients) == (1000, 1000)
+    assert run.training.batch_size == 128
+    assert run.training.loss == ("mse" if name.endswith("mse") else "cross-entropy")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiments_have_presets(name):
+    experiment = EXPERIMENTS[name]
+    assert set(experiment.presets.values()) <= set(preset_names())
+    assert len(experiment.presets) >= 2
+
+
+def test_all_eight_sweeps_of_the_paper_have_their_laws():
+    laws = [Preset.load(name).published for name in preset_names()]
+    assert sum(law is not None for law in laws) == 8
+
+
+@pytest.mark.usefixtures("generated")
+def test_a_plan():
+    preset = Preset.load("digits-quick", ["run.training.iterations=2000"])
+    found = plan(preset)
+    assert found.lr == sorted(preset.learning_rates)
+    assert found.weights == 1530
+    assert found.window_bytes == 1000 * 1530 * 4
+    assert found.data_bytes == 12 * 64 * 4
+    assert 0.0 < found.step_seconds < found.measurement_seconds
+    assert found.sweep_seconds(3) == pytest.approx(3 * found.run_seconds)  # 8 runs, three at a time
+    assert found.run_seconds == pytest.approx(
+        2000 * found.step_seconds + found.measurements * found.measurement_seconds
+    )
+
+
+@pytest.mark.usefixtures("generated")
+def test_a_dry_run_computes_nothing(tmp_path):
+    out = tmp_path / "out"
+    for command in (["reproduce", "digits", "--quick"], ["sweep", "digits-up"]):
+        told = CliRunner().invoke(app, [*command, "--dry-run", "--jobs", "2", "--out", str(out)])
+        assert told.exit_code == 0, told.output
+        assert "runs of" in told.output
+        assert "2 at a time" in told.output
+        assert not out.exists()
+
+
+def test_an_experiment_without_a_quick_version():
+    told = CliRunner().invoke(app, ["reproduce", "digits-mse", "--quick"])
+    assert told.exit_code == 1
+    assert "--quick: digits-mse has no quick version" in told.output
