@@ -308,7 +308,7 @@ def test_a_hand_computed_line():
     np.testing.assert_allclose(ops.knn_distances(line, 2), [[1, 3], [1, 2], [2, 3]])
     np.testing.assert_allclose(ops.knn_distance_sums(line, [1, 2]), [4, 12])
     expected = [math.log(length) for length in (4, 12)]  # d = gamma = 1: S = log L
-    np.testing.assert_allclose(pt.knn_graph_entropy(line, [1, 2], dim=1), expected)
+    np.testing.assert_allclose(pt.knn_graph_entropy(line, [1, 2], intrinsic_dim=1), expected)
 
 
 @on_all_kernels

@@ -40,6 +40,14 @@ def integrated_autocorrelation_time(series: ArrayLike) -> Any:
     taken from the series, which lowers each autocorrelation by about the time over n; that is mended to first
     order (Wolff 2004). A series shorter than some 20 times does not show it: where no lag up to n / 2 ends
     the sum, the result is the largest sum on the way, a lower bound.
+
+    Examples
+    --------
+    Values that stay for ten samples each:
+
+    >>> series = np.repeat(np.random.default_rng(0).normal(size=1000), 10)
+    >>> 8 < float(pt.integrated_autocorrelation_time(series)) < 12
+    True
     """
     values = np.asarray(series, dtype=np.float64)
     if values.ndim < 1 or values.shape[-1] < 2:
@@ -63,6 +71,11 @@ def trajectory_autocorrelation_time(points: ArrayLike) -> Any:
     array [...]
         From 10 / n (1 if n is below 10) to n; NaN where all points coincide or are not finite.
 
+    Raises
+    ------
+    ValueError
+        For fewer than two points.
+
     Notes
     -----
     As `integrated_autocorrelation_time`: a window shorter than some 20 times gives a lower bound.
@@ -78,7 +91,15 @@ def trajectory_autocorrelation_time(points: ArrayLike) -> Any:
 def effective_sample_size(series: ArrayLike) -> Any:
     """Return the number of independent values that would know the mean as well: n over the time.
 
-    Parameters, errors and assumptions as `integrated_autocorrelation_time`.
+    Parameters
+    ----------
+    series : array [..., n]
+        As in `integrated_autocorrelation_time`, with its errors and assumptions.
+
+    Returns
+    -------
+    array [...]
+        From 1 to n^2 / 10; NaN for a series that is constant or not finite.
     """
     values = np.asarray(series, dtype=np.float64)
     times = integrated_autocorrelation_time(values)

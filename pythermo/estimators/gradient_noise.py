@@ -73,6 +73,12 @@ def gradient_noise(full_grad: Any, stochastic_grads: Any) -> GradientNoise:
     With BatchNorm a gradient depends on how its batch is composed: a G from larger batches is not the
     mean of the g_i, and its difference counts as noise. `gradient_noise_about_mean` avoids that.
     Source: arXiv 2505.23489.
+
+    Examples
+    --------
+    >>> noise = pt.gradient_noise(np.array([3.0, 4.0]), np.array([[3.0, 5.0], [3.0, 3.0]]))
+    >>> noise.full_grad_norm, noise.rms_noise_norm, noise.snr
+    (5.0, 1.0, 5.0)
     """
     center = as_tensor("full_grad", full_grad).detach()
     require_float("full_grad", center)

@@ -103,6 +103,15 @@ def fit_temperature(
     -----
     Assumes that the points are stationary and that S is known up to a constant common to all of them.
     Source: arXiv 2505.23489.
+
+    Examples
+    --------
+    U = lr and S = 100 log(lr), so that T = dU/dS = lr / 100:
+
+    >>> lr = np.geomspace(1e-3, 1e-1, 9)
+    >>> fit = pt.fit_temperature(lr, lr, 100 * np.log(lr), smoothing=0.0)
+    >>> f"{fit.temperature[4]:.1e}, {fit.exponent:.2f}"
+    '1.0e-04, 1.00'
     """
     lrs, energies, entropies = (
         _vector(name, values) for name, values in (("lr", lr), ("energy", energy), ("entropy", entropy))
@@ -170,6 +179,12 @@ def fit_power_law(x: ArrayLike, y: ArrayLike) -> PowerLaw:
     ------
     ValueError
         For values that are not positive and finite, or lengths that differ.
+
+    Examples
+    --------
+    >>> law = pt.fit_power_law([1, 2, 4], [3, 12, 48])
+    >>> round(law.prefactor, 6), round(law.exponent, 6)
+    (3.0, 2.0)
     """
     xs, ys = _vector("x", x), _vector("y", y)
     if len(xs) != len(ys):
@@ -217,6 +232,11 @@ def free_energy(energy: ArrayLike, entropy: ArrayLike, temperature: ArrayLike) -
     ------
     ValueError
         For energies and entropies that are not one-dimensional and of one length.
+
+    Examples
+    --------
+    >>> pt.free_energy([1.0, 2.0], [10.0, 30.0], 0.1)
+    array([ 0., -1.])
     """
     u, s = _vector("energy", energy), _vector("entropy", entropy)
     if len(u) != len(s):
@@ -251,6 +271,11 @@ def temperature_along_run(energy: ArrayLike, entropy: ArrayLike, half_width: int
     Notes
     -----
     Source: arXiv 2505.23489.
+
+    Examples
+    --------
+    >>> pt.temperature_along_run([4.0, 3.0, 2.0], [9.0, 7.0, 5.0], half_width=1)
+    array([nan, 0.5, nan])
     """
     u, s = _vector("energy", energy), _vector("entropy", entropy)
     if len(u) != len(s):

@@ -94,6 +94,14 @@ class TrajectoryEntropy:
     most negative: a bias of up to ``-2.06 d / sqrt(2 m)`` at k = 50 of 1000 independent points. Biases are
     the same for clouds of the same shape; take k = n - 1 or compare like with like. With m = 1000 and
     independent points in D = 100 000: -0.0003 d and 0.0008 d at k = 999, -0.037 d at k = 50.
+
+    Examples
+    --------
+    >>> window = pt.TrajectoryEntropy(dim=5, window=100, ks=[10])
+    >>> for weights in torch.randn(100, 5, generator=torch.Generator().manual_seed(0)):
+    ...     window.append(weights)
+    >>> window.full, window.entropy().shape
+    (True, torch.Size([1]))
     """
 
     def __init__(
@@ -221,7 +229,7 @@ class TrajectoryEntropy:
     def _entropy(self) -> torch.Tensor:
         self._wait_for_points()
         if self._distances is None:
-            result: torch.Tensor = knn_graph_entropy(self._points, self.ks, dim=self._dim - 1)
+            result: torch.Tensor = knn_graph_entropy(self._points, self.ks, intrinsic_dim=self._dim - 1)
             return result
         lengths = self._distances.update(self._appended).lengths(self.ks)
         return entropy_of_lengths(lengths, len(self._points), self._dim - 1, 1.0)
@@ -232,7 +240,7 @@ class TrajectoryEntropy:
             return self._nothing()
         if self._distances is None:
             error: torch.Tensor = knn_graph_entropy_error(
-                self._in_order(), self.ks, dim=self._dim - 1, blocks=blocks
+                self._in_order(), self.ks, intrinsic_dim=self._dim - 1, blocks=blocks
             )
             return error
         distances, left_out = self._distances.update(self._appended), []

@@ -68,7 +68,7 @@ def test_gaussian_entropy_differences():
     narrow = normal(n, d, seed=1, dtype=torch.float64)
     wide = 2.0 * normal(n, d, seed=2, dtype=torch.float64)
     ks = [10, 50]
-    gain = pt.knn_graph_entropy(wide, ks, dim=d) - pt.knn_graph_entropy(narrow, ks, dim=d)
+    gain = pt.knn_graph_entropy(wide, ks, intrinsic_dim=d) - pt.knn_graph_entropy(narrow, ks, intrinsic_dim=d)
     # The entropy of n independent points has a deviation of about sqrt(d / 2 / n) nats: 0.04 each.
     np.testing.assert_allclose(gain, d * math.log(2), atol=0.2)
 
@@ -100,7 +100,7 @@ def test_wrong_kinds_are_named():
     with pytest.raises(ValueError, match="gamma: must be positive"):
         pt.knn_graph_entropy(torch.ones(5, 2), [1], gamma=0.0)
     with pytest.raises(ValueError, match="dim: must be at least 1"):
-        pt.knn_graph_entropy(torch.ones(5, 2), [1], dim=0)
+        pt.knn_graph_entropy(torch.ones(5, 2), [1], intrinsic_dim=0)
 
 
 def test_default_ks():
@@ -137,8 +137,8 @@ def test_standard_error_is_that_over_repetitions(dim, memory):
     for t in range(1, 400):
         clouds[:, t] = memory * clouds[:, t - 1] + math.sqrt(1 - memory**2) * clouds[:, t]
     ks = [5, 50, 399]
-    found = pt.knn_graph_entropy(clouds, ks, dim=dim).std(axis=0, ddof=1)
-    claimed = np.sqrt((pt.knn_graph_entropy_error(clouds, ks, dim=dim) ** 2).mean(axis=0))
+    found = pt.knn_graph_entropy(clouds, ks, intrinsic_dim=dim).std(axis=0, ddof=1)
+    claimed = np.sqrt((pt.knn_graph_entropy_error(clouds, ks, intrinsic_dim=dim) ** 2).mean(axis=0))
     # Each deviation is known to 1 / sqrt(2 * 39) = 11 %; the docstring allows 0.8 to 1.3.
     assert (claimed > 0.65 * found).all()
     assert (claimed < 1.6 * found).all()
