@@ -1,4 +1,4 @@
-"""Data sets: loaded whole, standardised, reduced and relabelled by a seed of their own."""
+"""Data sets: loaded whole, standardized, reduced and relabelled by a seed of their own."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,13 @@ NAMES = ("digits", *sources.DATA_SETS)
 class Images:
     """A data set in memory.
 
-    Pixels are kept as float32: on a CPU, a batch of 128 gathered from uint8 and standardised on the fly took
+    Pixels are kept as float32: on a CPU, a batch of 128 gathered from uint8 and standardized on the fly took
     as long for 28x28 pixels and a tenth to a quarter longer for CIFAR's on one thread, and longer on two.
 
     Attributes
     ----------
     train_images, test_images : Tensor [N, channels, H, W]
-        float32, standardised; see `load`.
+        float32, standardized; see `load`.
     train_labels, test_labels : Tensor [N]
         int64, from 0 to ``num_classes - 1``.
     num_classes : int
@@ -95,7 +95,7 @@ def load(
     Returns
     -------
     Images
-        CIFAR's are standardised by the published mean and deviation of each channel, the others by the mean
+        CIFAR's are standardized by the published mean and deviation of each channel, the others by the mean
         and deviation of all pixels of the training images that are kept, padding included.
 
     Raises
@@ -125,9 +125,9 @@ def load(
     train_images, test_images = _padded(train.images[kept], side), _padded(test.images[:test_samples], side)
     mean, deviation = _standard(name, train_images)
     return Images(
-        train_images=_standardised(train_images, mean, deviation),
+        train_images=_standardized(train_images, mean, deviation),
         train_labels=torch.from_numpy(labels),
-        test_images=_standardised(test_images, mean, deviation),
+        test_images=_standardized(test_images, mean, deviation),
         test_labels=torch.from_numpy(test.labels[:test_samples]),
         num_classes=arrays.num_classes,
     )
@@ -138,9 +138,10 @@ def _read(name: str, root: str | Path | None) -> Arrays:
         if root is not None:
             raise ValueError("root: digits is bundled with scikit-learn and takes no folder")
         return read_digits()
-    if root is not None and not Path(root).is_dir():
-        raise ValueError(f"root: must be a folder, and {root} is none")
-    return sources.read(name, None if root is None else Path(root))
+    folder = None if root is None else Path(root).expanduser()
+    if folder is not None and not folder.is_dir():
+        raise ValueError(f"root: must be a folder, and {folder} is not")
+    return sources.read(name, folder)
 
 
 def _padded(images: np.ndarray, side: int | None) -> np.ndarray:
@@ -156,7 +157,7 @@ def _padded(images: np.ndarray, side: int | None) -> np.ndarray:
 
 
 def _standard(name: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and deviation by which images of a data set are standardised, in units of their pixels."""
+    """Return mean and deviation by which images of a data set are standardized, in units of their pixels."""
     published = sources.DATA_SETS[name].standard if name in sources.DATA_SETS else None
     if published is None:
         return images.mean(), images.std()
@@ -164,8 +165,8 @@ def _standard(name: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), deviation.astype(np.float32)
 
 
-def _standardised(images: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> Tensor:
-    """Standardise images in place."""
+def _standardized(images: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> Tensor:
+    """Standardize images in place."""
     images -= mean
     images /= deviation
     return torch.from_numpy(images)

@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from pythermo.data import cifar, fashion_mnist
 from pythermo.data.arrays import Arrays
 
@@ -72,7 +70,7 @@ class DataSet:
     assemble : callable
         Makes the data set of what the files of an edition hold.
     standard : tuple of two tuples of float, optional
-        Mean and deviation of each channel, of pixels from 0 to 1, by which images are standardised; without
+        Mean and deviation of each channel, of pixels from 0 to 1, by which images are standardized; without
         them, by mean and deviation of the training images.
     installed : Path, optional
         Where a system's package puts the files.
@@ -191,7 +189,11 @@ DATA_SETS = {
 def data_folder() -> Path:
     """Return the folder of fetched files: ``PYTHERMO_DATA``, or pythermo's folder in the user's cache."""
     chosen = os.environ.get("PYTHERMO_DATA")
-    return Path(chosen) if chosen else platformdirs.user_cache_path("pythermo")
+    if chosen:
+        return Path(chosen).expanduser()
+    import pooch
+
+    return Path(pooch.os_cache("pythermo"))
 
 
 def find(name: str, root: Path | None = None) -> list[tuple[PublishedFile, Path]]:
@@ -207,7 +209,8 @@ def find(name: str, root: Path | None = None) -> list[tuple[PublishedFile, Path]
         Saying where the files were looked for and how to get them.
     """
     data_set = DATA_SETS[name]
-    folders = [folder for folder in (root, data_folder(), data_set.installed) if folder is not None]
+    given = None if root is None else root.expanduser()
+    folders = [folder for folder in (given, data_folder(), data_set.installed) if folder is not None]
     for folder in folders:
         for located in (PublishedFile.whole_in, PublishedFile.unpacked_in):
             for edition in data_set.editions:

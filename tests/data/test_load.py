@@ -105,7 +105,7 @@ def test_padding_of_any_images(side, top):
         ({"label_noise": -0.1}, r"label_noise: must lie in \[0, 1\], not -0.1"),
         ({"label_noise": float("nan")}, r"label_noise: must lie in \[0, 1\], not nan"),
         ({"samples_per_class": -1}, "samples_per_class: must be at least 1"),
-        ({"name": "cifar10", "root": "/nowhere"}, "root: must be a folder, and /nowhere is none"),
+        ({"name": "cifar10", "root": "/nowhere"}, "root: must be a folder, and /nowhere is not"),
         ({"name": "cifar"}, "known: digits, fashion-mnist, cifar10, cifar100"),
     ],
 )
