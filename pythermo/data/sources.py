@@ -1,4 +1,4 @@
-"""Which data sets there are, which files they are published as, and where those are looked for."""
+"""The data sets, the files that they are published as, and the folders where those are looked for."""
 
 import os
 from collections.abc import Callable
@@ -20,13 +20,13 @@ class PublishedFile:
     name : str
         Its name.
     md5 : str
-        The published checksum. MD5 tells damage, not forgery: no file is trusted for having it.
+        The published checksum. MD5 shows damage, not forgery: a file that has it is not trusted for that.
     size : int
         Bytes.
     read : callable
         Reads it at a path; ValueError for what is not the published layout.
     unpacked : tuple of str
-        The files that it becomes when it is unpacked, all in one folder, which may stand in its place.
+        The files that come out when it is unpacked, all in one folder, which can stand in its place.
     """
 
     name: str
@@ -68,7 +68,7 @@ class DataSet:
     editions : tuple of Edition
         The first is fetched, the others are read where they are found.
     assemble : callable
-        Makes the data set of what the files of an edition hold.
+        Makes the data set from the contents of an edition's files.
     standard : tuple of two tuples of float, optional
         Mean and deviation of each channel, of pixels from 0 to 1, by which images are standardized; without
         them, by mean and deviation of the training images.
@@ -199,9 +199,9 @@ def data_folder() -> Path:
 def find(name: str, root: Path | None = None) -> list[tuple[PublishedFile, Path]]:
     """Return the files of a data set that are on this machine, and where.
 
-    Looked at are ``root``, `data_folder` and the folder of the system's package. A file may lie there without
-    its gzip compression and the ending of its name. Where there is no archive, what was unpacked from one
-    will do.
+    The folders are ``root``, `data_folder` and that of the system's package, in this order. A file may be
+    there uncompressed, without the ending of its name. If there is no archive, the folder that was unpacked
+    from one is taken.
 
     Raises
     ------
