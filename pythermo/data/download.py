@@ -39,14 +39,14 @@ def fetch(name: str, source: str | Path | None = None, root: str | Path | None =
     Raises
     ------
     ValueError
-        For an unknown name, a file of another name, a ``root`` that is not a folder, and for a file that does
-        not have the published size and checksum: nothing of it is kept, and what was there before stays.
+        For an unknown name, a ``source`` of another name, and a file without the published size and
+        checksum: nothing of it is kept, and what was there before stays.
     FileNotFoundError
         For a ``source`` that is not there.
     ConnectionError
         For a download that failed three times.
     OSError
-        For a folder that cannot be written to.
+        For a ``root`` that is not a folder or cannot be written to; before anything is downloaded.
 
     Examples
     --------
@@ -61,7 +61,6 @@ def fetch(name: str, source: str | Path | None = None, root: str | Path | None =
         raise ValueError(f"name: '{name}' is not a known data set; known: {', '.join(DATA_SETS)}")
     edition, places = _places(DATA_SETS[name], source)
     folder = data_folder() if root is None else Path(root).expanduser()
-    _make_folder(folder)
     for file, place in zip(edition, places, strict=True):
         _bring(file, place, folder)
     return [folder / file.name for file in edition]
@@ -73,40 +72,19 @@ def _places(data_set: DataSet, source: str | Path | None) -> tuple[Edition, list
     if not _is_url(place):
         place = str(Path(place).expanduser())
     for edition in data_set.editions:
-        if place.rpartition("/")[2] in [file.name for file in edition]:
-            if len(edition) > 1:
-                raise ValueError(f"--from: must be the folder of all {len(edition)} files, not {place}")
+        if [place.rpartition("/")[2]] == [file.name for file in edition]:
             return edition, [place]
-    if not _is_url(place):
-        return _places_in_folder(data_set, Path(place))
-    first = data_set.editions[0]
-    return first, [f"{place.removesuffix('/')}/{file.name}" for file in first]
-
-
-def _places_in_folder(data_set: DataSet, folder: Path) -> tuple[Edition, list[str]]:
-    names = [[file.name for file in edition] for edition in data_set.editions]
-    wanted = " or ".join(", ".join(edition) for edition in names)
-    if folder.is_file():
-        raise ValueError(f"--from: the file must be named {wanted}, not {folder.name}")
     for edition in data_set.editions:
-        if all((folder / file.name).is_file() for file in edition):
-            return edition, [str(folder / file.name) for file in edition]
-    raise FileNotFoundError(f"--from: {folder} is not a folder that holds {wanted}")
+        places = [f"{place.removesuffix('/')}/{file.name}" for file in edition]
+        if _is_url(place) or all(Path(path).is_file() for path in places):
+            return edition, places
+    if not Path(place).exists():
+        raise FileNotFoundError(f"--from: {place} is not there")
+    raise ValueError(f"--from: must be {data_set.files}, or a folder that holds them, not {place}")
 
 
 def _is_url(place: str) -> bool:
     return place.startswith(("http://", "https://"))
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ValueError(f"root: must be a folder, and {folder} is not and cannot become one") from error
-    except OSError as error:
-        raise OSError(
-            f"root: {folder} cannot be made ({error}); --root or PYTHERMO_DATA names another"
-        ) from error
 
 
 def _bring(file: PublishedFile, place: str, folder: Path) -> None:
@@ -115,8 +93,6 @@ def _bring(file: PublishedFile, place: str, folder: Path) -> None:
     from requests import RequestException
 
     path = folder / file.name
-    if path.is_dir():
-        raise ValueError(f"{path}: is a folder, where the file is to be; move it away")
     downloads = pooch.create(
         folder,
         base_url="",

@@ -86,6 +86,11 @@ class DataSet:
     standard: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     installed: Path | None = None
 
+    @property
+    def files(self) -> str:
+        """The names of the files of each edition, as text for a message."""
+        return " or ".join(", ".join(file.name for file in edition) for edition in self.editions)
+
 
 def _archive(name: str, md5: str, size: int, layout: cifar.Layout) -> Edition:
     unpacked = tuple(f"{layout.folder}/{batch}" for batch in (*layout.train, *layout.test))
@@ -217,10 +222,9 @@ def find(name: str, root: Path | None = None) -> list[tuple[PublishedFile, Path]
                 found = [(file, path) for file in edition if (path := located(file, folder)) is not None]
                 if len(found) == len(edition):
                     return found
-    files = " or ".join(", ".join(file.name for file in edition) for edition in data_set.editions)
     raise FileNotFoundError(
         f"{name}: found in none of {', '.join(map(str, folders))}; "
-        f"`pythermo data fetch {name}` downloads it. Its files, as published or unpacked, are {files}"
+        f"`pythermo data fetch {name}` downloads it. Its files, published or unpacked, are {data_set.files}"
     )
 
 

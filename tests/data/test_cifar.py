@@ -149,7 +149,7 @@ def test_an_unpacked_folder_is_found(tmp_path, name):
     folder = tmp_path / layout.folder
     folder.mkdir()
     for batch in (*layout.train, *layout.test):
-        with pytest.raises(FileNotFoundError, match=r"as published or unpacked, are cifar-10"):
+        with pytest.raises(FileNotFoundError, match=r"published or unpacked, are cifar-10"):
             sources.find(f"cifar{layout.num_classes}", tmp_path)  # one is missing
         (folder / batch).touch()
     ((file, path),) = sources.find(f"cifar{layout.num_classes}", tmp_path)
