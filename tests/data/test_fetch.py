@@ -330,9 +330,10 @@ def test_missing_data_say_how_to_get_them(folder):
         assert str(folder) in str(found.value)
 
 
-def test_the_folder_is_in_the_user_s_cache_if_none_is_chosen(monkeypatch):
-    monkeypatch.delenv("PYTHERMO_DATA", raising=False)
-    assert "pythermo" in sources.data_folder().parts
+def test_the_folder_is_in_the_user_s_cache_if_none_is_chosen(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PYTHERMO_DATA", "")
+    assert sources.data_folder() == tmp_path / "pythermo"
 
 
 def test_the_command_line(content, server, folder, tmp_path):
