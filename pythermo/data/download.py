@@ -18,7 +18,7 @@ def fetch(name: str, source: str | Path | None = None, root: str | Path | None =
     """Download the files of a data set, or copy them from a place on this machine.
 
     A progress bar is shown on a terminal. Processes that fetch the same file at once each bring their own
-    copy; the last one stays. An interrupted download leaves nothing and begins anew.
+    copy, and the last one stays. A download that is interrupted leaves nothing and is begun anew.
 
     Parameters
     ----------
@@ -71,6 +71,8 @@ def _places(data_set: DataSet, source: str | Path | None) -> tuple[Edition, list
     place = data_set.url if source is None else str(source)
     if not _is_url(place):
         place = str(Path(place).expanduser())
+        if not Path(place).exists():
+            raise FileNotFoundError(f"--from: {place} is not there")
     for edition in data_set.editions:
         if [place.rpartition("/")[2]] == [file.name for file in edition]:
             return edition, [place]
@@ -78,8 +80,6 @@ def _places(data_set: DataSet, source: str | Path | None) -> tuple[Edition, list
         places = [f"{place.removesuffix('/')}/{file.name}" for file in edition]
         if _is_url(place) or all(Path(path).is_file() for path in places):
             return edition, places
-    if not Path(place).exists():
-        raise FileNotFoundError(f"--from: {place} is not there")
     raise ValueError(f"--from: must be {data_set.files}, or a folder that holds them, not {place}")
 
 
@@ -119,13 +119,16 @@ def _deliver(file: PublishedFile, place: str, output: str, _: object) -> None:
     from pooch import HTTPDownloader
 
     if _is_url(place):
-        download = HTTPDownloader(
-            progressbar=tqdm(total=file.size, unit="B", unit_scale=True, desc=file.name, disable=None),
-            chunk_size=_BLOCK,
-            timeout=_TIMEOUT_SECONDS,
-            headers={"Accept-Encoding": "identity"},  # the file is compressed as it is
-        )
-        with _Bounded(output, file.size) as written:
+        with (
+            tqdm(total=file.size, unit="B", unit_scale=True, desc=file.name, disable=None) as bar,
+            _Bounded(output, file.size) as written,
+        ):
+            download = HTTPDownloader(
+                progressbar=bar,
+                chunk_size=_BLOCK,
+                timeout=_TIMEOUT_SECONDS,
+                headers={"Accept-Encoding": "identity"},  # the file is compressed as it is
+            )
             download(place, written, None)
     else:
         shutil.copyfile(place, output)

@@ -315,6 +315,7 @@ def test_fashion_mnist_has_four_files(server, folder, tmp_path, monkeypatch):
         ("digits", None, ValueError, "digits comes with scikit-learn"),
         ("imagenet", None, ValueError, "known: fashion-mnist, cifar10, cifar100"),
         ("cifar10", "nowhere", FileNotFoundError, "--from: nowhere is not there"),
+        ("cifar10", f"/nowhere/{ARCHIVE}", FileNotFoundError, f"--from: /nowhere/{ARCHIVE} is not there"),
         ("cifar10", __file__, ValueError, "must be cifar-10-binary.tar.gz or cifar-10-python.tar.gz"),
     ],
 )
