@@ -64,3 +64,17 @@ def require_positive(name: str, value: Any) -> float:
     if not (number > 0.0 and math.isfinite(number)):
         raise ValueError(f"{name}: must be positive and finite, not {value}")
     return number
+
+
+def require_integer(name: str, value: Any, least: int, most: int = 2**62) -> int:
+    """Return ``value`` as an int between two bounds, or raise naming the argument."""
+    try:
+        number = int(value)
+        exact = number == value
+    except (TypeError, ValueError, OverflowError):
+        exact = False
+    if not exact:
+        raise TypeError(f"{name}: must be an integer, not {value!r}")
+    if not least <= number <= most:
+        raise ValueError(f"{name}: must be an integer from {least} to {most}, not {value}")
+    return number

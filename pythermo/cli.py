@@ -207,11 +207,16 @@ def simulate(
 def fetch_data(
     name: Annotated[str, typer.Argument(help="fashion-mnist, cifar10 or cifar100.")],
     source: Annotated[
-        str | None, typer.Option("--from", metavar="FILE_OR_URL", help="Instead of where it is published.")
+        str | None,
+        typer.Option(
+            "--from", metavar="FILE_OR_URL", help="Take it from here, not from where it is published."
+        ),
     ] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder; where runs look, if not given.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder for the files; the one where runs look, if not given.")
+    ] = None,
 ) -> None:
-    """Download a data set to PYTHERMO_DATA or the user's cache, checked; goes on where it was interrupted."""
+    """Download a data set to PYTHERMO_DATA or the user's cache: checked, whole or not at all."""
     with _errors_as_messages():
         from pythermo.data import fetch
 

@@ -1,6 +1,5 @@
-"""Images as tensors on one device."""
+"""Images as tensors on one device. Names are loaded when first used: fetching files needs no torch."""
 
-from pythermo.data.fetch import fetch
-from pythermo.data.images import Images, load
+import lazy_loader
 
-__all__ = ["Images", "fetch", "load"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

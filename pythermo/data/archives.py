@@ -1,13 +1,15 @@
-"""Members of tar archives, read into memory: nothing is written to the disk."""
+"""Members of tar archives, read into memory.
 
-import gzip
+Not unpacked by pooch: its `Untar` writes file by file where another process may be reading, into folders that
+may not be ours to write to, and before Python 3.12 also what leads out of them.
+"""
+
 import tarfile
 from collections.abc import Mapping
-from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from pythermo.data.compressed import opened
+from pythermo.data.compressed import Stream, opened
 
 # What an archive may hold besides the members asked for: descriptions, and tar's own headers.
 _ELSE = 1 << 22
@@ -32,24 +34,19 @@ def read_members(path: Path, most: Mapping[str, int]) -> dict[str, bytes]:
     Raises
     ------
     ValueError
-        For what is no such archive, truncated, damaged or too large; for a missing, repeated or oversized
+        Naming the file, if it is not a whole tar archive or too large; for a missing, repeated or oversized
         member; for any member that is a link or a device, or whose name leads out of the archive's folder.
     """
-    found: dict[str, bytes] = {}
-    with opened(path) as file:
-        bounded = _Bounded(file, sum(most.values()) + _ELSE, path)
-        try:
-            with tarfile.open(fileobj=cast("IO[bytes]", bounded), mode="r|") as archive:
-                for member in archive:
-                    _refuse_what_no_data_set_has(member, path)
-                    if member.name in found:
-                        raise ValueError(f"{path}: {member.name} is there twice")
-                    if member.name in most:
-                        found[member.name] = _contents(archive, member, most[member.name], path)
-        except tarfile.TarError as error:
-            raise ValueError(f"{path}: not a whole tar archive ({error})") from error
-        while bounded.read(1 << 20):
-            pass  # to the end, where gzip's own checksum stands
+    try:
+        with opened(path) as file:
+            bounded = _Bounded(file, sum(most.values()) + _ELSE)
+            found = _read(bounded, most)
+            while bounded.read(1 << 20):
+                pass  # to the end, where gzip's own checksum stands
+    except tarfile.TarError as error:
+        raise ValueError(f"{path}: not a whole tar archive ({error})") from error
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: {error}") from error
     for name in most:
         if name not in found:
             raise ValueError(f"{path}: there is no {name} in it")
@@ -76,29 +73,41 @@ def read_unpacked(folder: Path, most: Mapping[str, int]) -> dict[str, bytes]:
 class _Bounded:
     """A stream that ends in a ValueError when more than ``most`` bytes are read from it."""
 
-    def __init__(self, file: gzip.GzipFile | BufferedReader, most: int, path: Path) -> None:
-        self._file, self._left, self._path = file, most, path
+    def __init__(self, file: Stream, most: int) -> None:
+        self._file, self._left = file, most
 
     def read(self, size: int) -> bytes:
         read = self._file.read(size)
         self._left -= len(read)
         if self._left < 0:
-            raise ValueError(f"{self._path}: holds more bytes than the published archive")
+            raise ValueError("holds more bytes than the published archive")
         return read
 
 
-def _refuse_what_no_data_set_has(member: tarfile.TarInfo, path: Path) -> None:
+def _read(file: _Bounded, most: Mapping[str, int]) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    with tarfile.open(fileobj=cast("IO[bytes]", file), mode="r|") as archive:
+        for member in archive:
+            _refuse_what_no_data_set_has(member)
+            if member.name in found:
+                raise ValueError(f"{member.name} is there twice")
+            if member.name in most:
+                found[member.name] = _contents(archive, member, most[member.name])
+    return found
+
+
+def _refuse_what_no_data_set_has(member: tarfile.TarInfo) -> None:
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts:
-        raise ValueError(f"{path}: the member {member.name!r} leads out of the archive's folder")
+        raise ValueError(f"the member {member.name!r} leads out of the archive's folder")
     if not (member.isreg() or member.isdir()):
-        raise ValueError(f"{path}: the member {member.name!r} is neither a file nor a folder")
+        raise ValueError(f"the member {member.name!r} is neither a file nor a folder")
 
 
-def _contents(archive: tarfile.TarFile, member: tarfile.TarInfo, most: int, path: Path) -> bytes:
+def _contents(archive: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> bytes:
     file = archive.extractfile(member)
     if file is None:
-        raise ValueError(f"{path}: {member.name} must be a file")
+        raise ValueError(f"{member.name} must be a file")
     if member.size > most:
-        raise ValueError(f"{path}: {member.name} must have at most {most} bytes, not {member.size}")
+        raise ValueError(f"{member.name} must have at most {most} bytes, not {member.size}")
     return file.read()

@@ -1,4 +1,4 @@
-"""A data set as its files hold it: pixels and labels, neither standardised nor on a device."""
+"""A data set as its files hold it: pixels and labels, neither standardized nor on a device."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Split:
     images : ndarray [N, channels, H, W]
         uint8 from 0 to 255, or float32.
     labels : ndarray [N]
-        int64, from 0 on.
+        int64, from 0 to the number of classes less one.
     """
 
     images: np.ndarray

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: the published archives, binary and Python's."""
+"""CIFAR-10 and CIFAR-100, from the published archives: the binary ones and Python's."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +45,7 @@ class BinaryRecords:
 
 @dataclass(frozen=True)
 class PickledBatches:
-    """Batches as pickled dictionaries, which are not run (see `pythermo.data.pickled`).
+    """Batches as pickled dictionaries, of which nothing is run (see `pythermo.data.pickled`).
 
     Attributes
     ----------
@@ -141,7 +141,7 @@ def read_cifar(path: Path, layout: Layout) -> Arrays:
     Raises
     ------
     ValueError
-        Naming file and member, for all that is not as published.
+        Naming file and member, for anything that is not as published.
 
     Notes
     -----

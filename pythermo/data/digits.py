@@ -1,4 +1,4 @@
-"""The digits that scikit-learn brings along."""
+"""The handwritten digits that come with scikit-learn."""
 
 import numpy as np
 

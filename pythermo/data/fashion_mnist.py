@@ -1,4 +1,7 @@
-"""Fashion-MNIST: grey images of 28x28 pixels of ten kinds of clothes, in four IDX files."""
+"""Fashion-MNIST: gray images of ten kinds of clothes, 28x28 pixels, in four IDX files.
+
+Source: https://github.com/zalandoresearch/fashion-mnist.
+"""
 
 from pathlib import Path
 
@@ -27,5 +30,5 @@ def read_labels(path: Path, count: int) -> np.ndarray:
 def assemble(
     train_images: np.ndarray, train_labels: np.ndarray, test_images: np.ndarray, test_labels: np.ndarray
 ) -> Arrays:
-    """Return the data set of what its four files hold."""
+    """Return the data set that its four files make up."""
     return Arrays(Split(train_images, train_labels), Split(test_images, test_labels), CLASSES)

@@ -1,12 +1,15 @@
-"""Data sets: loaded whole, standardised, reduced and relabelled by a seed of their own."""
+"""Data sets: loaded whole, standardized, and reduced and relabeled by a seed of their own."""
 
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pythermo._checks import require_integer
 from pythermo.data import sources
 from pythermo.data.arrays import Arrays
 from pythermo.data.digits import read_digits
@@ -16,19 +19,28 @@ NAMES = ("digits", *sources.DATA_SETS)
 
 @dataclass(frozen=True)
 class Images:
-    """A data set in memory.
+    """A data set in memory, on one device.
 
-    Pixels are kept as float32: on a CPU, a batch of 128 gathered from uint8 and standardised on the fly took
-    as long for 28x28 pixels and a tenth to a quarter longer for CIFAR's on one thread, and longer on two.
+    Pixels are kept as float32: to gather a batch from uint8 and to standardize it each time is no faster on a
+    CPU, and for CIFAR a tenth to a quarter slower.
 
     Attributes
     ----------
     train_images, test_images : Tensor [N, channels, H, W]
-        float32, standardised; see `load`.
+        float32, standardized (see `load`): in units of the pixels' deviation.
     train_labels, test_labels : Tensor [N]
         int64, from 0 to ``num_classes - 1``.
     num_classes : int
         Number of classes.
+
+    Examples
+    --------
+    >>> import pythermo as pt
+    >>> import torch
+    >>> images = pt.data.load("digits")
+    >>> pixels, labels = images.batch(torch.tensor([0, 3]))
+    >>> pixels.shape, labels
+    (torch.Size([2, 1, 8, 8]), tensor([0, 3]))
     """
 
     train_images: Tensor
@@ -67,7 +79,7 @@ def load(
     side: int | None = None,
     test_samples: int | None = None,
 ) -> Images:
-    """Load a data set.
+    """Load a data set into memory, on the CPU.
 
     Parameters
     ----------
@@ -77,47 +89,57 @@ def load(
         images of 28x28 pixels in one channel. ``cifar10``, ``cifar100``: 50000 and 10000 images of
         32x32 pixels in three channels, red first.
     root : path, optional
-        Folder of the files of a data set that is not bundled, looked at before the folder of
-        `pythermo.data.fetch` (``PYTHERMO_DATA``, or the user's cache) and that of the system's package;
-        digits needs none.
+        Folder of the files, as published or unpacked. It is searched first, then the folder of
+        `pythermo.data.fetch` (``PYTHERMO_DATA``, or the user's cache), then that of the system's package.
+        ``~`` is the home folder. Not for digits.
     samples_per_class : int, optional
-        Keep so many training images of each class, chosen without replacement.
+        Number of training images to keep of each class, chosen at random.
     label_noise : float
-        Share of the training labels that are redrawn uniformly from all classes, in [0, 1].
+        Share of the training labels that are replaced by uniform draws from all classes, in [0, 1].
     seed : int
-        Seed of the choice and of the labels.
+        Seed of the choice of images and of the drawn labels, at least 0.
     side : int, optional
-        Height and width to which images are padded with zeros on all sides, such as 32 for
-        ``fashion-mnist``; those that they have, if not given.
+        Height and width in pixels to which images are padded with zeros on all sides, such as 32 for
+        ``fashion-mnist``. Images keep their size if it is not given.
     test_samples : int, optional
-        Keep the first so many test images only: all are evaluated at each measurement of a run.
+        Number of test images to keep, from the first on: each measurement of a run evaluates all of them.
 
     Returns
     -------
     Images
-        CIFAR's are standardised by the published mean and deviation of each channel, the others by the mean
-        and deviation of all pixels of the training images that are kept, padding included.
+        float32 [N, channels, side, side]. CIFAR's images are standardized by the published mean and deviation
+        of each channel, the others by mean and deviation of all pixels of the training images that are
+        kept, padding included.
 
     Raises
     ------
     ValueError
-        For an unknown name, a ``root`` that is no folder, a class with too few images, a share outside
-        [0, 1], a side smaller than the images', a file that is not as published.
+        For an unknown name, a ``root`` that is not a folder, a class with too few images, a share outside
+        [0, 1], a side smaller than the images', and a file that is not as published, naming it.
+    TypeError
+        For a number of the wrong type.
     FileNotFoundError
         For a data set that is not on this machine, saying how to get it.
 
     Notes
     -----
     Source: arXiv 2505.23489 (separate seeds, subsets per class, CIFAR's mean and deviation).
+
+    Examples
+    --------
+    >>> import pythermo as pt
+    >>> images = pt.data.load("digits", samples_per_class=20, label_noise=0.2, seed=3)
+    >>> images.train_images.shape, images.test_images.shape
+    (torch.Size([200, 1, 8, 8]), torch.Size([300, 1, 8, 8]))
     """
     if name not in NAMES:
         raise ValueError(f"name: '{name}' is not a known data set; known: {', '.join(NAMES)}")
-    if not 0.0 <= label_noise <= 1.0:
-        raise ValueError(f"label_noise: must lie in [0, 1], not {label_noise}")
-    if test_samples is not None and test_samples < 1:
-        raise ValueError(f"test_samples: must be at least 1, not {test_samples}")
+    label_noise = _share("label_noise", label_noise)
+    generator = np.random.default_rng(require_integer("seed", seed, 0, 2**63 - 1))
+    samples_per_class = _count("samples_per_class", samples_per_class)
+    test_samples, side = _count("test_samples", test_samples), _count("side", side)
     arrays = _read(name, root)
-    train, test, generator = arrays.train, arrays.test, np.random.default_rng(seed)
+    train, test = arrays.train, arrays.test
     kept = np.arange(len(train.labels))
     if samples_per_class is not None:
         kept = _choose_per_class(train.labels, samples_per_class, arrays.num_classes, generator)
@@ -125,12 +147,24 @@ def load(
     train_images, test_images = _padded(train.images[kept], side), _padded(test.images[:test_samples], side)
     mean, deviation = _standard(name, train_images)
     return Images(
-        train_images=_standardised(train_images, mean, deviation),
+        train_images=_standardized(train_images, mean, deviation),
         train_labels=torch.from_numpy(labels),
-        test_images=_standardised(test_images, mean, deviation),
+        test_images=_standardized(test_images, mean, deviation),
         test_labels=torch.from_numpy(test.labels[:test_samples]),
         num_classes=arrays.num_classes,
     )
+
+
+def _count(name: str, value: int | None) -> int | None:
+    return None if value is None else require_integer(name, value, 1)
+
+
+def _share(name: str, value: Any) -> float:
+    if not isinstance(value, Real):
+        raise TypeError(f"{name}: must be a number, not {value!r}")
+    if not 0.0 <= float(value) <= 1.0:
+        raise ValueError(f"{name}: must lie in [0, 1], not {value}")
+    return float(value)
 
 
 def _read(name: str, root: str | Path | None) -> Arrays:
@@ -138,9 +172,10 @@ def _read(name: str, root: str | Path | None) -> Arrays:
         if root is not None:
             raise ValueError("root: digits is bundled with scikit-learn and takes no folder")
         return read_digits()
-    if root is not None and not Path(root).is_dir():
-        raise ValueError(f"root: must be a folder, and {root} is none")
-    return sources.read(name, None if root is None else Path(root))
+    folder = None if root is None else Path(root).expanduser()
+    if folder is not None and not folder.is_dir():
+        raise ValueError(f"root: must be a folder, and {folder} is not")
+    return sources.read(name, folder)
 
 
 def _padded(images: np.ndarray, side: int | None) -> np.ndarray:
@@ -156,7 +191,7 @@ def _padded(images: np.ndarray, side: int | None) -> np.ndarray:
 
 
 def _standard(name: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and deviation by which images of a data set are standardised, in units of their pixels."""
+    """Return mean and deviation by which images of a data set are standardized, in units of their pixels."""
     published = sources.DATA_SETS[name].standard if name in sources.DATA_SETS else None
     if published is None:
         return images.mean(), images.std()
@@ -164,8 +199,8 @@ def _standard(name: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), deviation.astype(np.float32)
 
 
-def _standardised(images: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> Tensor:
-    """Standardise images in place."""
+def _standardized(images: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> Tensor:
+    """Standardize images in place."""
     images -= mean
     images /= deviation
     return torch.from_numpy(images)
@@ -175,8 +210,6 @@ def _choose_per_class(
     labels: np.ndarray, count: int, num_classes: int, generator: np.random.Generator
 ) -> np.ndarray:
     """Return the sorted indices of ``count`` images of each class, chosen without replacement."""
-    if count < 1:
-        raise ValueError(f"samples_per_class: must be at least 1, not {count}")
     chosen = []
     for label in range(num_classes):
         candidates = np.flatnonzero(labels == label)

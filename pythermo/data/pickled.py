@@ -1,170 +1,156 @@
-"""The pickles of the Python archives of CIFAR, read without running them.
+"""The pickles of CIFAR's Python archives, read by `pickle.Unpickler`; nothing that they name is run.
 
-`pickle` calls whatever a file names. Here the file's own instructions are followed on a stack of plain
-values: nothing is imported or called, and NumPy's arrays stay the bytes and the shape that they were written
-as. Memory is bounded by the size of the file.
+`pickletools` reads the instructions first: for some, which no published batch has, pickle's own reader takes
+memory, time or stack without bound.
 """
 
+import io
+import pickle
 import pickletools
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-_MARK = object()
-_ARRAY, _DTYPE, _BYTES = "array", "dtype", "bytes"
-
-# What a pickled array names, under NumPy 1 and 2, and what is made of it.
-_NAMES = {
-    "numpy.core.multiarray _reconstruct": _ARRAY,
-    "numpy._core.multiarray _reconstruct": _ARRAY,
-    "numpy ndarray": _ARRAY,
-    "numpy dtype": _DTYPE,
-    "_codecs encode": _BYTES,
+# What Python 2 and 3 write for dictionaries of text, numbers, lists and an array.
+_TEXTS_AND_NAMES = {
+    *("BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"),
+    *("GLOBAL", "STACK_GLOBAL"),
 }
+_INSTRUCTIONS = {
+    *("PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2"),
+    *("BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET", "REDUCE", "BUILD"),
+    *("EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+    *("APPEND", "APPENDS", "SETITEM", "SETITEMS"),
+    *_TEXTS_AND_NAMES,
+}
+_MOST_TUPLES = 64  # an array has eight
 
+_NDARRAY = "numpy.ndarray"
 
-@dataclass(frozen=True)
-class _Name:
-    kind: str
-
-
-@dataclass
-class _Object:
-    """An array or a dtype: what it was made from, and its state."""
-
-    kind: str
-    arguments: tuple[Any, ...]
-    state: tuple[Any, ...] = ()
+# What pickle and pickletools raise; they warn of escapes in a name, which may be an error too.
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, EOFError, OverflowError, DeprecationWarning)
 
 
 def read_pickle(data: bytes) -> dict[str, Any]:
-    """Read a dictionary of numbers, strings, lists and arrays of unsigned bytes.
+    """Read a dictionary of numbers, text, lists and arrays of unsigned bytes.
 
     Parameters
     ----------
     data : bytes
-        A pickle of protocol 2, as Python 2 wrote the published ones, to 4.
+        A pickle of protocol 2 to 4: Python 2 wrote the published ones in protocol 2.
 
     Returns
     -------
     dict from str to object
-        Byte strings as str, one character a byte; arrays as ndarray of uint8.
+        Python 2's strings as bytes, but for the keys; arrays as ndarray of uint8.
 
     Raises
     ------
     ValueError
-        For anything else, above all for a pickle that names something to be called.
+        For anything else, above all for a pickle that names something to be called. Nothing is run, and no
+        more memory is taken than the file's length times a constant.
     """
     try:
-        found = _follow(data)
+        _check_instructions(data)
+        found = _Unpickler(io.BytesIO(data), encoding="bytes").load()
         if not isinstance(found, dict):
             raise TypeError(f"a dict expected, not {type(found).__name__}")
-        return {
-            key: _as_array(value) if isinstance(value, _Object) else value for key, value in found.items()
-        }
-    except (IndexError, KeyError, TypeError, AttributeError, UnicodeError) as error:
+        return {_text(key): _plain(value) for key, value in found.items()}
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"the pickle is refused: {error}") from error
+    except _MALFORMED as error:
         raise ValueError(f"not a well-formed pickle ({type(error).__name__}: {error})") from error
 
 
-def _follow(data: bytes) -> Any:
-    """Return the value that a pickle's instructions leave."""
-    stack: list[Any] = []
-    memo: dict[int, Any] = {}
-    value: Any
-    for opcode, value, _ in pickletools.genops(data):
-        match opcode.name:
-            case "BINPUT" | "LONG_BINPUT":
-                memo[value] = stack[-1]
-            case "MEMOIZE":
-                memo[len(memo)] = stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                stack.append(memo[value])
-            case "BININT" | "BININT1" | "BININT2" | "SHORT_BINSTRING" | "BINSTRING":
-                stack.append(value)
-            case "BINUNICODE" | "SHORT_BINUNICODE":
-                stack.append(value)
-            case "BINBYTES" | "SHORT_BINBYTES":
-                stack.append(value.decode("latin-1"))
-            case "NONE" | "NEWTRUE" | "NEWFALSE":
-                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode.name])
-            case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE":
-                stack.append({"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}[opcode.name]())
-            case "MARK":
-                stack.append(_MARK)
-            case "TUPLE":
-                stack.append(tuple(_to_mark(stack)))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                stack.append(tuple(_last(stack, int(opcode.name[-1]))))
-            case "APPEND" | "APPENDS":
-                items = _last(stack, 1) if opcode.name == "APPEND" else _to_mark(stack)
-                _top(stack, list).extend(items)
-            case "SETITEM" | "SETITEMS":
-                items = _last(stack, 2) if opcode.name == "SETITEM" else _to_mark(stack)
-                if any(
-                    type(key) is not str for key in items[::2]
-                ):  # to hash what is nested can take for ever
-                    raise TypeError("a key that is no text")
-                _top(stack, dict).update(zip(items[::2], items[1::2], strict=True))
-            case "GLOBAL":
-                stack.append(_known(value))
-            case "STACK_GLOBAL":
-                stack.append(_known(" ".join(_last(stack, 2))))
-            case "REDUCE":
-                name, arguments = _last(stack, 2)
-                stack.append(_made(name, arguments))
-            case "BUILD":
-                (state,) = _last(stack, 1)
-                _top(stack, _Object).state = state
-            case "STOP":
-                return stack[-1]
-            case "PROTO" | "FRAME":
-                pass
-            case other:
-                raise ValueError(f"the pickle uses {other}, which no published one does")
-    raise ValueError("the pickle has no end")
+def _check_instructions(data: bytes) -> None:
+    """Refuse instructions that no published batch has, and bytes after the last one.
+
+    Tuples are few, and only text and names are used twice: hashing what is nested could take forever. A
+    memo's index sets how much memory the memo takes.
+    """
+    tuples, previous, end = 0, "", 0
+    memo: dict[int, str] = {}  # the instruction that made each stored value
+    argument: Any
+    for opcode, argument, position in pickletools.genops(data):
+        name, end = opcode.name, (position or 0) + 1
+        if name not in _INSTRUCTIONS:
+            raise pickle.UnpicklingError(f"it uses {name}, which no published one does")
+        if name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            index = len(memo) if name == "MEMOIZE" else argument
+            if index > len(data):
+                raise pickle.UnpicklingError(f"it stores a value at {index}, beyond its own length")
+            memo[index] = previous
+            continue
+        if name in ("BINGET", "LONG_BINGET") and memo.get(argument) not in _TEXTS_AND_NAMES:
+            raise pickle.UnpicklingError("it uses a value twice that is neither text nor a name")
+        tuples += name.startswith("TUPLE")
+        if tuples > _MOST_TUPLES:
+            raise pickle.UnpicklingError(f"it has more than {_MOST_TUPLES} tuples")
+        previous = name
+    if end < len(data):
+        raise pickle.UnpicklingError(f"{len(data) - end} bytes follow its end")
 
 
-def _last(stack: list[Any], count: int) -> list[Any]:
-    if len(stack) < count:
-        raise IndexError("too few values on the stack")
-    taken = stack[-count:]
-    del stack[-count:]
-    return taken
+class _Unpickler(pickle.Unpickler):
+    """Refuses all names but those of an array, for which it has something that takes bytes and a shape.
+
+    NumPy's own would take other classes, objects as elements and any shape without elements.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        match module, name:
+            case (("numpy.core.multiarray" | "numpy._core.multiarray"), "_reconstruct"):
+                return _Array
+            case "numpy", "ndarray":
+                return _NDARRAY
+            case "numpy", "dtype":
+                return _UnsignedByte
+            case "_codecs", "encode":
+                # A new function each time: a pickle may set attributes of what it is given.
+                return lambda text, encoding: text.encode("latin-1")
+        raise pickle.UnpicklingError(
+            f"it names '{module} {name}', which data have no use for; it was not run"
+        )
 
 
-def _to_mark(stack: list[Any]) -> list[Any]:
-    taken = []
-    while (value := stack.pop()) is not _MARK:
-        taken.append(value)
-    return taken[::-1]
+class _UnsignedByte:
+    """What stands for NumPy's dtype of one unsigned byte; a pickle that asks for another is refused."""
+
+    def __init__(self, name: bytes | str, *_: object) -> None:
+        if name not in (b"u1", "u1"):
+            raise pickle.UnpicklingError("its array must be of unsigned bytes")
+
+    def __setstate__(self, state: object) -> None:
+        """Take the order of bytes, of which there is one."""
 
 
-def _top(stack: list[Any], kind: type) -> Any:
-    if not isinstance(stack[-1], kind):
-        raise TypeError(f"{kind.__name__} expected")
-    return stack[-1]
+class _Array:
+    """What stands for an array that NumPy's ``_reconstruct`` begins and the array's state completes."""
+
+    values: np.ndarray | None = None
+
+    def __init__(self, kind: object, *_: object) -> None:
+        if kind != _NDARRAY:
+            raise pickle.UnpicklingError("its array must be NumPy's ndarray")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, elements = state
+        if not isinstance(dtype, _UnsignedByte) or not isinstance(elements, bytes):
+            raise pickle.UnpicklingError("its array must be of unsigned bytes")
+        self.values = np.frombuffer(elements, np.uint8).reshape(shape, order="F" if fortran else "C")
 
 
-def _known(name: str) -> _Name:
-    if name not in _NAMES:
-        raise ValueError(f"the pickle names '{name}', which data have no use for; it was not run")
-    return _Name(_NAMES[name])
+def _text(key: object) -> str:
+    if isinstance(key, bytes):
+        return key.decode("latin-1")
+    if not isinstance(key, str):
+        raise TypeError("a key that is no text")
+    return key
 
 
-def _made(name: Any, arguments: Any) -> Any:
-    """Return what stands for the result of a call in the pickle."""
-    if not isinstance(name, _Name) or not isinstance(arguments, tuple):
-        raise TypeError("a call of what is no name")
-    return arguments[0] if name.kind == _BYTES else _Object(name.kind, arguments)
-
-
-def _as_array(pickled: _Object) -> np.ndarray:
-    """Return an array of the shape, the order and the bytes that its state holds."""
-    if pickled.kind != _ARRAY or len(pickled.state) != 5:
-        raise ValueError("the pickle holds something that is no array")
-    _, shape, dtype, fortran, elements = pickled.state
-    if dtype.kind != _DTYPE or dtype.arguments[0] not in ("u1", "|u1"):
-        raise ValueError("the pickled array must be of unsigned bytes")
-    flat = np.frombuffer(elements.encode("latin-1"), np.uint8)
-    return flat.reshape(shape, order="F" if fortran else "C")
+def _plain(value: object) -> object:
+    if not isinstance(value, _Array):
+        return value
+    if value.values is None:
+        raise pickle.UnpicklingError("its array has no elements")
+    return value.values

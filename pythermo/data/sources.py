@@ -1,4 +1,4 @@
-"""Which data sets there are, which files they are published as, and where those are looked for."""
+"""The data sets, the files that they are published as, and the folders where those are looked for."""
 
 import os
 from collections.abc import Callable
@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import platformdirs
 
 from pythermo.data import cifar, fashion_mnist
 from pythermo.data.arrays import Arrays
@@ -22,13 +20,13 @@ class PublishedFile:
     name : str
         Its name.
     md5 : str
-        The published checksum. MD5 tells damage, not forgery: no file is trusted for having it.
+        The published checksum. MD5 shows damage, not forgery: a file that has it is not trusted for that.
     size : int
         Bytes.
     read : callable
         Reads it at a path; ValueError for what is not the published layout.
     unpacked : tuple of str
-        The files that it becomes when it is unpacked, all in one folder, which may stand in its place.
+        The files that come out when it is unpacked, all in one folder, which can stand in its place.
     """
 
     name: str
@@ -70,9 +68,9 @@ class DataSet:
     editions : tuple of Edition
         The first is fetched, the others are read where they are found.
     assemble : callable
-        Makes the data set of what the files of an edition hold.
+        Makes the data set from the contents of an edition's files.
     standard : tuple of two tuples of float, optional
-        Mean and deviation of each channel, of pixels from 0 to 1, by which images are standardised; without
+        Mean and deviation of each channel, of pixels from 0 to 1, by which images are standardized; without
         them, by mean and deviation of the training images.
     installed : Path, optional
         Where a system's package puts the files.
@@ -87,6 +85,11 @@ class DataSet:
     assemble: Callable[..., Arrays]
     standard: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     installed: Path | None = None
+
+    @property
+    def files(self) -> str:
+        """The names of the files of each edition, as text for a message."""
+        return " or ".join(", ".join(file.name for file in edition) for edition in self.editions)
 
 
 def _archive(name: str, md5: str, size: int, layout: cifar.Layout) -> Edition:
@@ -191,15 +194,19 @@ DATA_SETS = {
 def data_folder() -> Path:
     """Return the folder of fetched files: ``PYTHERMO_DATA``, or pythermo's folder in the user's cache."""
     chosen = os.environ.get("PYTHERMO_DATA")
-    return Path(chosen) if chosen else platformdirs.user_cache_path("pythermo")
+    if chosen:
+        return Path(chosen).expanduser()
+    import pooch
+
+    return Path(pooch.os_cache("pythermo"))
 
 
 def find(name: str, root: Path | None = None) -> list[tuple[PublishedFile, Path]]:
     """Return the files of a data set that are on this machine, and where.
 
-    Looked at are ``root``, `data_folder` and the folder of the system's package. A file may lie there without
-    its gzip compression and the ending of its name. Where there is no archive, what was unpacked from one
-    will do.
+    The folders are ``root``, `data_folder` and that of the system's package, in this order. A file may be
+    there uncompressed, without the ending of its name. If there is no archive, the folder that was unpacked
+    from one is taken.
 
     Raises
     ------
@@ -207,17 +214,17 @@ def find(name: str, root: Path | None = None) -> list[tuple[PublishedFile, Path]
         Saying where the files were looked for and how to get them.
     """
     data_set = DATA_SETS[name]
-    folders = [folder for folder in (root, data_folder(), data_set.installed) if folder is not None]
+    given = None if root is None else root.expanduser()
+    folders = [folder for folder in (given, data_folder(), data_set.installed) if folder is not None]
     for folder in folders:
         for located in (PublishedFile.whole_in, PublishedFile.unpacked_in):
             for edition in data_set.editions:
                 found = [(file, path) for file in edition if (path := located(file, folder)) is not None]
                 if len(found) == len(edition):
                     return found
-    files = " or ".join(", ".join(file.name for file in edition) for edition in data_set.editions)
     raise FileNotFoundError(
         f"{name}: found in none of {', '.join(map(str, folders))}; "
-        f"`pythermo data fetch {name}` downloads it. Its files, as published or unpacked, are {files}"
+        f"`pythermo data fetch {name}` downloads it. Its files, published or unpacked, are {data_set.files}"
     )
 
 

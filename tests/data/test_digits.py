@@ -45,7 +45,7 @@ def test_subsets_have_so_many_images_of_each_class():
         ({"name": "imagenet"}, "name: 'imagenet' is not a known data set"),
         ({"name": "digits", "label_noise": 1.5}, r"label_noise: must lie in \[0, 1\]"),
         ({"name": "digits", "samples_per_class": 1000}, "1000 wanted, but class 0 has"),
-        ({"name": "digits", "samples_per_class": 0}, "samples_per_class: must be at least 1"),
+        ({"name": "digits", "samples_per_class": 0}, "samples_per_class: must be an integer from 1"),
         ({"name": "digits", "root": "data"}, "root: digits is bundled"),
     ],
 )

@@ -103,14 +103,22 @@ def test_padding_of_any_images(side, top):
         ({"side": 7}, "side: must be at least the 8 pixels of the images, not 7"),
         ({"label_noise": -0.1}, r"label_noise: must lie in \[0, 1\], not -0.1"),
         ({"label_noise": float("nan")}, r"label_noise: must lie in \[0, 1\], not nan"),
-        ({"samples_per_class": -1}, "samples_per_class: must be at least 1"),
-        ({"name": "cifar10", "root": "/nowhere"}, "root: must be a folder, and /nowhere is none"),
+        ({"seed": -1}, "seed: must be an integer from 0 to .*, not -1"),
+        ({"samples_per_class": -1}, "samples_per_class: must be an integer from 1 to .*, not -1"),
+        ({"name": "cifar10", "root": "/nowhere"}, "root: must be a folder, and /nowhere is not"),
         ({"name": "cifar"}, "known: digits, fashion-mnist, cifar10, cifar100"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         pt.data.load(**{"name": "digits", **arguments})
+
+
+@pytest.mark.parametrize("name", ["seed", "samples_per_class", "side", "test_samples", "label_noise"])
+@pytest.mark.parametrize("value", ["three", 9.5])
+def test_numbers_of_the_wrong_type_are_named(name, value):
+    with pytest.raises((TypeError, ValueError), match=f"{name}: must "):
+        pt.data.load("digits", **{name: value})
 
 
 def test_all_labels_may_be_redrawn():
@@ -135,5 +143,5 @@ def test_fewer_test_images():
     assert torch.equal(fewer.test_images, whole.test_images[:7])
     assert torch.equal(fewer.test_labels, whole.test_labels[:7])
     assert torch.equal(fewer.train_images, whole.train_images)
-    with pytest.raises(ValueError, match="test_samples: must be at least 1, not 0"):
+    with pytest.raises(ValueError, match=r"test_samples: must be an integer from 1 to .*, not 0"):
         pt.data.load("digits", test_samples=0)
