@@ -30,6 +30,8 @@ def own_documentation(thing) -> str:
 @pytest.mark.parametrize("name", PUBLIC)
 def test_every_argument_is_documented(name):
     thing = PUBLIC[name]
+    if inspect.isclass(thing) and issubclass(thing, Exception | Warning):
+        pytest.skip("did not run: nobody but the package makes one")
     text = own_documentation(thing)
     if inspect.isclass(thing) and issubclass(thing, pt.RunConfig.__base__):
         arguments = thing.model_fields

@@ -66,9 +66,28 @@ class PublishedLaw(Section):
 class Preset(Section):
     """A sweep: a run's configuration, its learning rates, its seeds, and the temperature fit.
 
-    The learning rates are those listed as ``lr``, or those of the ``grid`` but for the indices ``left_out``.
-    Each is trained with so many ``seeds``, counted from ``run.training.seed``. ``published`` is a power law
-    of T in the learning rate, ``published_gradients`` one of mean |g| in |G|.
+    Attributes
+    ----------
+    description : str
+        One line for people.
+    lr : list of float, or None
+        The learning rates, or else:
+    grid : list of GridPiece, or None
+        Log-spaced ones, but for those at the indices ``left_out``.
+    seeds : int
+        How many training seeds at each learning rate, counted from ``run.training.seed``.
+    fit : FitConfig
+        The range and the tolerance of the temperature fit.
+    published, published_gradients : PublishedLaw, or None
+        Power laws to be shown beside ours: of T in the learning rate, and of mean |g| in |G|.
+    run : RunConfig
+        The run, which says nothing of the learning rate.
+
+    Examples
+    --------
+    >>> preset = Preset.load("digits-up", ["run.training.iterations=10_000", "seeds=4"])
+    >>> len(preset.learning_rates), preset.seeds, preset.run.training.iterations
+    (11, 4, 10000)
     """
 
     description: str

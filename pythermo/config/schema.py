@@ -170,6 +170,19 @@ class RunConfig(Section):
     """One run: one learning rate, one seed of the training draws.
 
     Read it with `from_toml`, or take ``Preset.load("digits-up").run``; change it with `changed`.
+
+    Attributes
+    ----------
+    lr : float
+        Learning rate.
+    model : PackageNetwork or OwnNetwork
+        The network.
+    data : DataConfig
+        The images.
+    training : TrainingConfig
+        SGD on the sphere.
+    measurement : MeasurementConfig
+        What is measured, and when.
     """
 
     lr: PositiveFloat = 0.01

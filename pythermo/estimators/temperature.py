@@ -12,7 +12,15 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """A fit ``y = prefactor * x ** exponent``; the standard errors are those of the parameters."""
+    """A fit ``y = prefactor * x ** exponent``.
+
+    Attributes
+    ----------
+    prefactor, exponent : float
+        NaN where there are too few points.
+    prefactor_stderr, exponent_stderr : float
+        Their standard errors by the scatter of the points around the line; NaN for fewer than three points.
+    """
 
     prefactor: float
     exponent: float

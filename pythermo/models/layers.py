@@ -76,7 +76,7 @@ class FrozenHead(nn.Linear):
 
 
 def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that require a gradient, in the order of the module."""
+    """Return the parameters of a model that require a gradient, in the order of the module."""
     return [param for param in model.parameters() if param.requires_grad]
 
 

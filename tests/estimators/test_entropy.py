@@ -77,7 +77,7 @@ def test_gaussian_entropy_differences():
     ("points", "ks", "message"),
     [
         (torch.ones(5), [1], "shape must be"),
-        (torch.ones(3, 0), [1], "dim: must be at least 1"),
+        (torch.ones(3, 0), [1], "intrinsic_dim: must be at least 1"),
         (torch.ones(3, 2), [3], "ks: 3 is not a number of neighbours among 3 points"),
         (torch.ones(3, 2), [0], "ks: 0 is not"),
         (torch.ones(3, 2), [1.5], "ks: 1.5 is not"),
@@ -99,7 +99,7 @@ def test_wrong_kinds_are_named():
         pt.knn_graph_entropy([[1.0, 2.0]], [1])
     with pytest.raises(ValueError, match="gamma: must be positive"):
         pt.knn_graph_entropy(torch.ones(5, 2), [1], gamma=0.0)
-    with pytest.raises(ValueError, match="dim: must be at least 1"):
+    with pytest.raises(ValueError, match="intrinsic_dim: must be at least 1"):
         pt.knn_graph_entropy(torch.ones(5, 2), [1], intrinsic_dim=0)
 
 
