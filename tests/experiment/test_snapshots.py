@@ -6,8 +6,8 @@ import torch
 from tiny import TINY
 
 import pythermo as pt
+from pythermo.bench.gpu_hours import PAPER
 from pythermo.experiment.config import Preset
-from pythermo.experiment.cost import PAPER
 from pythermo.experiment.run import CHECKPOINT, Trainer
 from pythermo.experiment.schedule import kept_iterations
 from pythermo.experiment.snapshots import snapshots
