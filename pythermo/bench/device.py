@@ -60,7 +60,7 @@ def measure(device: str, rounds: int, smaller: int = 1) -> list[DeviceResult]:
     found = [
         *(_step(clock, size // smaller) for size in STEP_SIZES),
         _gradient(clock, STEP_SIZES[1] // smaller),
-        _neighbours(clock, 1000 // min(smaller, 4), 24_408 // smaller),
+        _neighbors(clock, 1000 // min(smaller, 4), 24_408 // smaller),
         _simulator(clock, 2**20 // smaller, 1000),
     ]
     return [DeviceResult(*one, copy_bandwidth, product_rate) for one in found]
@@ -107,7 +107,7 @@ def _gradient(clock: "_Clock", size: int) -> _Found:
     return "gradient_sums_", f"D = {size}", seconds, 12.0 * size, 5.0 * size
 
 
-def _neighbours(clock: "_Clock", points: int, dim: int) -> _Found:
+def _neighbors(clock: "_Clock", points: int, dim: int) -> _Found:
     cloud = clock.normal(points, dim)
     ks = default_ks(points)
     seconds = clock.median(lambda: ops.knn_distance_sums(cloud, ks))
