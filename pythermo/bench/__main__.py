@@ -13,6 +13,7 @@ import typer
 from pythermo import _core
 from pythermo.bench import batch_norm_relu, knn, projected_sgd_step, sphere, training
 from pythermo.bench import device as device_bench
+from pythermo.bench.device import FULL, QUICK, DeviceResult
 from pythermo.experiment.storage import write_text
 
 
@@ -32,7 +33,7 @@ def main(
         typer.Argument(help=f"{', '.join(Part)}; all if none is named.", show_default=False),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="cpu, or cuda: the kernels there beside its copy and matrix product.")
+        str, typer.Option(help="cpu, or cuda: the kernels there beside its copy and matrix products.")
     ] = "cpu",
     quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions and smaller sizes.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results there.")] = None,
@@ -61,14 +62,19 @@ def main(
 
 
 def _on_device(device: str, quick: bool, json_file: Path | None) -> None:
+    results: list[DeviceResult] = []
+    sizes, rounds = (QUICK, 5) if quick else (FULL, 9)
     try:
-        results = device_bench.measure(device, rounds=5 if quick else 25)
+        for result in device_bench.measure(device, rounds, sizes):
+            if not results:
+                _show(f"Kernels on {device}", device_bench.HEADER)
+            results.append(result)
+            typer.echo(device_bench.row(result, results))
+            if json_file is not None:
+                _write(json_file, {"device": results})
     except ValueError as error:
         typer.echo(f"the benchmark on {device} did not run: {error}", err=True)
         raise typer.Exit(1) from error
-    _show(f"Kernels on {device}, float32", device_bench.table(results))
-    if json_file is not None:
-        _write(json_file, {"device": results})
 
 
 def _write(json_file: Path, results: dict[str, Sequence[Any]]) -> None:
