@@ -37,7 +37,7 @@ class DeviceClock:
         return deviates.div_(math.sqrt(shape[-1]))
 
     def rotating(self, make: Callable[[], tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
-        """Return sets of tensors, together twice as large as the cache: used in turn, all come from memory."""
+        """Return sets of tensors, together twice as large as the cache: used in turn, each is read anew."""
         sets = [make()]
         bytes_of_one = sum(tensor.nbytes for tensor in sets[0])
         sets += [make() for _ in range(math.ceil(2 * self.cache_bytes / bytes_of_one) - 1)]
