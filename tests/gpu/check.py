@@ -22,7 +22,8 @@ ENVIRONMENT = os.environ | {
     "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
     "PYTHONUNBUFFERED": "1",
 }
-PYTEST = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", "--timeout", "60"]
+QUIET = ["-q", "-p", "no:cacheprovider", "-p", "no:benchmark"]
+PYTEST = [sys.executable, "-m", "pytest", *QUIET, "-m", "cuda", "--timeout", "60"]
 SMOKE = [sys.executable, str(HERE / "smoke.py")]
 LEAST_SECONDS = 5  # a stage with less time left is not begun
 
