@@ -33,9 +33,10 @@ test-native: $(VENV)/installed
 cuda-report: $(VENV)/installed
 	$(BIN)/python bench/cuda_report.py
 
-# On a machine with a CUDA device: the tests there, under compute-sanitizer too, and the benchmark.
-gpu-check: $(VENV)/installed
-	$(BIN)/python tests/gpu_check.py
+# What needs a CUDA device, with the Python of .venv or, where there is none, $(PYTHON), in which pythermo must be installed:
+# make gpu-check STAGES="smoke tests:300" (tests/gpu/README.md).
+gpu-check:
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) tests/gpu/check.py $(STAGES)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check

@@ -10,9 +10,7 @@ import torch
 
 import pythermo as pt
 
-MODULES = {
-    name: getattr(pt, name) for name in pt.__all__ if isinstance(getattr(pt, name), types.ModuleType)
-}
+MODULES = {name: getattr(pt, name) for name in pt.__all__ if isinstance(getattr(pt, name), types.ModuleType)}
 PUBLIC = {name: getattr(pt, name) for name in pt.__all__ if callable(getattr(pt, name))} | {
     f"{room}.{name}": getattr(module, name)
     for room, module in MODULES.items()
@@ -37,7 +35,9 @@ def test_every_argument_is_documented(name):
         arguments = thing.model_fields
     else:
         arguments = inspect.signature(thing).parameters
-    lacking = [one for one in arguments if one not in ("self", "args", "kwargs", "values") and one not in text]
+    lacking = [
+        one for one in arguments if one not in ("self", "args", "kwargs", "values") and one not in text
+    ]
     assert not lacking, f"help(pt.{name}) does not speak of {', '.join(lacking)}"
 
 
@@ -53,5 +53,7 @@ def test_examples_are_true(name):
 
 def test_there_are_examples():
     finder = doctest.DocTestFinder()
-    with_examples = [name for name, thing in PUBLIC.items() if any(t.examples for t in finder.find(thing, name))]
+    with_examples = [
+        name for name, thing in PUBLIC.items() if any(t.examples for t in finder.find(thing, name))
+    ]
     assert len(with_examples) >= 15, with_examples

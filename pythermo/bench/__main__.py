@@ -11,30 +11,29 @@ import torch
 import typer
 
 from pythermo import _core
+from pythermo.bench import batch_norm_relu, knn, projected_sgd_step, sphere, training
 from pythermo.bench import device as device_bench
-from pythermo.bench import knn, normalisation, sphere, step, training
+from pythermo.bench.device import FULL, QUICK, DeviceResult
 from pythermo.sweeps.files import write_text
 
 
 class Part(StrEnum):
     """What is compared."""
 
-    STEP = "step"
+    PROJECTED_SGD_STEP = "projected_sgd_step"
     SPHERE = "sphere"
     KNN = "knn"
-    NORMALISATION = "normalisation"
+    BATCH_NORM_RELU = "batch_norm_relu"
     TRAINING = "training"
 
 
 def main(
     parts: Annotated[
         list[Part] | None,
-        typer.Argument(
-            help="step, sphere, knn, normalisation, training; all if none is named.", show_default=False
-        ),
+        typer.Argument(help=f"{', '.join(Part)}; all if none is named.", show_default=False),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="cpu, or cuda: the kernels there beside its copy and matrix product.")
+        str, typer.Option(help="cpu, or cuda: the kernels there beside its copy and matrix products.")
     ] = "cpu",
     quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions and smaller sizes.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results there.")] = None,
@@ -49,10 +48,10 @@ def main(
         _on_device(device, quick, json_file)
         return
     run = {
-        Part.STEP: _step,
+        Part.PROJECTED_SGD_STEP: _projected_sgd_step,
         Part.SPHERE: _sphere,
         Part.KNN: _knn,
-        Part.NORMALISATION: _normalisation,
+        Part.BATCH_NORM_RELU: _batch_norm_relu,
         Part.TRAINING: _training,
     }
     results: dict[str, Sequence[Any]] = {}
@@ -63,14 +62,19 @@ def main(
 
 
 def _on_device(device: str, quick: bool, json_file: Path | None) -> None:
+    results: list[DeviceResult] = []
+    sizes, rounds = (QUICK, 5) if quick else (FULL, 9)
     try:
-        results = device_bench.measure(device, rounds=5 if quick else 25)
+        for result in device_bench.measure(device, rounds, sizes):
+            if not results:
+                _show(f"Kernels on {device}", device_bench.HEADER)
+            results.append(result)
+            typer.echo(device_bench.row(result, results))
+            if json_file is not None:
+                _write(json_file, {"device": results})
     except ValueError as error:
         typer.echo(f"the benchmark on {device} did not run: {error}", err=True)
         raise typer.Exit(1) from error
-    _show(f"Kernels on {device}, float32", device_bench.table(results))
-    if json_file is not None:
-        _write(json_file, {"device": results})
 
 
 def _write(json_file: Path, results: dict[str, Sequence[Any]]) -> None:
@@ -91,17 +95,19 @@ def _on_one_thread_and_all(measure: Callable[[], list[Any]]) -> list[Any]:
     return results
 
 
-def _step(quick: bool) -> dict[str, Sequence[Any]]:
+def _projected_sgd_step(quick: bool) -> dict[str, Sequence[Any]]:
     rounds = 9 if quick else 41
-    results = _on_one_thread_and_all(lambda: [step.measure(network, rounds) for network in step.NETWORKS])
-    _show("One step of projected SGD, float32", step.table(results))
-    return {"step": results}
+    results = _on_one_thread_and_all(
+        lambda: [projected_sgd_step.measure(network, rounds) for network in projected_sgd_step.NETWORKS]
+    )
+    _show("One step of projected SGD, float32", projected_sgd_step.table(results))
+    return {"projected_sgd_step": results}
 
 
 def _sphere(quick: bool) -> dict[str, Sequence[Any]]:
     chain_steps, rounds = (2_000_000, 3) if quick else (40_000_000, 9)
     toys = [sphere.measure_toy(4096, max(16, chain_steps // 4096), rounds)]
-    _show("The underparameterised toy on the sphere, float64", sphere.toy_table(toys))
+    _show("The underparameterized toy on the sphere, float64", sphere.toy_table(toys))
     chain_counts = (64, 4096) if quick else (64, 512, 4096, 65_536)
     costs = sphere.measure_costs(rounds, chain_steps, chain_counts)
     _show("Cost of a chain-step, float64", sphere.cost_table(costs))
@@ -118,18 +124,18 @@ def _knn(quick: bool) -> dict[str, Sequence[Any]]:
     ]
     huge = None if quick else knn.measure_huge_window(1000, 1_550_016)
     speeds += [huge] if huge is not None else []
-    _show("Nearest neighbours, seconds", knn.speed_table(speeds))
+    _show("Nearest neighbors, seconds", knn.speed_table(speeds))
     errors = knn.measure_errors()
     _show("Largest relative error of the 10 nearest distances, n = 200, D = 1000", knn.error_table(errors))
     return {"knn_speed": speeds, "knn_error": errors}
 
 
-def _normalisation(quick: bool) -> dict[str, Sequence[Any]]:
+def _batch_norm_relu(quick: bool) -> dict[str, Sequence[Any]]:
     rounds = 5 if quick else 21
-    layers = normalisation.LAYERS[3:4] if quick else normalisation.LAYERS
-    results = _on_one_thread_and_all(lambda: [normalisation.measure(layer, rounds) for layer in layers])
-    _show("BatchNorm, pooling and ReLU, forward and backward, float32", normalisation.table(results))
-    return {"normalisation": results}
+    layers = batch_norm_relu.LAYERS[3:4] if quick else batch_norm_relu.LAYERS
+    results = _on_one_thread_and_all(lambda: [batch_norm_relu.measure(layer, rounds) for layer in layers])
+    _show("BatchNorm, pooling and ReLU, forward and backward, float32", batch_norm_relu.table(results))
+    return {"batch_norm_relu": results}
 
 
 def _training(quick: bool) -> dict[str, Sequence[Any]]:

@@ -1,17 +1,22 @@
-"""The kernels on one device beside its own copy and matrix product: what share of the hardware they reach."""
+"""The kernels on one device beside its own copy, its matrix products, and torch's way of the same work.
+
+Kernels that do not wait for the device are timed as CUDA graphs on data that its cache does not hold; of the
+simulator, whose host works too, two numbers of steps are subtracted.
+"""
 
 import math
-import statistics
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
-from torch import Tensor
 
 from pythermo import ops, sphere
-from pythermo._devices import require_device
+from pythermo._devices import free_memory, require_device
+from pythermo.bench.device_clock import DeviceClock
+from pythermo.bench.device_training import convolution_seconds, training_step_seconds
 from pythermo.estimators.entropy import default_ks
+from pythermo.sphere.settings import DType
 
 # Differences, squares and sums of a pair's coordinate.
 _OPERATIONS_PER_COORDINATE = 3
@@ -19,139 +24,181 @@ _OPERATIONS_PER_COORDINATE = 3
 # Additions, multiplications, divisions and square roots of a chain-step of the toy, without random numbers.
 _OPERATIONS_PER_CHAIN_STEP = 33
 
-STEP_SIZES = (24_408, 1_550_016, 11_159_232)
+LR = 1e-4
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is measured: numbers of elements, weights, points [n, D], chains and steps; widths of networks."""
+
+    copied: int = 2**28
+    product: int = 8192
+    weights: tuple[int, ...] = (24_408, 1_550_016, 11_159_232)
+    clouds: tuple[tuple[int, int], ...] = ((1000, 24_408), (4000, 24_408), (1000, 1_550_016))
+    chains: int = 2**20
+    chain_steps: tuple[int, int] = (1000, 21_000)
+    widths: tuple[int, ...] = (8, 64)
+    images: int = 2000
+    training_steps: int = 500
+
+
+FULL = Sizes()
+QUICK = replace(FULL, clouds=FULL.clouds[:1], chain_steps=(1000, 6000), widths=(8,), training_steps=100)
 
 
 @dataclass(frozen=True)
 class DeviceResult:
-    """Median seconds of a kernel, the bytes that it must move and the operations that it must make."""
+    """Median seconds of one piece of work, and what it must move and compute; NaN where not counted."""
 
-    kernel: str
+    work: str
     size: str
     seconds: float
-    bytes: float
-    operations: float
-    copy_bandwidth: float
-    product_rate: float
-
-    @property
-    def of_copy(self) -> float:
-        """Bytes per second, of those of a copy."""
-        return self.bytes / self.seconds / self.copy_bandwidth
-
-    @property
-    def of_product(self) -> float:
-        """Operations per second, of those of a float32 matrix product."""
-        return self.operations / self.seconds / self.product_rate
+    bytes: float = math.nan
+    operations: float = math.nan
+    dtype: str = "float32"
 
 
-def measure(device: str, rounds: int, smaller: int = 1) -> list[DeviceResult]:
-    """Measure every kernel on a device, at sizes divided by ``smaller``.
+def measure(device: str, rounds: int, sizes: Sizes = FULL) -> Iterator[DeviceResult]:
+    """Measure all work on a device, the copy and the matrix products first.
 
     Raises
     ------
     ValueError
-        If the device is not there: nothing is measured then.
+        If the device is not there.
     """
-    where = require_device(device)
-    clock = _Clock(where, rounds)
-    copy_bandwidth = _copy_bandwidth(clock, 2**28 // smaller)
-    product_rate = _product_rate(clock, 8192 // smaller)
-    found = [
-        *(_step(clock, size // smaller) for size in STEP_SIZES),
-        _gradient(clock, STEP_SIZES[1] // smaller),
-        _neighbours(clock, 1000 // min(smaller, 4), 24_408 // smaller),
-        _simulator(clock, 2**20 // smaller, 1000),
+    clock = DeviceClock(require_device(device), rounds)
+    yield from _ceilings(clock, sizes)
+    for weights in sizes.weights:
+        yield from _steps(clock, weights)
+        yield from _gradient_sums(clock, weights)
+    few = DeviceClock(clock.device, min(rounds, 5))
+    for points, dim in sizes.clouds:
+        yield from _neighbors(few, points, dim)
+    yield _chains(few, sizes, "float64")
+    yield _chains(few, sizes, "float32")
+    for width in sizes.widths:
+        yield from _training(few, sizes, width)
+
+
+HEADER = "\n".join(["| work | size | µs | GB/s | of copy | TFLOP/s | of product |", "|" + "---|" * 7])
+
+
+def row(result: DeviceResult, known: Sequence[DeviceResult]) -> str:
+    """Return a row of the Markdown table, with shares of the copy and the product among known results."""
+    bandwidth, rate = result.bytes / result.seconds, result.operations / result.seconds
+    copied = next((one.bytes / one.seconds for one in known if one.work == "copy"), math.nan)
+    products = (one for one in known if one.work == "matrix product" and one.dtype == result.dtype)
+    product = next((one.operations / one.seconds for one in products), math.nan)
+    cells = [
+        _number(1e6 * result.seconds, ".2f"),
+        _number(bandwidth / 1e9, ".0f"),
+        _number(bandwidth / copied, ".0%"),
+        _number(rate / 1e12, ".2f"),
+        _number(rate / product, ".1%"),
     ]
-    return [DeviceResult(*one, copy_bandwidth, product_rate) for one in found]
+    return f"| {result.work} | {result.size}, {result.dtype} | {' | '.join(cells)} |"
 
 
-def table(results: list[DeviceResult]) -> str:
-    """Lay the results out as a Markdown table."""
-    lines = [
-        "| kernel | size | µs | GB/s | of copy | GFLOP/s | of product |",
-        "|" + "---|" * 7,
-    ]
-    lines += [
-        f"| {r.kernel} | {r.size} | {1e6 * r.seconds:.1f} | {r.bytes / r.seconds / 1e9:.0f} "
-        f"| {100 * r.of_copy:.0f} % | {r.operations / r.seconds / 1e9:.0f} | {100 * r.of_product:.1f} % |"
-        for r in results
-    ]
-    return "\n".join(lines)
+def _number(value: float, form: str) -> str:
+    return "" if math.isnan(value) else format(value, form)
 
 
-# A kernel's name, its size, seconds, bytes and operations.
-_Found = tuple[str, str, float, float, float]
-
-
-def _copy_bandwidth(clock: "_Clock", size: int) -> float:
-    source = torch.ones(size, device=clock.device)
+def _ceilings(clock: DeviceClock, sizes: Sizes) -> Iterator[DeviceResult]:
+    source = clock.normal(sizes.copied)
     target = torch.empty_like(source)
-    return 2 * source.nbytes / clock.median(lambda: target.copy_(source))
+    seconds = clock.of(lambda: target.copy_(source))
+    yield DeviceResult("copy", f"{source.nbytes} bytes", seconds, bytes=2.0 * source.nbytes)
+    for dtype in (torch.float32, torch.float64):
+        matrix = clock.normal(sizes.product, sizes.product, dtype=dtype)
+        yield DeviceResult(
+            "matrix product",
+            f"n = {sizes.product}",
+            clock.of(partial(torch.matmul, matrix, matrix)),
+            operations=2.0 * sizes.product**3,
+            dtype=_name(dtype),
+        )
 
 
-def _product_rate(clock: "_Clock", size: int) -> float:
-    matrix = torch.ones(size, size, device=clock.device)
-    return 2 * size**3 / clock.median(lambda: matrix @ matrix)
+def _steps(clock: DeviceClock, weights: int) -> Iterator[DeviceResult]:
+    size, floor = f"D = {weights}", 12.0 * weights
+    pairs = clock.rotating(lambda: (clock.normal(weights), clock.normal(weights)))
+    for step in (ops.projected_sgd_step_, ops.exponential_sgd_step_):
+        seconds = clock.of_one([partial(step, w, g, LR) for w, g in pairs])
+        yield DeviceResult(step.__name__, size, seconds, bytes=floor)
+    seconds = clock.of_one([partial(_step_by_torch, w, g) for w, g in pairs])
+    yield DeviceResult("torch's four kernels", size, seconds, bytes=floor)
+    w, g = pairs[0]
+    seconds = clock.of(lambda: [ops.projected_sgd_step_(w, g, LR) for _ in range(50)]) / 50
+    yield DeviceResult("projected_sgd_step_, called from Python, cached", size, seconds, bytes=floor)
 
 
-def _step(clock: "_Clock", size: int) -> _Found:
-    weights, grad = clock.normal(size), clock.normal(size)
-    seconds = clock.median(lambda: ops.projected_sgd_step_(weights, grad, 1e-4))
-    return "projected_sgd_step_", f"D = {size}", seconds, 12.0 * size, 5.0 * size
+@torch.no_grad()
+def _step_by_torch(weights: torch.Tensor, grad: torch.Tensor) -> None:
+    weights.add_(grad, alpha=-LR)
+    weights.mul_(1.0 / torch.linalg.vector_norm(weights))
 
 
-def _gradient(clock: "_Clock", size: int) -> _Found:
-    grad, center = clock.normal(size), clock.normal(size).double()
-    seconds = clock.median(lambda: ops.gradient_sums_(grad, center))
-    return "gradient_sums_", f"D = {size}", seconds, 12.0 * size, 5.0 * size
+def _gradient_sums(clock: DeviceClock, weights: int) -> Iterator[DeviceResult]:
+    pairs = clock.rotating(lambda: (clock.normal(weights), clock.normal(weights, dtype=torch.float64)))
+    seconds = clock.of_one([partial(ops.gradient_sums_, g, center) for g, center in pairs])
+    yield DeviceResult("gradient_sums_", f"D = {weights}", seconds, bytes=12.0 * weights)
 
 
-def _neighbours(clock: "_Clock", points: int, dim: int) -> _Found:
+def _neighbors(clock: DeviceClock, points: int, dim: int) -> Iterator[DeviceResult]:
+    size, ks = f"n = {points}, D = {dim}", default_ks(points)
     cloud = clock.normal(points, dim)
-    ks = default_ks(points)
-    seconds = clock.median(lambda: ops.knn_distance_sums(cloud, ks))
-    operations = _OPERATIONS_PER_COORDINATE * points**2 * dim
-    return "knn_distance_sums", f"n = {points}, D = {dim}", seconds, cloud.nbytes, operations
+    matrix = torch.empty(points, points, dtype=torch.float64, device=clock.device)
+    operations = _OPERATIONS_PER_COORDINATE * points * (points - 1) / 2 * dim
+    seconds = clock.of(lambda: ops.knn_distance_sums(cloud, ks))
+    yield DeviceResult("knn_distance_sums", size, seconds, operations=operations)
+    seconds = clock.of(lambda: ops.update_squared_distances_(matrix, cloud, 0, points))
+    yield DeviceResult("its pairs alone", size, seconds, operations=operations)
+    seconds = clock.of(lambda: ops.matrix_distance_sums(matrix, ks))
+    yield DeviceResult("its selection alone", size, seconds)
+    seconds = clock.of(lambda: torch.cdist(cloud, cloud))
+    yield DeviceResult("torch.cdist, by a matrix product", size, seconds)
+    if free_memory(clock.device) > 12 * cloud.numel():  # a copy in float64, and some more
+        seconds = clock.of(lambda: _centered_products(cloud))
+        yield DeviceResult("products of centered points", size, seconds, dtype="float64")
 
 
-def _simulator(clock: "_Clock", chains: int, steps: int) -> _Found:
-    system, device = sphere.underparameterized(), str(clock.device)
-
-    def run() -> None:
-        sphere.simulate(system, 0.01, steps, replicas=chains, record=("loss",), device=device)
-
-    operations = _OPERATIONS_PER_CHAIN_STEP * chains * steps
-    return "sphere.simulate", f"{chains} chains, {steps} steps", clock.median(run), 56.0 * chains, operations
+def _centered_products(cloud: torch.Tensor) -> torch.Tensor:
+    wide = cloud.double()
+    wide -= wide.mean(0)
+    return wide @ wide.T
 
 
-class _Clock:
-    """Times work on a device: by CUDA's events there, by the wall clock on the CPU."""
+def _chains(clock: DeviceClock, sizes: Sizes, dtype: DType) -> DeviceResult:
+    system, few, many = sphere.underparameterized(), *sizes.chain_steps
 
-    def __init__(self, device: torch.device, rounds: int) -> None:
-        self.device = device
-        self._rounds = rounds
-        self._generator = torch.Generator(device).manual_seed(1)
+    def seconds(steps: int) -> float:
+        return clock.of_waiting(
+            lambda: sphere.simulate(
+                system,
+                0.01,
+                steps,
+                replicas=sizes.chains,
+                record=("loss",),
+                device=str(clock.device),
+                dtype=dtype,
+            )
+        )
 
-    def normal(self, *shape: int) -> Tensor:
-        """Return normal deviates, to a norm of about 1."""
-        deviates = torch.randn(*shape, generator=self._generator, device=self.device)
-        return deviates / math.sqrt(shape[-1])
+    of_a_step = (seconds(many) - seconds(few)) / (many - few)
+    operations = float(_OPERATIONS_PER_CHAIN_STEP * sizes.chains)
+    size = f"a step of {sizes.chains} chains"
+    return DeviceResult("sphere.simulate", size, of_a_step, operations=operations, dtype=dtype)
 
-    def median(self, work: Callable[[], object]) -> float:
-        """Return the median seconds of one call, after two that warm up."""
-        work(), work()
-        return statistics.median(self._seconds(work) for _ in range(self._rounds))
 
-    def _seconds(self, work: Callable[[], object]) -> float:
-        if self.device.type == "cpu":
-            started = time.perf_counter()
-            work()
-            return time.perf_counter() - started
-        with torch.cuda.device(self.device):
-            begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begun.record()
-            work()
-            ended.record()
-            ended.synchronize()
-        return float(begun.elapsed_time(ended)) / 1e3
+def _training(clock: DeviceClock, sizes: Sizes, width: int) -> Iterator[DeviceResult]:
+    for graph in (False, True) if clock.device.type == "cuda" else (False,):
+        seconds = training_step_seconds(clock, width, graph, sizes.images, sizes.training_steps)
+        how = "captured" if graph else "eager"
+        yield DeviceResult(f"a training step, {how}", f"ConvNet({width}), batch 128", seconds)
+    for layer, seconds_by_layout in convolution_seconds(clock, width):
+        for layout, seconds in seconds_by_layout.items():
+            yield DeviceResult(f"a convolution, {layout}", str(layer), seconds, operations=layer.operations)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours against torch.cdist, faiss and a k-d tree: speed, and digits that are left."""
+"""Exact nearest neighbors against torch.cdist, faiss and a k-d tree: speed, and digits that are left."""
 
 import math
 import time
@@ -27,9 +27,9 @@ SPREADS = (1.0, 1e-2, 1e-4, 1e-5, 1e-6, 1e-7)
 
 @dataclass(frozen=True)
 class SpeedResult:
-    """Median seconds for nearest neighbours of clouds [clouds, n, dim], by contender; NaN where left out.
+    """Median seconds for nearest neighbors of clouds [clouds, n, dim], by contender; NaN where left out.
 
-    ``sums`` are the lengths for all of the paper's numbers of neighbours, ``distances`` the 50 nearest.
+    ``sums`` are the lengths for all of the paper's numbers of neighbors, ``distances`` the 50 nearest.
     ``published`` is the paper's way: all distances in float64 by torch.cdist, and a full sort.
     """
 

@@ -18,7 +18,7 @@ AUTOGRAD_LRS, AUTOGRAD_STEPS = 80, 4
 
 @dataclass(frozen=True)
 class ToyResult:
-    """Chain-steps per second of the underparameterised toy, float64; numba is NaN where not installed."""
+    """Chain-steps per second of the underparameterized toy, float64; numba is NaN where not installed."""
 
     chains: int
     threads: int
@@ -126,7 +126,7 @@ def numba_kernel() -> Callable[[NDArray[Any], NDArray[Any], float, int, int], No
 
 
 def measure_toy(chains: int, steps: int, rounds: int) -> ToyResult:
-    """Measure the three ways on the underparameterised toy."""
+    """Measure the three ways on the underparameterized toy."""
     system, threads = sphere.underparameterized(), torch.get_num_threads()
     weights = np.tile(sphere.PAPER_START, (chains, 1))
     contenders: dict[str, Callable[[], object]] = {

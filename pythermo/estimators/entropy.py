@@ -94,7 +94,11 @@ def knn_graph_entropy(
 
 
 def gradient_cloud_entropy(
-    grads: Any, lr: float, ks: Sequence[int] = DEFAULT_KS, intrinsic_dim: int | None = None, gamma: float = 1.0
+    grads: Any,
+    lr: float,
+    ks: Sequence[int] = DEFAULT_KS,
+    intrinsic_dim: int | None = None,
+    gamma: float = 1.0,
 ) -> Any:
     """Estimate the entropy of the cloud of steps ``lr * g_i`` that minibatch gradients would make, in nats.
 

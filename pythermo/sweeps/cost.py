@@ -1,27 +1,18 @@
-"""What a run costs, counted before it begins: operations, memory, disk.
+"""What a run costs, counted before it begins: operations, memory, disk."""
 
-``python -m pythermo.sweeps.cost`` prints the table of docs/scaling.md: the paper's sweeps.
-"""
-
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from pythermo import models
 from pythermo._parameters import count
-from pythermo.config.preset import Preset
 from pythermo.config.schedule import kept_iterations, measured_iterations
 from pythermo.config.schema import MeasurementConfig, TrainingConfig
 from pythermo.estimators.entropy import default_ks
 from pythermo.models.layers import trained_parameters
 from pythermo.training.measure import gradients_are_kept
 from pythermo.training.quantities import measured_numbers
-
-H100_FLOPS, H100_SHARE = 67e12, 0.3  # float32, and the share of it that we assume
-PASS_SECONDS = 5e-4  # no forward and backward pass is taken for faster than its launches
 
 _FLOAT32, _FLOAT64 = 4, 8
 
@@ -30,7 +21,7 @@ _GRADIENT = 3
 
 
 def multiply_adds(model: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Count the multiply-adds of the convolutions and linear layers in a forward pass.
+    """Count the multiply-adds of the convolutions and matrix products in a forward pass.
 
     Parameters
     ----------
@@ -44,23 +35,15 @@ def multiply_adds(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     int
         Multiply-adds per input; a convolution counts its padding as if it were multiplied.
     """
-    total = 0
-
-    def count(layer: Any, _: Any, output: torch.Tensor) -> None:
-        nonlocal total
-        total += output.numel() * layer.weight[0].numel()
-
-    layers = [one for one in model.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
     was_training = model.training
+    zeros = torch.zeros(1, *input_shape, device=next(model.parameters()).device)
     try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, *input_shape, device=layers[0].weight.device))
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model.eval()(zeros)
     finally:
         model.train(was_training)
-        for hook in hooks:
-            hook.remove()
-    return total
+    operations: int = counter.get_total_flops()
+    return operations // 2
 
 
 @dataclass(frozen=True)
@@ -170,61 +153,3 @@ def cost_of_run(
         measurements_bytes=len(measured) * measured_numbers(len(default_ks(measurement.window))) * _FLOAT64,
         snapshots_bytes=len(kept_iterations(training.iterations, measurement.snapshots)) * weights * _FLOAT32,
     )
-
-
-# The eight sweeps of arXiv 2505.23489: presets, and their classes.
-PAPER = {
-    f"{network}-{data}-{setup}": classes
-    for network in ("convnet", "resnet18")
-    for data, classes in (("cifar10", 10), ("cifar100", 100))
-    for setup in ("up", "op")
-}
-
-
-def cost_of_the_paper_s(name: str) -> Cost:
-    """Count what a run of one of the paper's presets costs."""
-    run = Preset.load(name).run
-    network: Callable[..., nn.Module] = getattr(models, run.model.name)
-    model = network(run.model.width, num_classes=PAPER[name])
-    return cost_of_run(model, (3, 32, 32), 50_000, 10_000, run.training, run.measurement)
-
-
-def gpu_hours(cost: Cost) -> float:
-    """Estimate the hours of a run on an H100, at `H100_SHARE` and no less than `PASS_SECONDS` a pass."""
-    return max(cost.operations / (H100_SHARE * H100_FLOPS), cost.passes * PASS_SECONDS) / 3600
-
-
-def table() -> str:
-    """Return the Markdown table of the paper's sweeps."""
-    lines = [
-        "| sweep | D | runs | iterations | GFLOP a step | PFLOP a run | of it measuring "
-        "| hours a run (estimate) | GPU-hours (estimate) | window, checkpoint | weights kept, all runs |",
-        "|" + "---|" * 11,
-    ]
-    all_runs, all_hours, all_kept = 0, 0.0, 0
-    for name in PAPER:
-        preset, cost = Preset.load(name), cost_of_the_paper_s(name)
-        runs, iterations, hours = len(preset.learning_rates), preset.run.training.iterations, gpu_hours(cost)
-        all_runs += runs
-        all_hours += runs * hours
-        all_kept += runs * cost.snapshots_bytes
-        cells = [
-            name,
-            f"{cost.weights:,}".replace(",", " "),
-            f"{runs}",
-            f"{runs} x {iterations / 1e6:.1f} M",
-            f"{cost.training / iterations / 1e9:.1f}",
-            f"{cost.operations / 1e15:.1f}",
-            f"{1 - cost.training / cost.operations:.0%}",
-            f"{hours:.1f}",
-            f"{runs * hours:.0f}",
-            f"{cost.window_bytes / 1e9:.1f} GB",
-            f"{runs * cost.snapshots_bytes / 1e9:.2f} GB",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines.append(f"| all | | {all_runs} | | | | | | {all_hours:.0f} | | {all_kept / 1e9:.1f} GB |")
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(table())

@@ -1,11 +1,9 @@
-from pathlib import Path
-
 import pytest
 
 import pythermo as pt
 from pythermo.config.schedule import measured_iterations
 from pythermo.config.schema import MeasurementConfig, TrainingConfig
-from pythermo.sweeps.cost import PAPER, cost_of_run, cost_of_the_paper_s, multiply_adds, table
+from pythermo.sweeps.cost import cost_of_run, multiply_adds
 from pythermo.sweeps.run import MEASUREMENTS
 from pythermo.training import measure
 from pythermo.training.trainer import Trainer
@@ -24,6 +22,15 @@ def test_multiply_adds_of_the_convnet_by_its_formula(width, classes):
 def test_multiply_adds_of_the_resnet_are_the_published_ones():
     # He et al. 2016, in its form for 32x32 images: 0.56 G multiply-adds at width 64.
     assert multiply_adds(pt.models.ResNet18(64), (3, 32, 32)) == pytest.approx(0.56e9, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "expected"),
+    [("ConvNet", 2, 276_640), ("ConvNet", 8, 3_760_768), ("ResNet18", 4, 2_273_600)],
+)
+def test_multiply_adds_are_those_of_each_layer_s_shapes(name, width, expected):
+    """Numbers that were counted layer by layer: outputs times the weights of one output."""
+    assert multiply_adds(getattr(pt.models, name)(width), (3, 32, 32)) == expected
 
 
 def cost(iterations, **measurement):
@@ -77,13 +84,3 @@ def test_costs_of_a_real_run(tmp_path):
     )
     entropies = int(dataset["entropy"].notnull().all("k").sum())
     assert counted.entropies == entropies * 10 * 3 * counted.weights
-
-
-def test_the_paper_s_sweeps():
-    published = [24_408, 1_550_016, 24_408, 3_486_240, 43_692, 2_790_240, 43_692, 6_277_392]
-    assert [cost_of_the_paper_s(name).weights for name in PAPER] == published
-    assert cost_of_the_paper_s("convnet-cifar10-op").window_bytes == pytest.approx(6.2e9, rel=1e-3)
-
-
-def test_the_table_of_the_documentation_is_the_computed_one():
-    assert table() in (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()

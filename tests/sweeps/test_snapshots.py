@@ -6,9 +6,9 @@ import torch
 from tiny import TINY
 
 import pythermo as pt
+from pythermo.bench.gpu_hours import PAPER
 from pythermo.config.preset import Preset
 from pythermo.config.schedule import kept_iterations
-from pythermo.sweeps.cost import PAPER
 from pythermo.sweeps.run import CHECKPOINT
 from pythermo.sweeps.snapshots import snapshots
 from pythermo.training.trainer import Trainer

@@ -18,7 +18,7 @@ EPS = 1e-12
 
 @dataclass(frozen=True)
 class Layer:
-    """Images [images, channels, side, side] that a layer normalises and pools."""
+    """Images [images, channels, side, side] that a layer normalizes and pools."""
 
     images: int
     channels: int
@@ -49,7 +49,7 @@ LAYERS = (
 
 
 @dataclass(frozen=True)
-class NormalisationResult:
+class LayerResult:
     """Median seconds of a layer's forward and backward pass, by contender.
 
     ``published`` is torch in its default layout, pooling after ReLU; ``channels_last`` torch in the layout of
@@ -92,7 +92,7 @@ def both_passes(
     return lambda: torch.autograd.grad(layer(x, pool), x, grad)[0]
 
 
-def measure(layer: Layer, rounds: int) -> NormalisationResult:
+def measure(layer: Layer, rounds: int) -> LayerResult:
     """Measure all contenders on normal deviates, with as many threads as torch has."""
     x = torch.randn(layer.shape, generator=torch.Generator().manual_seed(1))
     target, last = torch.empty_like(x), torch.channels_last
@@ -106,10 +106,10 @@ def measure(layer: Layer, rounds: int) -> NormalisationResult:
         rounds,
         0.05,
     )
-    return NormalisationResult(layer, torch.get_num_threads(), **seconds)
+    return LayerResult(layer, torch.get_num_threads(), **seconds)
 
 
-def table(results: list[NormalisationResult]) -> str:
+def table(results: list[LayerResult]) -> str:
     """Return the results as a Markdown table."""
     lines = [
         "| images | pooling | threads | published (ms) | torch, channels last | pythermo "
