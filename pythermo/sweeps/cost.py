@@ -142,6 +142,7 @@ def cost_of_run(
     entropies = int((measured >= measurement.window - 1).sum())
     pairs = measurement.window * (measurement.window - 1) // 2
     gradients = len(measured) * once.forward_and_back
+    numbers = 1 + measured_numbers(len(default_ks(measurement.window)))  # and the iteration
     return Cost(
         weights=weights,
         passes=training.iterations + gradients / training.batch_size,
@@ -150,6 +151,6 @@ def cost_of_run(
         entropies=entropies * pairs * 3.0 * weights,
         evaluations=len(measured) * once.forward * forward,
         window_bytes=measurement.window * weights * _FLOAT32,
-        measurements_bytes=len(measured) * measured_numbers(len(default_ks(measurement.window))) * _FLOAT64,
+        measurements_bytes=len(measured) * numbers * _FLOAT64,
         snapshots_bytes=len(kept_iterations(training.iterations, measurement.snapshots)) * weights * _FLOAT32,
     )
