@@ -172,6 +172,7 @@ class CudaBackend:
 
     # Results do not depend on these.
     threads = 256  # of a block
+    step_threads = 512
     sphere_threads = 128
     sphere_work = 2**17  # gradients of samples that a chain computes in one launch: some 0.1 s
     workspace_bytes = 2**28  # for the squared distances that are kept at once, if 64 rows fit
@@ -205,7 +206,7 @@ class CudaBackend:
                 to_dlpack(workspace),
                 to_dlpack(self._status(device)),
                 stream,
-                self.threads,
+                self.step_threads,
             )
 
     def raise_failed_steps(self, device: torch.device) -> None:
