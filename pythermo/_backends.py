@@ -182,6 +182,7 @@ class CudaBackend:
         self._kernels = kernels
         self._current_stream = current_stream
         self._workspaces: dict[tuple[str, torch.device, int], torch.Tensor] = {}
+        self._counters: dict[tuple[torch.device, int], torch.Tensor] = {}
         self._step_status: dict[torch.device, torch.Tensor] = {}
 
     def step(
@@ -285,12 +286,21 @@ class CudaBackend:
         with torch.cuda.device_of(grad):
             device, stream = grad.device, self._current_stream(grad.device)
             workspace = self._workspace("gradient", self._kernels.gradient_workspace_size(), device, stream)
-            counter = torch.zeros(1, dtype=torch.int64, device=device)
+            counter = self._counter(device, stream)
             sums = grad.new_empty(2, dtype=torch.float64)
             self._kernels.gradient_sums(
                 *map(to_dlpack, (grad, center, total, sums, workspace, counter)), stream, self.threads
             )
         return sums
+
+    def _counter(self, device: torch.device, stream: int) -> torch.Tensor:
+        """Return a number that is 0 between the kernels of one stream, which may count with it in turn."""
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            return torch.zeros(1, dtype=torch.int64, device=device)  # the graph's own
+        key = (device, stream)
+        if key not in self._counters:
+            self._counters[key] = torch.zeros(1, dtype=torch.int64, device=device)
+        return self._counters[key]
 
     def _workspace(self, use: str, size: int, device: torch.device, stream: int) -> torch.Tensor:
         """Return float64 numbers that kernels of one stream may use in turn."""
