@@ -237,7 +237,8 @@ class CudaBackend:
         self, clouds: torch.Tensor, first: int, changed: int, matrix: torch.Tensor
     ) -> BadRow:
         """Update the matrix, and wait for it."""
-        return self._run_knn("update_squared_distances", 0, clouds, first, changed, matrix)
+        size = self._kernels.knn_update_workspace_size(clouds.shape[1], changed, clouds.shape[2])
+        return self._run_knn("update_squared_distances", size, clouds, first, changed, matrix)
 
     def matrix_distance_sums(
         self, matrix: torch.Tensor, ks: Sequence[int], without: range, sums: torch.Tensor
@@ -257,7 +258,7 @@ class CudaBackend:
 
     def _knn_size(self, clouds: torch.Tensor, k: int, ks: int) -> int:
         size: int = self._kernels.knn_workspace_size(
-            *clouds.shape[:2], k, ks, self.longest_sorted, self.workspace_bytes
+            *clouds.shape, k, ks, self.longest_sorted, self.workspace_bytes
         )
         return size
 

@@ -63,9 +63,9 @@ def test_vectors_that_shared_memory_does_not_hold(name, dtype, scale):
         for offset in (0, 1):
             size = items * of_item - 5
             # Of a view at an odd offset no pack is aligned.
-            weights = sphere_point(size + offset, dtype=dtype)[offset:] * scale
-            weights, grad = torch.empty(size + offset, dtype=dtype)[offset:].copy_(weights), normal(size, seed=1)
-            grad = grad.to(dtype) * scale / size**0.5
+            weights = torch.empty(size + offset, dtype=dtype)[offset:]
+            weights.copy_(scale * sphere_point(size, dtype=dtype))
+            grad = scale / size**0.5 * normal(size, seed=1, dtype=dtype)
             lr, radius = 0.25, 2.0 * scale
             expected = STEPS[name](weights.double(), grad.double(), lr, radius)
             backend.step(name, weights, grad, lr, radius)
