@@ -61,4 +61,12 @@ __device__ __forceinline__ void copy_pack(const T* from, std::size_t left, bool 
   }
 }
 
+// Waits for the copies that this thread has begun, but for those of the last groups. The warp's barrier keeps
+// the compiler from reading them before.
+template <unsigned but_last>
+__device__ __forceinline__ void wait_for_packs() {
+  __pipeline_wait_prior(but_last);
+  __syncwarp();
+}
+
 }  // namespace pythermo::cuda

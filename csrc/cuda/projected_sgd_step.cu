@@ -81,15 +81,15 @@ class Items {
     __pipeline_commit();
 #pragma unroll 1
     for (unsigned e = 0; e < ring; ++e) {
-      __pipeline_wait_prior(ring);
+      wait_for_packs<ring>();
       use_and_follow(e, visit);
     }
-    __pipeline_wait_prior(ring);
+    wait_for_packs<ring>();
 #pragma unroll 1
     for (unsigned t = ring; t < job_.slots && t < count_; ++t) use(t, t, visit);
 #pragma unroll 1
     for (unsigned e = ring; e < in_ring_; ++e) {
-      __pipeline_wait_prior(ring - 1);
+      wait_for_packs<ring - 1>();
       use_and_follow(e, visit);
     }
   }
@@ -107,7 +107,7 @@ class Items {
     for (unsigned t = ring; t < job_.slots && t < count_; ++t) use(t, t, visit);
 #pragma unroll 1
     while (e > 0) {
-      __pipeline_wait_prior(ring - 1);
+      wait_for_packs<ring - 1>();
       use_again(--e, visit);
       __pipeline_commit();
     }
