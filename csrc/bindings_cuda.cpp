@@ -45,7 +45,9 @@ void bind_knn(py::module_& module) {
   module.attr("knn_fine") = cuda::knn_status::fine;
   module.attr("knn_too_far_apart") = cuda::knn_status::too_far_apart;
   module.def("knn_workspace_size", &cuda::knn_workspace_size, py::arg("clouds"), py::arg("points"),
-             py::arg("k"), py::arg("ks"), py::arg("longest_sorted"), py::arg("bytes"));
+             py::arg("dim"), py::arg("k"), py::arg("ks"), py::arg("longest_sorted"), py::arg("bytes"));
+  module.def("knn_update_workspace_size", &cuda::knn_update_workspace_size, py::arg("points"),
+             py::arg("changed"), py::arg("dim"));
   module.def("knn_matrix_workspace_size", &cuda::knn_matrix_workspace_size, py::arg("points"), py::arg("k"),
              py::arg("ks"), py::arg("longest_sorted"));
   py::class_<KnnArguments>(module, "KnnArguments", py::module_local())

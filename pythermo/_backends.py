@@ -172,6 +172,7 @@ class CudaBackend:
 
     # Results do not depend on these.
     threads = 256  # of a block
+    step_threads = 512
     sphere_threads = 128
     sphere_work = 2**17  # gradients of samples that a chain computes in one launch: some 0.1 s
     workspace_bytes = 2**28  # for the squared distances that are kept at once, if 64 rows fit
@@ -181,6 +182,7 @@ class CudaBackend:
         self._kernels = kernels
         self._current_stream = current_stream
         self._workspaces: dict[tuple[str, torch.device, int], torch.Tensor] = {}
+        self._counters: dict[tuple[torch.device, int], torch.Tensor] = {}
         self._step_status: dict[torch.device, torch.Tensor] = {}
 
     def step(
@@ -205,7 +207,7 @@ class CudaBackend:
                 to_dlpack(workspace),
                 to_dlpack(self._status(device)),
                 stream,
-                self.threads,
+                self.step_threads,
             )
 
     def raise_failed_steps(self, device: torch.device) -> None:
@@ -235,7 +237,8 @@ class CudaBackend:
         self, clouds: torch.Tensor, first: int, changed: int, matrix: torch.Tensor
     ) -> BadRow:
         """Update the matrix, and wait for it."""
-        return self._run_knn("update_squared_distances", 0, clouds, first, changed, matrix)
+        size = self._kernels.knn_update_workspace_size(clouds.shape[1], changed, clouds.shape[2])
+        return self._run_knn("update_squared_distances", size, clouds, first, changed, matrix)
 
     def matrix_distance_sums(
         self, matrix: torch.Tensor, ks: Sequence[int], without: range, sums: torch.Tensor
@@ -255,7 +258,7 @@ class CudaBackend:
 
     def _knn_size(self, clouds: torch.Tensor, k: int, ks: int) -> int:
         size: int = self._kernels.knn_workspace_size(
-            *clouds.shape[:2], k, ks, self.longest_sorted, self.workspace_bytes
+            *clouds.shape, k, ks, self.longest_sorted, self.workspace_bytes
         )
         return size
 
@@ -284,12 +287,21 @@ class CudaBackend:
         with torch.cuda.device_of(grad):
             device, stream = grad.device, self._current_stream(grad.device)
             workspace = self._workspace("gradient", self._kernels.gradient_workspace_size(), device, stream)
-            counter = torch.zeros(1, dtype=torch.int64, device=device)
+            counter = self._counter(device, stream)
             sums = grad.new_empty(2, dtype=torch.float64)
             self._kernels.gradient_sums(
                 *map(to_dlpack, (grad, center, total, sums, workspace, counter)), stream, self.threads
             )
         return sums
+
+    def _counter(self, device: torch.device, stream: int) -> torch.Tensor:
+        """Return a number that is 0 between the kernels of one stream, which may count with it in turn."""
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            return torch.zeros(1, dtype=torch.int64, device=device)  # the graph's own
+        key = (device, stream)
+        if key not in self._counters:
+            self._counters[key] = torch.zeros(1, dtype=torch.int64, device=device)
+        return self._counters[key]
 
     def _workspace(self, use: str, size: int, device: torch.device, stream: int) -> torch.Tensor:
         """Return float64 numbers that kernels of one stream may use in turn."""

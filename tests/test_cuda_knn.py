@@ -96,16 +96,38 @@ def test_the_same_bits_for_any_schedule_block_workspace_and_selection(monkeypatc
     backend, points = backends.emulated(), with_duplicates(2, n, dim, dtype)
     monkeypatch.setitem(BACKENDS, "cpu", backend)
     expected = found_in(points, k)
-    row = 8 * n
+    row, sorting = 8 * n, 16 * 128
     for backend.threads, backend.longest_sorted, backend.workspace_bytes, schedule in (
         (256, SORTED, 2**28, "shuffled"),
         (32, SORTED, n * row, "backward"),  # one cloud at once
         (96, SIFTED, 0, "forward"),  # a cloud in two strips
         (32, 64, 2 * n * row, "backward"),
+        (64, 64, n * row + 70 * sorting, "forward"),  # a whole cloud, sorted in two parts
     ):
         emulation.module().set_schedule(backends.SCHEDULES[schedule])
         assert all(map(torch.equal, found_in(points, k), expected))
     assert all(map(torch.equal, found_in(points[1], k), [part[1] for part in expected]))
+
+
+@DTYPES
+@pytest.mark.parametrize(("n", "dim"), [(5, 1024), (70, 1100), (150, 2500), (66, 17001)])
+def test_the_same_bits_whether_blocks_take_tiles_or_segments(monkeypatch, on_cpu, dtype, n, dim):
+    """Of 3 and 6 tiles the emulated device splits 3 and 2, where it has the workspace."""
+    backend, points = backends.emulated(), normal(n, dim, seed=n, dtype=dtype)
+    monkeypatch.setitem(BACKENDS, "cpu", backend)
+    clouds = points[None]
+    points[n // 3, dim // 3] = 1e16  # whose squares are made again in float64
+    matrices = [torch.full((n, n), torch.nan, dtype=torch.float64) for _ in range(4)]
+    flat = [matrix.view(-1) for matrix in matrices]
+    one_tile = 2**12 * min(15, -(-dim // 1024))
+    for size, matrix in zip((0, one_tile, 100 * one_tile), flat, strict=False):
+        backend._run_knn("update_squared_distances", size, clouds, 0, n, matrix)
+    for first in range(0, n, 40):
+        ops.update_squared_distances_(matrices[3], points, first, min(40, n - first))
+    assert all(torch.equal(matrices[0], matrix) for matrix in matrices[1:])
+    assert_agree(found_in(points, n // 2), on_cpu(found_in, points, n // 2), dtype)
+    lengths = ops.knn_distance_sums(points, [1, n // 2])
+    assert torch.equal(ops.matrix_distance_sums(matrices[0], [1, n // 2]), lengths)
 
 
 @DTYPES

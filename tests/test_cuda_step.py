@@ -42,14 +42,35 @@ def test_what_is_not_finite_is_refused_with_the_weights_untouched(bad, dtype):
 def test_the_same_bits_for_any_block_size(name, dtype, size):
     backend, start = backends.emulated(), sphere_point(size, dtype=dtype)
     grad, results = normal(size, seed=1, dtype=dtype), []
-    for threads in (32, 64, 160, 256):
-        backend.threads = threads
+    for threads in (32, 64, 160, 512):
+        backend.step_threads = threads
         for schedule in backends.SCHEDULES.values():
             emulation.module().set_schedule(schedule)
             weights = start.clone()
             backend.step(name, weights, grad, 0.01, 1.0)
             results.append(weights)
     assert all(torch.equal(results[0], other) for other in results[1:])
+
+
+@each_step
+@each_dtype
+@pytest.mark.parametrize("scale", [1.0, 1e-15])  # of which the float32 sums are made again, in float64
+def test_vectors_that_shared_memory_does_not_hold(name, dtype, scale):
+    """The emulated device has two blocks, each with shared memory for at most six items of 16 KB."""
+    backend = backends.emulated()
+    of_item = 2048 if dtype is torch.float32 else 1024
+    for items in (1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 41):
+        for offset in (0, 1):
+            size = items * of_item - 5
+            # Of a view at an odd offset no pack is aligned.
+            weights = torch.empty(size + offset, dtype=dtype)[offset:]
+            weights.copy_(scale * sphere_point(size, dtype=dtype))
+            grad = scale / size**0.5 * normal(size, seed=1, dtype=dtype)
+            lr, radius = 0.25, 2.0 * scale
+            expected = STEPS[name](weights.double(), grad.double(), lr, radius)
+            backend.step(name, weights, grad, lr, radius)
+            tolerance = 3e-7 if dtype is torch.float32 else 1e-14
+            assert torch.linalg.vector_norm(weights.double() - expected) <= tolerance * radius
 
 
 def test_a_learning_rate_on_the_device():

@@ -45,10 +45,52 @@ class Workspace {
     return reinterpret_cast<T*>(from);
   }
   std::size_t left() const { return words_.size - taken_; }
+  double* rest() const { return words_.data + taken_; }
 
  private:
   VectorView<double> words_;
   std::size_t taken_ = 0;
+};
+
+// At most so many tiles are computed segment by segment: as many as a large device has room for at once.
+constexpr std::size_t most_split_tiles = 320;
+
+// What that needs of the workspace.
+std::size_t split_words(std::size_t tiles, std::size_t dim) {
+  const std::size_t segments = most_segments_of(dim);
+  return segments == 1 ? 0 : std::min(tiles, most_split_tiles) * segments * pairs_of_tile;
+}
+
+std::size_t tiles_of(std::size_t points) { return (points + tile_side - 1) / tile_side; }
+
+std::size_t split_words_of_clouds(std::size_t clouds, std::size_t points, std::size_t dim) {
+  return split_words(clouds * tiles_of(points) * tiles_of(points), dim);
+}
+
+// How many rows of squared distances, and of what sorting them needs, the words of a workspace hold: those of
+// whole clouds if there is room for the distances of one, as these are symmetric, otherwise strips of a
+// cloud.
+struct Strips {
+  std::size_t clouds_at_once = 1, rows_at_once, sorted_at_once;
+
+  Strips(std::size_t clouds, std::size_t n, std::size_t sorting_words, std::size_t words) {
+    const std::size_t fitting = words / (n + sorting_words);
+    if (fitting >= n) {
+      clouds_at_once = std::min(fitting / n, clouds);
+      rows_at_once = n;
+      sorted_at_once = clouds_at_once * n;
+    } else if (words >= whole_words(n, sorting_words)) {
+      rows_at_once = n;
+      sorted_at_once = (words - n * n) / sorting_words;
+    } else {
+      rows_at_once = sorted_at_once = whole_tiles(fitting);
+    }
+  }
+
+  // What the distances of a whole cloud need, and sorting a part of them.
+  static std::size_t whole_words(std::size_t n, std::size_t sorting_words) {
+    return n * n + std::min<std::size_t>(n, tile_side) * sorting_words;
+  }
 };
 
 // What the sums over ks need of the workspace beside the squared distances.
@@ -78,11 +120,28 @@ class Knn {
     require_threads(arguments.threads, most_selection_threads);
   }
 
+  // Of the tiles that do not fill the device once more each is computed by several blocks, as far as there is
+  // room in `split`.
   template <class T>
-  void compute_pairs(const PairsJob<T>& job, std::size_t clouds) const {
-    launch(
-        {"squared_distances", clouds * job.row_tiles() * job.column_tiles(), tile_threads, tile_shared_bytes},
-        stream_, &squared_distances_kernel<T>, job);
+  void compute_pairs(PairsJob<T> job, std::size_t clouds, double* split, std::size_t split_size) const {
+    job.segment_stages = stages_per_segment<T>(job.dim);
+    const std::size_t tiles = clouds * job.tiles_of_cloud(), segments = job.segments();
+    const auto kernel = &squared_distances_kernel<T>;
+    const std::size_t at_once = blocks_at_once(kernel, tile_threads, tile_shared_bytes);
+    const std::size_t fitting = std::min(split_size / (segments * pairs_of_tile), most_split_tiles);
+    const std::size_t in_segments = segments == 1 ? 0 : std::min(tiles % at_once, fitting);
+    job.tiles = tiles - in_segments;
+    if (job.tiles > 0) {
+      launch({"squared_distances", job.tiles, tile_threads, tile_shared_bytes}, stream_, kernel, job);
+    }
+    if (in_segments == 0) return;
+    job.first_tile = job.tiles;
+    job.tiles = in_segments;
+    job.parts = split;
+    launch({"segment_distances", job.tiles, tile_threads, tile_shared_bytes, static_cast<unsigned>(segments)},
+           stream_, &segment_distances_kernel<T>, job);
+    launch({"add_segments", job.tiles, tile_threads, tile_shared_bytes}, stream_, &add_segments_kernel<T>,
+           job);
   }
 
   template <class Candidate, class Finish>
@@ -101,28 +160,30 @@ class Knn {
   void nearest(const RowsView<T>& clouds, std::size_t k, const Finish& finish) {
     const std::size_t n = clouds.points;
     const Selection selection(n, k, arguments_.longest_sorted);
-    const std::size_t fitting = workspace_.left() / (n + selection.workspace_words);
-    require(fitting > 0, "workspace: is too small");
-    const std::size_t clouds_at_once = std::clamp<std::size_t>(fitting / n, 1, clouds.count);
-    const std::size_t rows_at_once = fitting < n ? whole_tiles(fitting) : n;
-    const std::size_t most_rows = clouds_at_once * rows_at_once;
-    auto* const squared = workspace_.take<double>(most_rows * n);
-    void* const to_sort = workspace_for(selection, most_rows);
-    for (std::size_t c = 0; c < clouds.count; c += clouds_at_once) {
-      for (std::size_t first = 0; first < n; first += rows_at_once) {
-        const std::size_t here = std::min(clouds_at_once, clouds.count - c);
+    const std::size_t split_size = split_words_of_clouds(clouds.count, n, clouds.dim);
+    auto* const split = workspace_.take<double>(split_size);
+    const Strips strips(clouds.count, n, selection.workspace_words, workspace_.left());
+    require(strips.rows_at_once > 0, "workspace: is too small");
+    auto* const squared = workspace_.take<double>(strips.clouds_at_once * strips.rows_at_once * n);
+    void* const to_sort = workspace_for(selection, strips.sorted_at_once);
+    for (std::size_t c = 0; c < clouds.count; c += strips.clouds_at_once) {
+      for (std::size_t first = 0; first < n; first += strips.rows_at_once) {
+        const std::size_t here = std::min(strips.clouds_at_once, clouds.count - c);
         PairsJob<T> pairs = pairs_of(clouds, c);
         pairs.first_row = pairs.row_base = first;
-        pairs.rows = std::min(rows_at_once, n - first);
+        pairs.rows = std::min(strips.rows_at_once, n - first);
         pairs.squared = squared;
         pairs.mirrored = pairs.rows == n;
-        compute_pairs(pairs, here);
-        SelectionJob job = selection_of(selection, k, to_sort);
-        job.squared = squared;
-        job.rows = here * pairs.rows;
-        job.columns = n;
-        job.first_place = c * n + first;
-        select<Candidate>(job, finish);
+        compute_pairs(pairs, here, split, split_size);
+        const std::size_t rows = here * pairs.rows;
+        for (std::size_t row = 0; row < rows; row += strips.sorted_at_once) {
+          SelectionJob job = selection_of(selection, k, to_sort);
+          job.squared = squared + row * n;
+          job.rows = std::min(strips.sorted_at_once, rows - row);
+          job.columns = n;
+          job.first_place = c * n + first + row;
+          select<Candidate>(job, finish);
+        }
       }
     }
   }
@@ -190,11 +251,17 @@ void with_clouds(const TensorView& points, const Call& call) {
 
 }  // namespace
 
-std::size_t knn_workspace_size(std::size_t clouds, std::size_t points, std::size_t k, std::size_t ks,
-                               std::size_t longest_sorted, std::size_t bytes) {
-  const std::size_t each = points + Selection(points, k, longest_sorted).workspace_words;
-  const std::size_t within = std::max<std::size_t>(bytes / sizeof(double) / each, tile_side);
-  return sums_words(clouds * points, ks) + std::min(clouds * points, within) * each;
+std::size_t knn_workspace_size(std::size_t clouds, std::size_t points, std::size_t dim, std::size_t k,
+                               std::size_t ks, std::size_t longest_sorted, std::size_t bytes) {
+  const std::size_t sorting = Selection(points, k, longest_sorted).workspace_words;
+  const std::size_t words = bytes / sizeof(double), each = points + sorting, fitting = words / each;
+  const std::size_t beside = sums_words(clouds * points, ks) + split_words_of_clouds(clouds, points, dim);
+  if (fitting < points && words >= Strips::whole_words(points, sorting)) return beside + words;
+  return beside + std::min(clouds * points, std::max<std::size_t>(fitting, tile_side)) * each;
+}
+
+std::size_t knn_update_workspace_size(std::size_t points, std::size_t changed, std::size_t dim) {
+  return split_words(tiles_of(changed) * tiles_of(points), dim);
 }
 
 std::size_t knn_matrix_workspace_size(std::size_t points, std::size_t k, std::size_t ks,
@@ -241,12 +308,13 @@ void update_squared_distances(const TensorView& points, std::size_t first, std::
     auto* const squared = device_array<double>(matrix, n * n);
     if (changed == 0) return;
     const Knn knn(arguments);
+    const Workspace workspace(arguments.workspace);
     PairsJob<T> job = knn.pairs_of(clouds, 0);
     job.first_row = first;
     job.rows = changed;
     job.squared = squared;
     job.mirrored = true;
-    knn.compute_pairs(job, 1);
+    knn.compute_pairs(job, 1, workspace.rest(), workspace.left());
   });
 }
 

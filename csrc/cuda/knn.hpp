@@ -25,9 +25,10 @@ struct KnnArguments {
   std::size_t longest_sorted;  // rows up to so many distances, at most 2048, are sorted; others sifted first
 };
 
-// Squared distances are kept for as many rows at once as fit into `bytes`, but for 64 at least.
-std::size_t knn_workspace_size(std::size_t clouds, std::size_t points, std::size_t k, std::size_t ks,
-                               std::size_t longest_sorted, std::size_t bytes);
+// Squared distances are kept for as many rows at once as fit into `bytes`, but for 64 at least. Points of
+// more than 1024 coordinates need up to 160 MB beside them.
+std::size_t knn_workspace_size(std::size_t clouds, std::size_t points, std::size_t dim, std::size_t k,
+                               std::size_t ks, std::size_t longest_sorted, std::size_t bytes);
 
 // As their namesakes in cpu/knn.hpp, over tensors on the device, without a wait: what is wrong with the
 // points is left in the status word. The same bits for any threads, workspace and longest_sorted. Throw
@@ -37,10 +38,12 @@ void knn_distances(const TensorView& points, std::size_t k, const TensorView& di
 void knn_distance_sums(const TensorView& points, const std::vector<std::size_t>& ks, double gamma,
                        const TensorView& sums, const KnnArguments& arguments);
 
-// These need no squared distances in the workspace: nothing for the first, knn_matrix_workspace_size(...) for
-// the second.
+// Needs no workspace, but is faster with one of knn_update_workspace_size(...).
 void update_squared_distances(const TensorView& points, std::size_t first, std::size_t changed,
                               const TensorView& matrix, const KnnArguments& arguments);
+std::size_t knn_update_workspace_size(std::size_t points, std::size_t changed, std::size_t dim);
+
+// Needs no squared distances in its workspace, of knn_matrix_workspace_size(...).
 std::size_t knn_matrix_workspace_size(std::size_t points, std::size_t k, std::size_t ks,
                                       std::size_t longest_sorted);
 void matrix_distance_sums(const TensorView& matrix, const std::vector<std::size_t>& ks, double gamma,

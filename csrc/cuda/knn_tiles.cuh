@@ -4,13 +4,14 @@
 #include <cuda_pipeline_primitives.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
 #include "../knn.hpp"
+#include "compensated_sum.cuh"
 #include "knn_status.cuh"
 #include "packs.cuh"
-#include "twofold_sum.cuh"
 #include "warp.cuh"
 
 namespace pythermo::cuda {
@@ -20,6 +21,17 @@ namespace pythermo::cuda {
 constexpr unsigned tile_side = 64, thread_side = 16, own = tile_side / thread_side;
 constexpr unsigned tile_threads = thread_side * thread_side;
 
+// Where a thread is in the square. A warp takes 4 rows and 8 columns: 8 packs side by side are what shared
+// memory delivers at once.
+constexpr unsigned warp_columns = 8, warp_rows = warp_threads / warp_columns;
+__device__ __forceinline__ unsigned thread_row() {
+  return threadIdx.x / (warp_rows * thread_side) * warp_rows + lane_index() / warp_columns;
+}
+__device__ __forceinline__ unsigned thread_column() {
+  return threadIdx.x / warp_threads % (thread_side / warp_columns) * warp_columns +
+         lane_index() % warp_columns;
+}
+
 // Coordinates come into shared memory in stages of so many packs per point: an odd number, so that points
 // side by side lie in different banks.
 constexpr unsigned stage_packs = 7;
@@ -27,6 +39,32 @@ template <class T>
 constexpr unsigned stage_length = stage_packs * Pack<T>::width;
 constexpr std::size_t stage_bytes = 2 * tile_side * stage_packs * 16;
 constexpr std::size_t tile_shared_bytes = 2 * stage_bytes;  // one stage arrives while the other is used
+
+// Runs are as long as whole stages that knn::run_length has room for.
+template <class T>
+constexpr unsigned stages_per_run = knn::run_length<T> / stage_length<T>;
+
+// Coordinates are added up in segments, at most so many, and these in double, in order. A block takes a whole
+// tile, or only one of its segments: the sums have the same bits. 1000 points are 136 tiles, whose 15
+// segments fill 2 x 132 places for blocks 7.7 times.
+constexpr std::size_t most_segments = 15, shortest_segment = 1024;
+
+inline std::size_t most_segments_of(std::size_t dim) {
+  return std::clamp<std::size_t>((dim + shortest_segment - 1) / shortest_segment, 1, most_segments);
+}
+
+template <class T>
+std::size_t stages_per_segment(std::size_t dim) {
+  constexpr std::size_t unit = stages_per_run<T> * stage_length<T>;
+  const std::size_t wanted = std::max((dim + most_segments - 1) / most_segments, shortest_segment);
+  return (wanted + unit - 1) / unit * stages_per_run<T>;
+}
+
+// Blocks that a multiprocessor's registers should have room for.
+template <class T>
+constexpr unsigned blocks_of_tiles = sizeof(T) == 4 ? 2 : 1;
+
+constexpr std::size_t pairs_of_tile = std::size_t{tile_side} * tile_side;
 
 template <class T>
 struct PairsJob {
@@ -38,32 +76,59 @@ struct PairsJob {
   std::size_t row_base;  // the row that comes first in `squared`
   bool mirrored;         // whether [j, i] is filled with [i, j]
   std::int64_t* status;
-  std::size_t first_cloud;  // for the status
+  std::size_t first_cloud;        // for the status
+  std::size_t segment_stages;     // of each segment but the last
+  std::size_t first_tile, tiles;  // those of a launch
+  double* parts;                  // [segments, tiles, pairs], where a block takes a segment
 
   __host__ __device__ std::size_t row_tiles() const { return (rows + tile_side - 1) / tile_side; }
   __host__ __device__ std::size_t column_tiles() const { return (count + tile_side - 1) / tile_side; }
+  __host__ __device__ std::size_t stages() const { return (dim + stage_length<T> - 1) / stage_length<T>; }
+  __host__ __device__ std::size_t segments() const {
+    return (stages() + segment_stages - 1) / segment_stages;
+  }
+
+  // The first column of tiles that are mirrors where those of all their rows have been computed before.
+  __host__ __device__ std::size_t first_mirror() const { return (first_row + tile_side - 1) / tile_side; }
+
+  // How many tiles of a row of tiles are mirrors of others: those from first_mirror on.
+  __host__ __device__ std::size_t mirrors(std::size_t row_tile) const {
+    const std::size_t whole = first_row / tile_side + row_tile;
+    return mirrored && whole > first_mirror() ? whole - first_mirror() : 0;
+  }
+  // Tiles of a cloud in the rows of tiles before one, without mirrors.
+  __host__ __device__ std::size_t tiles_before(std::size_t row_tile) const {
+    const std::size_t last = row_tile > 0 ? mirrors(row_tile - 1) : 0;  // after 0, 1, ... or 0, 0, 1, ...
+    return row_tile * column_tiles() - last * (last + 1) / 2;
+  }
+  __host__ __device__ std::size_t tiles_of_cloud() const { return tiles_before(row_tiles()); }
 };
 
 // The tile of this thread's block.
 template <class T>
 class Tile {
  public:
-  __device__ __forceinline__ explicit Tile(const PairsJob<T>& job)
-      : job_(job),
-        cloud_(blockIdx.x / job.column_tiles() / job.row_tiles()),
-        row_(job.first_row + blockIdx.x / job.column_tiles() % job.row_tiles() * tile_side),
-        column_(blockIdx.x % job.column_tiles() * tile_side) {}
-
-  // Whether another tile's pairs, mirrored, are all of this one's.
-  __device__ __forceinline__ bool is_mirror() const {
-    return job_.mirrored && column_ >= job_.first_row && column_ + tile_side <= row_;
+  __device__ __forceinline__ explicit Tile(const PairsJob<T>& job) : job_(job) {
+    const std::size_t tile = job.first_tile + blockIdx.x, each = job.tiles_of_cloud();
+    cloud_ = tile / each;
+    const std::size_t in_cloud = tile - cloud_ * each;
+    std::size_t row = 0, beyond = job.row_tiles();
+    while (beyond - row > 1) {
+      const std::size_t middle = (row + beyond) / 2;
+      (job.tiles_before(middle) <= in_cloud ? row : beyond) = middle;
+    }
+    std::size_t column = in_cloud - job.tiles_before(row);
+    if (column >= job.first_mirror()) column += job.mirrors(row);
+    row_ = job.first_row + row * tile_side;
+    column_ = column * tile_side;
+    copied_ = point(threadIdx.x / copiers) + threadIdx.x % copiers * Pack<T>::width;
   }
 
   __device__ __forceinline__ std::size_t row(unsigned i) const {
-    return row_ + threadIdx.x / thread_side + i * thread_side;
+    return row_ + thread_row() + i * thread_side;
   }
   __device__ __forceinline__ std::size_t column(unsigned j) const {
-    return column_ + threadIdx.x % thread_side + j * thread_side;
+    return column_ + thread_column() + j * thread_side;
   }
 
   __device__ __forceinline__ bool has(std::size_t row, std::size_t column) const {
@@ -71,14 +136,33 @@ class Tile {
     return row < job_.first_row + job_.rows && column < job_.count && !mirror;
   }
 
-  // Begins to copy the coordinates from `start` on, zeros beyond the last one, of all points of the tile.
-  __device__ __forceinline__ void copy_stage(std::size_t start, T* stage) const {
-#pragma unroll 1  // unrolled, its addresses take 28 registers more
-    for (unsigned c = threadIdx.x; c < 2 * tile_side * stage_packs; c += tile_threads) {
-      const std::size_t at = start + c % stage_packs * Pack<T>::width;
-      copy_pack(point(c / stage_packs) + at, at < job_.dim ? job_.dim - at : 0, stage + c * Pack<T>::width);
+  // Begins to copy the coordinates of a stage, zeros beyond the last one, of all points of the tile.
+  __device__ __forceinline__ void copy_stage(std::size_t stage, T* buffer) const {
+    constexpr unsigned width = Pack<T>::width;
+    const unsigned first = threadIdx.x % copiers;
+    const std::size_t start = stage * stage_length<T>;
+    const T* const from = copied_ + start;
+    T* const to = buffer + (threadIdx.x / copiers * stage_packs + first) * width;
+    if (job_.aligned && start + stage_length<T> <= job_.dim) {
+#pragma unroll
+      for (unsigned p = 0; p < stage_packs; p += copiers) {
+        if (first + p < stage_packs) {
+          __pipeline_memcpy_async(to + p * width, from + p * width, sizeof(Pack<T>));
+        }
+      }
+    } else {
+#pragma unroll 1
+      for (unsigned p = 0; first + p < stage_packs; p += copiers) {
+        const std::size_t at = start + (first + p) * width;
+        copy_pack(from + p * width, at < job_.dim ? job_.dim - at : 0, job_.aligned, to + p * width);
+      }
     }
     __pipeline_commit();
+  }
+
+  // Where the sum of a pair up to the last segment but one is kept.
+  __device__ __forceinline__ double& place(std::size_t row, std::size_t column) const {
+    return job_.squared[(cloud_ * job_.rows + row - job_.row_base) * job_.count + column];
   }
 
   __device__ __forceinline__ void write(std::size_t row, std::size_t column, double value) const {
@@ -92,6 +176,8 @@ class Tile {
   }
 
  private:
+  static constexpr unsigned copiers = tile_threads / (2 * tile_side);  // threads that copy a point's packs
+
   // First those of the rows, then those of the columns; beyond the last point, the last again.
   __device__ __forceinline__ const T* point(unsigned which) const {
     const std::size_t wanted = which < tile_side ? row_ + which : column_ + (which - tile_side);
@@ -99,38 +185,21 @@ class Tile {
     return job_.points + cloud_ * job_.cloud_stride + index * job_.point_stride;
   }
 
-  __device__ __forceinline__ void copy_pack(const T* from, std::size_t left, T* to) const {
-    if (job_.aligned && left >= Pack<T>::width) {
-      __pipeline_memcpy_async(to, from, sizeof(Pack<T>));
-      return;
-    }
-#pragma unroll
-    for (unsigned i = 0; i < Pack<T>::width; ++i) {
-      if (i < left) {
-        __pipeline_memcpy_async(to + i, from + i, sizeof(T));
-      } else {
-        to[i] = T{0};
-      }
-    }
-  }
-
-  __device__ __forceinline__ double& place(std::size_t row, std::size_t column) const {
-    return job_.squared[(cloud_ * job_.rows + row - job_.row_base) * job_.count + column];
-  }
-
   const PairsJob<T>& job_;
   std::size_t cloud_, row_, column_;
+  const T* copied_;  // where this thread's packs of a point begin
 };
 
-// A thread's sums of squares: in T over runs that are no longer than knn::run_length, and twofold beyond.
+// A thread's sums of squares: in T over runs that are no longer than knn::run_length, and beyond with their
+// roundings kept, which adds half a unit to the error of a distance.
 template <class T>
 struct SumsInRuns {
   using Lane = T;
-  static constexpr unsigned stages_per_run = knn::run_length<T> / stage_length<T>;
-  static_assert(stages_per_run > 0);
+  static constexpr unsigned stages = stages_per_run<T>;
+  static_assert(stages > 0);
 
   Lane run[own][own] = {};
-  TwofoldSum<T> sums[own][own];
+  CompensatedSum<T> sums[own][own];
 
   __device__ __forceinline__ void end_run() {
 #pragma unroll
@@ -148,7 +217,7 @@ struct SumsInRuns {
 // In double throughout, for float coordinates whose squares float does not hold.
 struct SumsInDouble {
   using Lane = double;
-  static constexpr unsigned stages_per_run = 1;
+  static constexpr unsigned stages = 1;
 
   Lane run[own][own] = {};
 
@@ -163,7 +232,7 @@ __device__ __forceinline__ void add_stage(const T* stage, unsigned packs, Sums& 
   const auto pack_of = [&](unsigned point, unsigned p) {
     return *reinterpret_cast<const Pack<T>*>(stage + (point * stage_packs + p) * Pack<T>::width);
   };
-  const unsigned row = threadIdx.x / thread_side, column = tile_side + threadIdx.x % thread_side;
+  const unsigned row = thread_row(), column = tile_side + thread_column();
   for (unsigned p = 0; p < packs; ++p) {
     Pack<T> right[own];
 #pragma unroll
@@ -183,26 +252,35 @@ __device__ __forceinline__ void add_stage(const T* stage, unsigned packs, Sums& 
   }
 }
 
+// Adds the stages from one to before another.
 template <class T, class Sums>
-__device__ __forceinline__ void add_all_stages(const Tile<T>& tile, std::size_t dim, Sums& sums) {
+__device__ __forceinline__ void add_stages(const Tile<T>& tile, std::size_t dim, std::size_t from,
+                                           std::size_t to, Sums& sums) {
   T* const buffers = shared_memory<T>();
   const auto buffer = [&](std::size_t stage) { return buffers + stage % 2 * (stage_bytes / sizeof(T)); };
-  const std::size_t stages = (dim + stage_length<T> - 1) / stage_length<T>;
   unsigned in_run = 0;
-  tile.copy_stage(0, buffer(0));
-  for (std::size_t stage = 0; stage < stages; ++stage) {
+  tile.copy_stage(from, buffer(from));
+  for (std::size_t stage = from; stage < to; ++stage) {
     __pipeline_wait_prior(0);
     __syncthreads();  // this stage has come, and the one before is no longer in use
-    if (stage + 1 < stages) tile.copy_stage((stage + 1) * stage_length<T>, buffer(stage + 1));
+    if (stage + 1 < to) tile.copy_stage(stage + 1, buffer(stage + 1));
     const std::size_t left = dim - stage * stage_length<T>;
     const std::size_t packs = (left + Pack<T>::width - 1) / Pack<T>::width;
     add_stage(buffer(stage), packs < stage_packs ? static_cast<unsigned>(packs) : stage_packs, sums);
-    if (++in_run == Sums::stages_per_run || stage + 1 == stages) {
+    if (++in_run == Sums::stages || stage + 1 == to) {
       sums.end_run();
       in_run = 0;
     }
   }
   __syncthreads();
+}
+
+template <class T, class Sums>
+__device__ __forceinline__ void add_segment(const Tile<T>& tile, const PairsJob<T>& job, std::size_t segment,
+                                            Sums& sums) {
+  const std::size_t from = segment * job.segment_stages, stages = job.stages();
+  const std::size_t to = from + job.segment_stages < stages ? from + job.segment_stages : stages;
+  add_stages(tile, job.dim, from, to, sums);
 }
 
 // Calls visit(row, column, i, j) for the pairs of this thread.
@@ -218,31 +296,85 @@ __device__ __forceinline__ void each_pair(const Tile<T>& tile, const Visit& visi
   }
 }
 
-template <class T>
-__global__ void __launch_bounds__(tile_threads) squared_distances_kernel(const PairsJob<T> job) {
-  const Tile<T> tile(job);
-  if (tile.is_mirror()) return;
+// Writes the sums of a tile, total(row, column, i, j); those that are not exact are made again in double.
+template <class T, class Total>
+__device__ __forceinline__ void write_tile(const Tile<T>& tile, const PairsJob<T>& job, const Total& total) {
   unsigned inexact = 0;  // a bit for each pair
-  {
-    SumsInRuns<T> sums;
-    add_all_stages(tile, job.dim, sums);
-    each_pair(tile, [&](std::size_t row, std::size_t column, unsigned i, unsigned j) {
-      const double value = sums.total(i, j);
-      if (row == column || knn::exact_in<T>(value, job.dim)) {
-        tile.write(row, column, value);
-      } else {
-        inexact |= 1u << (i * own + j);
-      }
-    });
-  }
+  each_pair(tile, [&](std::size_t row, std::size_t column, unsigned i, unsigned j) {
+    const double value = total(row, column, i, j);
+    if (row == column || knn::exact_in<T>(value, job.dim)) {
+      tile.write(row, column, value);
+    } else {
+      inexact |= 1u << (i * own + j);
+    }
+  });
   if constexpr (sizeof(T) == 4) {
     if (!any_in_block(inexact != 0, shared_memory<unsigned>())) return;
     SumsInDouble sums;
-    add_all_stages(tile, job.dim, sums);
+    add_stages(tile, job.dim, 0, job.stages(), sums);
     each_pair(tile, [&](std::size_t row, std::size_t column, unsigned i, unsigned j) {
       if ((inexact >> (i * own + j) & 1u) != 0) tile.write(row, column, sums.total(i, j));
     });
   }
+}
+
+// A tile to each block.
+template <class T>
+__global__ void __launch_bounds__(tile_threads, blocks_of_tiles<T>)
+    squared_distances_kernel(const PairsJob<T> job) {
+  const Tile<T> tile(job);
+  const std::size_t last = job.segments() - 1;
+  for (std::size_t segment = 0; segment < last; ++segment) {
+    SumsInRuns<T> sums;
+    add_segment(tile, job, segment, sums);
+    each_pair(tile, [&](std::size_t row, std::size_t column, unsigned i, unsigned j) {
+      double& sum = tile.place(row, column);
+      sum = (segment == 0 ? 0.0 : sum) + sums.total(i, j);
+    });
+  }
+  SumsInRuns<T> sums;
+  add_segment(tile, job, last, sums);
+  write_tile(tile, job, [&](std::size_t row, std::size_t column, unsigned i, unsigned j) {
+    return (last == 0 ? 0.0 : tile.place(row, column)) + sums.total(i, j);
+  });
+}
+
+template <class T>
+__device__ __forceinline__ std::size_t part_at(const PairsJob<T>& job, std::size_t segment, unsigned i,
+                                               unsigned j) {
+  return ((segment * job.tiles + blockIdx.x) * own * own + i * own + j) * tile_threads + threadIdx.x;
+}
+
+// A tile's segment to each block, blockIdx.y.
+template <class T>
+__global__ void __launch_bounds__(tile_threads, blocks_of_tiles<T>)
+    segment_distances_kernel(const PairsJob<T> job) {
+  const Tile<T> tile(job);
+  SumsInRuns<T> sums;
+  add_segment(tile, job, blockIdx.y, sums);
+#pragma unroll
+  for (unsigned i = 0; i < own; ++i) {
+#pragma unroll
+    for (unsigned j = 0; j < own; ++j) job.parts[part_at(job, blockIdx.y, i, j)] = sums.total(i, j);
+  }
+}
+
+// Puts the segments of a tile together.
+template <class T>
+__global__ void __launch_bounds__(tile_threads, blocks_of_tiles<T>)
+    add_segments_kernel(const PairsJob<T> job) {
+  const Tile<T> tile(job);
+  const std::size_t segments = job.segments();
+  double totals[own][own] = {};
+#pragma unroll 1
+  for (std::size_t segment = 0; segment < segments; ++segment) {
+#pragma unroll
+    for (unsigned i = 0; i < own; ++i) {
+#pragma unroll
+      for (unsigned j = 0; j < own; ++j) totals[i][j] += job.parts[part_at(job, segment, i, j)];
+    }
+  }
+  write_tile(tile, job, [&](std::size_t, std::size_t, unsigned i, unsigned j) { return totals[i][j]; });
 }
 
 }  // namespace pythermo::cuda

@@ -86,6 +86,21 @@ inline std::size_t multiprocessors() {
   return static_cast<std::size_t>(count);
 }
 
+// Of one block, where a kernel allows it.
+inline std::size_t most_shared_bytes() {
+  int device = 0, bytes = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+        "cudaDeviceGetAttribute");
+  return static_cast<std::size_t>(bytes);
+}
+
+template <class Kernel>
+void allow_shared_bytes(Kernel kernel, std::size_t bytes) {
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+        "cudaFuncSetAttribute");
+}
+
 template <class Kernel>
 std::size_t blocks_at_once(Kernel kernel, unsigned threads, std::size_t shared_bytes = 0) {
   int each = 0;

@@ -1,9 +1,11 @@
 #include <cooperative_groups.h>
 
 #include <algorithm>
+#include <cstring>
+#include <type_traits>
 
 #include "../projected_sgd_step.hpp"
-#include "chunks.cuh"
+#include "bundles.cuh"
 #include "launch.hpp"
 #include "packs.cuh"
 #include "projected_sgd_step.hpp"
@@ -12,42 +14,169 @@
 namespace pythermo::cuda {
 namespace {
 
-constexpr unsigned most_threads = 256;
+// A block has a multiprocessor to itself: what shared memory holds of weights and gradient, 30 MB on the
+// large devices, is read once.
+constexpr unsigned most_threads = 512;
+constexpr unsigned strands = most_threads / warp_threads;
+constexpr std::size_t most_bundles = 128;
 
-constexpr std::size_t most_chunks = 1024;
-
-// Packs of weights and gradient that a thread keeps in registers until the norm is known. Up to
-// most_chunks * kept * 128 float32 weights (a million) each is read once; of more, the others are read twice.
-constexpr std::size_t kept = 8;
-
-// Beside a retraction's sums: whether a chunk has a weight, or an element of the gradient, other than 0.
+// Beside a retraction's sums: whether a bundle has a weight, or an element of the gradient, other than 0.
 constexpr int flags = 2;
 
 // In float at most this many packs are added up before they go over into double.
-constexpr std::size_t run = 8;
-static_assert(kept % run == 0);  // or the bits of a chunk would depend on whether it is kept
+constexpr unsigned run = 8;
+
+// Items that arrive in shared memory while others are used.
+constexpr unsigned ring = 3;
+
+template <class T>
+using StepBundles = Bundles<Pack<T>::width, strands>;
+
+// An item is a pack of weights and one of the gradient for each thread.
+template <class T>
+constexpr std::size_t item_bytes = 2 * most_threads * sizeof(Pack<T>);
 
 template <class T>
 struct StepJob {
   T* weights;
   const T* grad;
   std::size_t size;
-  Chunks<T> chunks;
-  bool aligned;  // to a pack
+  StepBundles<T> bundles;
+  unsigned slots;  // for items in shared memory, at least `ring`
+  bool aligned;    // to a pack
   double lr;
   const double* lr_on_device;
   double radius;
-  double* parts;  // [2, sums + flags, chunks]
+  double* parts;  // [2, sums + flags, bundles]
   std::int64_t* status;
 };
 
+// The items of a block, one bundle after the other: the first of them come into the ring's slots, those from
+// `ring` to `slots` into slots where they stay, the others follow each other through the ring. At the end the
+// ring has the last ones; the way back begins with these.
 template <class T>
-struct ChunkPacks {
-  Pack<T> weights[kept], grad[kept];
+class Items {
+ public:
+  __device__ __forceinline__ Items(const StepJob<T>& job, unsigned strand)
+      : job_(job),
+        strand_(strand),
+        packs_(static_cast<unsigned>(job.bundles.packs_per_lane())),
+        bundles_(bundles_of_block(job)),
+        count_(packs_ * bundles_),
+        in_ring_(count_ < job.slots ? (count_ < ring ? count_ : ring) : ring + count_ - job.slots) {}
+
+  __device__ __forceinline__ static unsigned bundles_of_block(const StepJob<T>& job) {
+    return static_cast<unsigned>((job.bundles.count() - blockIdx.x + gridDim.x - 1) / gridDim.x);
+  }
+
+  __device__ __forceinline__ unsigned packs() const { return packs_; }
+
+  // Calls visit(item, weights, gradient) from the first to the last.
+  template <class Visit>
+  __device__ __forceinline__ void read(const Visit& visit) const {
+#pragma unroll 1
+    for (unsigned e = 0; e < ring; ++e) begin(e, e);
+#pragma unroll 1
+    for (unsigned t = ring; t < job_.slots; ++t) copy(t, t);
+    __pipeline_commit();
+#pragma unroll 1
+    for (unsigned e = 0; e < ring; ++e) {
+      wait_for_packs<ring>();
+      use_and_follow(e, visit);
+    }
+    wait_for_packs<ring>();
+#pragma unroll 1
+    for (unsigned t = ring; t < job_.slots && t < count_; ++t) use(t, t, visit);
+#pragma unroll 1
+    for (unsigned e = ring; e < in_ring_; ++e) {
+      wait_for_packs<ring - 1>();
+      use_and_follow(e, visit);
+    }
+  }
+
+  // After `read`: calls visit(item, weights, gradient) for each again, the other way round.
+  template <class Visit>
+  __device__ __forceinline__ void read_again(const Visit& visit) const {
+    unsigned e = in_ring_;
+#pragma unroll 1
+    for (unsigned r = 0; r < ring; ++r) {
+      if (e > 0) use_again(--e, visit);
+      __pipeline_commit();
+    }
+#pragma unroll 1
+    for (unsigned t = ring; t < job_.slots && t < count_; ++t) use(t, t, visit);
+#pragma unroll 1
+    while (e > 0) {
+      wait_for_packs<ring - 1>();
+      use_again(--e, visit);
+      __pipeline_commit();
+    }
+  }
+
+  __device__ __forceinline__ std::size_t place(unsigned t) const {
+    const unsigned bundle = bundles_ == 1 ? 0 : t / packs_;
+    return job_.bundles.pack_at(blockIdx.x + std::size_t{bundle} * gridDim.x, t - bundle * packs_, strand_);
+  }
+
+ private:
+  // The item that is the e-th in the ring.
+  __device__ __forceinline__ unsigned item(unsigned e) const { return e < ring ? e : e - ring + job_.slots; }
+
+  __device__ __forceinline__ T* slot(unsigned which, unsigned array) const {
+    return shared_memory<T>() +
+           ((which * 2 + array) * most_threads + strand_ * warp_threads + lane_index()) * Pack<T>::width;
+  }
+
+  __device__ __forceinline__ void copy(unsigned t, unsigned to) const {
+    if (t >= count_) return;
+    const std::size_t at = place(t), left = at < job_.size ? job_.size - at : 0;
+    copy_pack(job_.weights + at, left, job_.aligned, slot(to, 0));
+    copy_pack(job_.grad + at, left, job_.aligned, slot(to, 1));
+  }
+  __device__ __forceinline__ void begin(unsigned t, unsigned to) const {
+    copy(t, to);
+    __pipeline_commit();
+  }
+
+  template <class Visit>
+  __device__ __forceinline__ void use(unsigned t, unsigned from, const Visit& visit) const {
+    visit(t, *reinterpret_cast<const Pack<T>*>(slot(from, 0)),
+          *reinterpret_cast<const Pack<T>*>(slot(from, 1)));
+  }
+  template <class Visit>
+  __device__ __forceinline__ void use_and_follow(unsigned e, const Visit& visit) const {
+    if (e < in_ring_) use(item(e), e % ring, visit);
+    begin(item(e + ring), e % ring);
+  }
+  template <class Visit>
+  __device__ __forceinline__ void use_again(unsigned e, const Visit& visit) const {
+    use(item(e), e % ring, visit);
+    if (e >= ring) copy(item(e - ring), e % ring);
+  }
+
+  const StepJob<T>& job_;
+  unsigned strand_, packs_, bundles_, count_, in_ring_;
 };
 
+// Whether there was a number other than 0.
+template <class T>
+class Nonzero {
+ public:
+  __device__ __forceinline__ void add(T value) {
+    Word word;
+    memcpy(&word, &value, sizeof word);
+    bits_ |= word;
+  }
+  __device__ __forceinline__ bool found() const { return bits_ << 1 != 0; }  // but for the sign
+
+ private:
+  using Word = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+  Word bits_ = 0;
+};
+
+// The sums of a strand of a bundle.
 template <class Retraction, class T, class Lane>
-class ChunkSums {
+class StrandSums {
  public:
   static constexpr int count = Retraction::sum_count;
 
@@ -58,8 +187,8 @@ class ChunkSums {
       Retraction::template terms<Lane>(w.value[i], g.value[i], lr, terms);
 #pragma unroll
       for (int k = 0; k < count; ++k) partial_[k][i] += terms[k];
-      some_weight_ |= w.value[i] != T{0};
-      some_grad_ |= g.value[i] != T{0};
+      weight_.add(w.value[i]);
+      grad_.add(g.value[i]);
     }
   }
 
@@ -74,80 +203,72 @@ class ChunkSums {
     }
   }
 
-  __device__ __forceinline__ void write(double* parts, std::size_t chunks, std::size_t chunk) {
-    end_run();
+  // To [sums + flags, strands].
+  __device__ __forceinline__ void write(double* sums, unsigned strand) const {
 #pragma unroll
     for (int k = 0; k < count; ++k) {
       const double sum = warp_sum(sums_[k]);
-      if (lane_index() == 0) parts[k * chunks + chunk] = sum;
+      if (lane_index() == 0) sums[k * strands + strand] = sum;
     }
-    const double weight = __any_sync(all_lanes, some_weight_) ? 1.0 : 0.0;
-    const double grad = __any_sync(all_lanes, some_grad_) ? 1.0 : 0.0;
+    const bool weight = __any_sync(all_lanes, weight_.found()), grad = __any_sync(all_lanes, grad_.found());
     if (lane_index() == 0) {
-      parts[count * chunks + chunk] = weight;
-      parts[(count + 1) * chunks + chunk] = grad;
+      sums[count * strands + strand] = weight ? 1.0 : 0.0;
+      sums[(count + 1) * strands + strand] = grad ? 1.0 : 0.0;
     }
   }
 
  private:
   Lane partial_[count][Pack<T>::width] = {};
   double sums_[count] = {};
-  bool some_weight_ = false, some_grad_ = false;
+  Nonzero<T> weight_, grad_;
 };
 
+// Behind the slots: a block's sums [bundles of the block, sums + flags, strands], and then the totals.
+template <class T>
+__device__ __forceinline__ double* sums_of_block(const StepJob<T>& job) {
+  return shared_memory<double>() + job.slots * (item_bytes<T> / sizeof(double));
+}
+
 template <class Retraction, class T, class Lane>
-__device__ __forceinline__ void sum_chunks(const StepJob<T>& job, Lane lr, double* parts,
-                                           ChunkPacks<T>& packs) {
-  job.chunks.each([&](std::size_t chunk, bool first) {
-    ChunkSums<Retraction, T, Lane> sums;
-    const auto load = [&](std::size_t j, Pack<T>& w, Pack<T>& g) {
-      const std::size_t at = job.chunks.pack_at(chunk, j);
-      w = load_pack(job.weights, at, job.size, job.aligned);
-      g = load_pack(job.grad, at, job.size, job.aligned);
-    };
-    if (first) {
-#pragma unroll
-      for (std::size_t j = 0; j < kept; ++j) {
-        if (j < job.chunks.packs_per_lane()) load(j, packs.weights[j], packs.grad[j]);
-      }
-#pragma unroll
-      for (std::size_t j = 0; j < kept; ++j) {
-        if (j < job.chunks.packs_per_lane()) sums.add(packs.weights[j], packs.grad[j], lr);
-      }
-      sums.end_run();
-    }
-    for (std::size_t start = first ? kept : 0; start < job.chunks.packs_per_lane(); start += run) {
-      const std::size_t stop =
-          start + run < job.chunks.packs_per_lane() ? start + run : job.chunks.packs_per_lane();
-#pragma unroll 4
-      for (std::size_t j = start; j < stop; ++j) {
-        Pack<T> w, g;
-        load(j, w, g);
-        sums.add(w, g, lr);
-      }
-      sums.end_run();
-    }
-    sums.write(parts, job.chunks.count(), chunk);
+__device__ __forceinline__ void sum_items(const StepJob<T>& job, Lane lr) {
+  each_of_warp(strands, [&](unsigned strand) {
+    const Items<T> items(job, strand);
+    double* to = sums_of_block(job);
+    StrandSums<Retraction, T, Lane> sums;
+    unsigned j = 0;
+    items.read([&](unsigned, const Pack<T>& w, const Pack<T>& g) {
+      sums.add(w, g, lr);
+      const bool last = ++j == items.packs();
+      if (last || j % run == 0) sums.end_run();
+      if (!last) return;
+      sums.write(to, strand);
+      to += (Retraction::sum_count + flags) * strands;
+      sums = {};
+      j = 0;
+    });
   });
 }
 
-// Adds up the parts of all chunks, in every block, once all blocks have written theirs.
-template <int count>
-__device__ __forceinline__ void total_parts(const double* parts, std::size_t chunks,
-                                            double (&totals)[count]) {
-  double* const shared = shared_memory<double>();
+// Adds up the strands of a bundle, and the bundles once all blocks have written theirs.
+template <int count, class T>
+__device__ __forceinline__ void total_sums(const StepJob<T>& job, double* parts, double (&totals)[count]) {
+  const double* const sums = sums_of_block(job);
+  const unsigned own = Items<T>::bundles_of_block(job);
+  const std::size_t bundles = job.bundles.count();
+  double* const shared = sums_of_block(job) + own * count * strands;
+  __syncthreads();
+  each_of_warp(own * count, [&](unsigned i) {
+    const double sum = warp_sum_of(sums + i * strands, strands);
+    if (lane_index() == 0) parts[i % count * bundles + blockIdx.x + i / count * gridDim.x] = sum;
+  });
   cooperative_groups::this_grid().sync();
-  if (threadIdx.x < warp_threads) {
-#pragma unroll
-    for (int k = 0; k < count; ++k) {
-      const double total = warp_sum_of(parts + k * chunks, chunks);
-      if (lane_index() == 0) shared[k] = total;
-    }
-  }
+  each_of_warp(count, [&](unsigned k) {
+    const double total = warp_sum_of(parts + k * bundles, bundles);
+    if (lane_index() == 0) shared[k] = total;
+  });
   __syncthreads();
 #pragma unroll
   for (int k = 0; k < count; ++k) totals[k] = shared[k];
-  __syncthreads();
 }
 
 template <class Retraction, int count>
@@ -172,26 +293,14 @@ __device__ __forceinline__ StepError find_error(const double (&totals)[count], c
 }
 
 template <class T, class Update>
-__device__ __forceinline__ void update_chunks(const StepJob<T>& job, const Update& update,
-                                              const ChunkPacks<T>& packs) {
-  job.chunks.each([&](std::size_t chunk, bool first) {
-    const auto move = [&](std::size_t j, Pack<T> w, const Pack<T>& g) {
+__device__ __forceinline__ void update_items(const StepJob<T>& job, const Update& update) {
+  each_of_warp(strands, [&](unsigned strand) {
+    const Items<T> items(job, strand);
+    items.read_again([&](unsigned t, Pack<T> w, const Pack<T>& g) {
 #pragma unroll
       for (int i = 0; i < Pack<T>::width; ++i) w.value[i] = update(w.value[i], g.value[i]);
-      store_pack(job.weights, job.chunks.pack_at(chunk, j), job.size, job.aligned, w);
-    };
-    if (first) {
-#pragma unroll
-      for (std::size_t j = 0; j < kept; ++j) {
-        if (j < job.chunks.packs_per_lane()) move(j, packs.weights[j], packs.grad[j]);
-      }
-    }
-#pragma unroll 4
-    for (std::size_t j = first ? kept : 0; j < job.chunks.packs_per_lane(); ++j) {
-      const std::size_t at = job.chunks.pack_at(chunk, j);
-      move(j, load_pack(job.weights, at, job.size, job.aligned),
-           load_pack(job.grad, at, job.size, job.aligned));
-    }
+      store_pack(job.weights, items.place(t), job.size, job.aligned, w);
+    });
   });
 }
 
@@ -201,14 +310,12 @@ __global__ void __launch_bounds__(most_threads, 1) step_kernel(const StepJob<T> 
   const double lr = job.lr_on_device != nullptr ? *job.lr_on_device : job.lr;
   const T narrow_lr = static_cast<T>(lr);
   double totals[count];
-  ChunkPacks<T> packs;
-  sum_chunks<Retraction, T, T>(job, narrow_lr, job.parts, packs);
-  total_parts(job.parts, job.chunks.count(), totals);
+  sum_items<Retraction, T, T>(job, narrow_lr);
+  total_sums(job, job.parts, totals);
   if constexpr (sizeof(T) == 4) {
     if (!exact_sums_in_float<Retraction>(totals)) {
-      double* const again = job.parts + count * job.chunks.count();
-      sum_chunks<Retraction, T, double>(job, narrow_lr, again, packs);
-      total_parts(again, job.chunks.count(), totals);
+      sum_items<Retraction, T, double>(job, narrow_lr);
+      total_sums(job, job.parts + count * job.bundles.count(), totals);
     }
   }
   const bool lr_usable = narrow_lr > T{0} && is_finite(narrow_lr);
@@ -220,7 +327,7 @@ __global__ void __launch_bounds__(most_threads, 1) step_kernel(const StepJob<T> 
     return;
   }
   if (totals[Retraction::sum_count + 1] == 0.0) return;  // a gradient of zeros: the weights stay, to the bit
-  update_chunks(job, update, packs);
+  update_items(job, update);
 }
 
 template <class Retraction, class T>
@@ -235,7 +342,7 @@ void step(const TensorView& weights, const TensorView& grad, const StepArguments
   const unsigned threads = arguments.threads;
   require_threads(threads, most_threads);
   StepJob<T> job{};
-  job.chunks = Chunks<T>(w.size, most_chunks);
+  job.bundles = StepBundles<T>(w.size, most_bundles);
   job.weights = w.data;
   job.grad = device_array<T>(grad, w.size);
   if (overlap(job.weights, job.grad, w.size)) {
@@ -249,9 +356,16 @@ void step(const TensorView& weights, const TensorView& grad, const StepArguments
   job.parts = device_array<double>(arguments.workspace, step_workspace_size());
   job.status = device_array<std::int64_t>(arguments.status, 1);
 
+  constexpr std::size_t count = Retraction::sum_count + flags;
+  const std::size_t blocks = std::min(job.bundles.count(), multiprocessors());
+  const std::size_t bundles_each = (job.bundles.count() + blocks - 1) / blocks;
+  const std::size_t sums_bytes = (bundles_each * strands + 1) * count * sizeof(double);
+  const std::size_t useful = bundles_each * job.bundles.packs_per_lane();
+  const std::size_t fitting = (most_shared_bytes() - sums_bytes) / item_bytes<T>;
+  job.slots = static_cast<unsigned>(std::max<std::size_t>(ring, std::min(useful, fitting)));
+  const std::size_t shared = job.slots * item_bytes<T> + sums_bytes;
   const auto kernel = &step_kernel<Retraction, T>;
-  const std::size_t shared = (Retraction::sum_count + flags) * sizeof(double);
-  const std::size_t blocks = std::min(job.chunks.blocks(threads), blocks_at_once(kernel, threads, shared));
+  allow_shared_bytes(kernel, shared);
   launch_cooperative({"projected_sgd_step", blocks, threads, shared},
                      reinterpret_cast<cudaStream_t>(arguments.stream), kernel, job);
 }
@@ -267,7 +381,7 @@ void step_of_dtype(const TensorView& weights, const TensorView& grad, const Step
 
 }  // namespace
 
-std::size_t step_workspace_size() { return 2 * (Exponential::sum_count + flags) * most_chunks; }
+std::size_t step_workspace_size() { return 2 * (Exponential::sum_count + flags) * most_bundles; }
 
 void projected_sgd_step(const TensorView& weights, const TensorView& grad, const StepArguments& arguments) {
   step_of_dtype<Projection>(weights, grad, arguments);

@@ -25,7 +25,7 @@ struct StepArguments {
   TensorView workspace;  // [step_workspace_size()] float64; of one stream at a time
   TensorView status;     // [1] int64: the first StepError since it was set to 0
   std::uintptr_t stream;
-  unsigned threads;  // of a block, at most 256: the same bits for any multiple of 32
+  unsigned threads;  // of a block, at most 512: the same bits for any multiple of 32
 };
 
 std::size_t step_workspace_size();

@@ -129,7 +129,7 @@ void nearest_neighbours(const KnnCase& of) {
   status.values[0] = cuda::knn_status::fine;
   const auto size = [&](std::size_t count) {
     return static_cast<std::int64_t>(
-        cuda::knn_workspace_size(of.clouds, of.points, of.k, count, of.longest_sorted, of.bytes));
+        cuda::knn_workspace_size(of.clouds, of.points, of.dim, of.k, count, of.longest_sorted, of.bytes));
   };
   Array<double> workspace({size(0)}), sums_workspace({size(2)});
   const cuda::KnnArguments arguments{workspace.view("workspace"), status.view("status"), 0, 64,
@@ -197,9 +197,10 @@ int main() {
         gradient_sums<double>(size, threads);
       }
     }
-    for (const KnnCase& of : {KnnCase{1, 3, 1, 2, 2048, 0}, KnnCase{3, 7, 3, 6, 2048, 0},
-                              KnnCase{2, 65, 30, 5, 2048, 0}, KnnCase{1, 129, 29, 128, 2048, 1 << 20},
-                              KnnCase{2, 65, 17, 6, 8, 0}, KnnCase{1, 70, 57, 69, 16, 1 << 20}}) {
+    for (const KnnCase& of :
+         {KnnCase{1, 3, 1, 2, 2048, 0}, KnnCase{3, 7, 3, 6, 2048, 0}, KnnCase{2, 65, 30, 5, 2048, 0},
+          KnnCase{1, 129, 29, 128, 2048, 1 << 20}, KnnCase{2, 65, 17, 6, 8, 0},
+          KnnCase{1, 70, 57, 69, 16, 1 << 20}, KnnCase{1, 70, 1100, 6, 2048, 1 << 20}}) {
       nearest_neighbours<float>(of);
       nearest_neighbours<double>(of);
     }
