@@ -79,8 +79,8 @@ def same_bits(place: Place) -> None:
         for dtype in (FLOAT32, FLOAT64):
             start, grad = (tensor.to(place.device) for tensor in on_sphere(size, dtype))
             found = []
-            for threads in (32, 64, 160, 256):
-                with place.settings(threads=threads), place.in_place_of_the_cpu():
+            for threads in (32, 64, 160, 512):
+                with place.settings(step_threads=threads), place.in_place_of_the_cpu():
                     found.append(step(start.clone(), grad, 0.01))
             assert all(torch.equal(found[0], other) for other in found[1:]), (step.__name__, dtype)
 
