@@ -12,7 +12,7 @@ from pythermo import sphere
 from pythermo.experiment import storage
 from pythermo.experiment.stationary import stationary_samples
 from pythermo.low_dimension import kozachenko_leonenko_entropy
-from pythermo.sphere.theory import GasProtocol
+from pythermo.sphere.protocols import FullSpaceName
 from pythermo.temperature import fit_temperature
 
 Floats = NDArray[np.float64]
@@ -107,7 +107,7 @@ def sphere_sweep(dim: int, replicas: int, seed: int = 0, progress: bool = True) 
     )
 
 
-def gas_sweep(protocol: GasProtocol, replicas: int, seed: int = 0, progress: bool = True) -> xr.Dataset:
+def gas_sweep(protocol: FullSpaceName, replicas: int, seed: int = 0, progress: bool = True) -> xr.Dataset:
     """Measure U, S and the radius of isotropic noise in full space against lr and weight decay.
 
     Parameters
@@ -165,7 +165,7 @@ def gas_sweep(protocol: GasProtocol, replicas: int, seed: int = 0, progress: boo
     )
 
 
-def _relaxation(protocol: GasProtocol, lr: float, decay: float) -> tuple[float, float]:
+def _relaxation(protocol: FullSpaceName, lr: float, decay: float) -> tuple[float, float]:
     """Return the rate at which r^2 relaxes and the effective learning rate lr / r*^2, per step."""
     if protocol == "fixed-elr":
         return lr**2 * SIGMA**2 * (GAS_DIM - 1), lr
@@ -245,7 +245,7 @@ def calibrate(out: str | Path, progress: bool = True) -> list[Path]:
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     spheres = [sphere_sweep(dim, replicas, progress=progress) for dim, replicas in SPHERE_REPLICAS.items()]
-    protocols: tuple[GasProtocol, ...] = ("fixed-elr", "fixed-lr")
+    protocols: tuple[FullSpaceName, ...] = ("fixed-elr", "fixed-lr")
     gases = [gas_sweep(protocol, GAS_REPLICAS, progress=progress) for protocol in protocols]
     checks = [check for one in spheres for check in sphere_checks(one)]
     checks += [check for one in gases for check in gas_checks(one)]
