@@ -19,7 +19,7 @@ from pythermo.bench import training as training_bench
 from pythermo.bench.timing import median_seconds
 from pythermo.experiment.network import build_model
 from pythermo.experiment.run import Trainer
-from pythermo.ops.normalisation import batch_norm_relu_by_torch
+from pythermo.ops.batch_norm_relu import batch_norm_relu_by_torch
 
 
 def flat(params) -> torch.Tensor:

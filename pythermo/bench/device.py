@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pythermo import ops, sphere
-from pythermo._devices import require_device
 from pythermo.entropy import default_ks
+from pythermo.ops._devices import require_device
 
 # Differences, squares and sums of a pair's coordinate.
 _OPERATIONS_PER_COORDINATE = 3

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 import xarray as xr
 
-from pythermo._devices import require_device
 from pythermo.entropy import default_ks, knn_graph_entropy
 from pythermo.experiment.config import RunConfig
 from pythermo.experiment.draws import Stream, generator
@@ -13,6 +12,7 @@ from pythermo.experiment.measure import evaluate
 from pythermo.experiment.network import build_model, set_weights_, weights_of
 from pythermo.models.layers import trained_parameters
 from pythermo.models.losses import LOSSES
+from pythermo.ops._devices import require_device
 
 
 def uniform_points(n: int, dim: int, random: np.random.Generator) -> torch.Tensor:

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 import pythermo
 from pythermo import data, ops
-from pythermo._devices import require_device
 from pythermo.entropy import default_ks
 from pythermo.experiment import storage
 from pythermo.experiment.config import RunConfig
@@ -26,6 +25,7 @@ from pythermo.experiment.snapshots import keep_snapshot
 from pythermo.experiment.steps import captured_step, plain_step, reproducible_kernels
 from pythermo.models.layers import trained_parameters
 from pythermo.models.losses import LOSSES, constant_prediction_loss
+from pythermo.ops._devices import require_device
 from pythermo.optim import ProjectedSGD
 from pythermo.trajectory_entropy import TrajectoryEntropy
 

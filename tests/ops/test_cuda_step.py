@@ -1,4 +1,4 @@
-"""CUDA's steps: what tests/test_ops_step.py does not ask of all kernels."""
+"""CUDA's steps: what test_projected_sgd_step.py does not ask of all kernels."""
 
 import math
 
@@ -9,6 +9,7 @@ import torch
 from reference import normal, sphere_point
 
 import pythermo as pt
+from pythermo.ops._backends import KERNELS
 
 STEPS = {
     "projected_sgd_step": pt.ops.projected_sgd_step_,
@@ -39,31 +40,27 @@ def test_what_is_not_finite_is_refused_with_the_weights_untouched(bad, dtype):
 @each_step
 @each_dtype
 @pytest.mark.parametrize("size", [1000, 24408, 300001])
-def test_the_same_bits_for_any_block_size(name, dtype, size):
-    backend, start = backends.emulated(), sphere_point(size, dtype=dtype)
-    grad, results = normal(size, seed=1, dtype=dtype), []
-    for threads in (32, 64, 160, 256):
-        backend.threads = threads
+def test_the_same_bits_for_any_block_size(emulated, name, dtype, size):
+    start, grad, results = sphere_point(size, dtype=dtype), normal(size, seed=1, dtype=dtype), []
+    for emulated.threads in (32, 64, 160, 256):
         for schedule in backends.SCHEDULES.values():
             emulation.module().set_schedule(schedule)
-            weights = start.clone()
-            backend.step(name, weights, grad, 0.01, 1.0)
-            results.append(weights)
+            results.append(STEPS[name](start.clone(), grad, 0.01))
     assert all(torch.equal(results[0], other) for other in results[1:])
 
 
-def test_a_learning_rate_on_the_device():
-    """The emulation's device is the CPU, where a tensor is read at once: the backend is called directly."""
-    backend, start, grad = backends.emulated(), sphere_point(2000), normal(2000, seed=1)
+def test_a_learning_rate_on_the_device(emulated):
+    """The emulation's device is the CPU, where a tensor is read at once: the kernel is called directly."""
+    step, start, grad = KERNELS["cpu", "projected_sgd_step"], sphere_point(2000), normal(2000, seed=1)
     for lr in (0.01, 0.3):
         moved, expected = start.clone(), start.clone()
-        backend.step("projected_sgd_step", moved, grad, torch.tensor([lr], dtype=torch.float64), 1.0)
-        backend.step("projected_sgd_step", expected, grad, lr, 1.0)
+        step(moved, grad, 0.0, 1.0, torch.tensor([lr], dtype=torch.float64))
+        step(expected, grad, lr, 1.0, None)
         assert torch.equal(moved, expected)
     for lr in (0.0, -1.0, NAN, INF, 1e-60):
         before = moved.clone()
         with pytest.raises(ValueError, match="lr: must be positive and finite"):
-            backend.step("projected_sgd_step", moved, grad, torch.tensor([lr], dtype=torch.float64), 1.0)
+            step(moved, grad, 0.0, 1.0, torch.tensor([lr], dtype=torch.float64))
         assert torch.equal(moved, before)
     by_tensor = pt.ops.projected_sgd_step_(start.clone(), grad, torch.tensor(0.3))
     assert torch.equal(by_tensor, pt.ops.projected_sgd_step_(start.clone(), grad, float(torch.tensor(0.3))))
