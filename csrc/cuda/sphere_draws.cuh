@@ -47,8 +47,8 @@ struct ChainOrder {
   std::uint32_t* order;
   std::size_t stride;
 
-  __device__ __forceinline__ std::uint32_t get(std::uint64_t i) const { return order[i * stride]; }
-  __device__ __forceinline__ void set(std::uint64_t i, std::uint64_t sample) const {
+  PYTHERMO_INLINE std::uint32_t get(std::uint64_t i) const { return order[i * stride]; }
+  PYTHERMO_INLINE void set(std::uint64_t i, std::uint64_t sample) const {
     order[i * stride] = static_cast<std::uint32_t>(sample);
   }
 };

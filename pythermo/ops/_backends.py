@@ -27,22 +27,23 @@ def kernel(device_type: str, name: str) -> Callable[[Kernel], Kernel]:
 
 def has_kernel(name: str, tensor: torch.Tensor) -> bool:
     """Return whether there is a kernel of this name where a tensor lies."""
-    return tensor.device.type in _device_types(name)
+    return _is_there(tensor.device.type, name)
 
 
 def kernel_for(name: str, argument: str, tensor: torch.Tensor) -> Kernel:
     """Return the kernel of a name for a tensor's device, or raise ValueError naming the argument."""
     if not has_kernel(name, tensor):
-        why = " (built without CUDA)" if tensor.is_cuda else ""
+        why = " (built without CUDA)" if tensor.is_cuda and CUDA.native is None else ""
+        others = [where for where, own in KERNELS if own == name and _is_there(where, name)]
         raise ValueError(
             f"{argument}: no kernel for the device {tensor.device}{why}; "
-            f"there are some for {', '.join(_device_types(name))}"
+            f"there are some for {', '.join(others)}"
         )
     return KERNELS[tensor.device.type, name]
 
 
-def _device_types(name: str) -> list[str]:
-    return [where for where, own in KERNELS if own == name and (where != "cuda" or CUDA.native is not None)]
+def _is_there(device_type: str, name: str) -> bool:
+    return (device_type, name) in KERNELS and (device_type != "cuda" or CUDA.native is not None)
 
 
 # The capsule of a tensor, without the seven-fold overhead of Tensor.__dlpack__.
