@@ -92,3 +92,22 @@ def twin(tensor, device):
 def memory(tensor):
     """Return all elements of the memory that a tensor is a view of."""
     return torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(tensor.untyped_storage())
+
+
+def on_every_instruction_set_and_thread_count(compute):
+    """Return what compute() gives on each instruction set that this processor has, on 1, 2 and 5 threads."""
+    chosen, results = _core.chosen_instruction_set(), []
+    try:
+        for instruction_set in _core.instruction_sets():
+            try:
+                _core.choose_instruction_set(instruction_set)
+            except ValueError:
+                continue  # this processor lacks it
+            for threads in (1, 2, 5):
+                torch.set_num_threads(threads)
+                results.append(compute())
+    finally:
+        _core.choose_instruction_set(chosen)
+        torch.set_num_threads(1)
+    assert len(results) >= 3
+    return results

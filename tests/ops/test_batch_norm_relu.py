@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import reference
 import torch
+from backends import on_every_instruction_set_and_thread_count
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import normal
-from test_ops_step import on_every_instruction_set_and_thread_count
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.nn import functional
 

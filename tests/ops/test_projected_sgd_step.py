@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from backends import on_every_instruction_set_and_thread_count
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import EDGE_SIZES, exponential_step, normal, projected_step, sphere_point
 
 import pythermo as pt
-from pythermo import _core
 
 STEPS = {
     "projection": (pt.ops.projected_sgd_step_, projected_step),
@@ -143,24 +143,6 @@ def test_a_tiny_gradient_is_not_taken_for_zero(name, dtype):
     grad[999] = torch.finfo(dtype).tiny
     STEPS[name][0](weights, grad, 0.1)
     assert float(weights.double().norm()) == pytest.approx(1.0, rel=1e-6)
-
-
-def on_every_instruction_set_and_thread_count(compute):
-    chosen, results = _core.chosen_instruction_set(), []
-    try:
-        for instruction_set in _core.instruction_sets():
-            try:
-                _core.choose_instruction_set(instruction_set)
-            except ValueError:
-                continue  # this processor lacks it
-            for threads in (1, 2, 5):
-                torch.set_num_threads(threads)
-                results.append(compute())
-    finally:
-        _core.choose_instruction_set(chosen)
-        torch.set_num_threads(1)
-    assert len(results) >= 3
-    return results
 
 
 @each_step
