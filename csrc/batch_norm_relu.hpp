@@ -1,10 +1,11 @@
-// A channel normalised by the statistics of its batch, then ReLU: the arithmetic of one element, or of
+// A channel normalized by the statistics of its batch, then ReLU: the arithmetic of one element, or of
 // vectors of elements of several channels.
 #pragma once
 
 #include <cmath>
 
 #include "portable.hpp"
+#include "tensor_view.hpp"
 
 namespace pythermo::batch_norm {
 
@@ -25,7 +26,7 @@ struct Moments {
 };
 
 template <class Value>
-PYTHERMO_INLINE Value normalised(Value x, Value mean, Value scale) {
+PYTHERMO_INLINE Value normalized(Value x, Value mean, Value scale) {
   return (x - mean) * scale;
 }
 
@@ -36,13 +37,30 @@ PYTHERMO_INLINE Value relu(Value x) {
   return x <= zero ? zero : x;
 }
 
-// The gradient of an element from that of its normalised value. As the mean and the variance depend on each
-// element, the channel's means of that gradient (`mean_grad`) and of its product with the normalised values
+// The gradient of an element from that of its normalized value. As the mean and the variance depend on each
+// element, the channel's means of that gradient (`mean_grad`) and of its product with the normalized values
 // (`slope`) are taken off.
 template <class Value>
-PYTHERMO_INLINE Value input_gradient(Value grad, Value normalised, Value scale, Value mean_grad,
+PYTHERMO_INLINE Value input_gradient(Value grad, Value normalized, Value scale, Value mean_grad,
                                      Value slope) {
-  return (grad - (mean_grad + normalised * slope)) * scale;
+  return (grad - (mean_grad + normalized * slope)) * scale;
 }
 
 }  // namespace pythermo::batch_norm
+
+// The whole kernel on the CPU: checks, threads and vectors.
+namespace pythermo::cpu {
+
+// Images x [N, H * width, C] are normalized channel by channel with their own mean and variance + eps; then
+// come the largest of each pool x pool pixels (1 or 2; pixels beyond the last whole ones are left out) and
+// ReLU. Writes output [N, h * w, C] and statistics [2 * C]: the means, and one over the standard deviations.
+// The same bits for any number of threads. Throws std::invalid_argument for sizes that do not fit.
+void batch_norm_relu(const TensorView& x, std::size_t width, std::size_t pool, double eps,
+                     const TensorView& output, const TensorView& statistics, int threads);
+
+// Writes the gradient grad_x of x from that of the output.
+void batch_norm_relu_backward(const TensorView& x, std::size_t width, std::size_t pool,
+                              const TensorView& output, const TensorView& statistics, const TensorView& grad,
+                              const TensorView& grad_x, int threads);
+
+}  // namespace pythermo::cpu

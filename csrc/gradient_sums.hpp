@@ -2,6 +2,7 @@
 #pragma once
 
 #include "portable.hpp"
+#include "tensor_view.hpp"
 
 namespace pythermo {
 
@@ -22,3 +23,14 @@ struct GradientSums {
 };
 
 }  // namespace pythermo
+
+// The whole kernel on the CPU: checks, threads and vectors.
+namespace pythermo::cpu {
+
+// sums[0] = |grad|^2 and sums[1] = |grad - center|^2 in one pass, which also adds grad to `total`. `center`
+// and `total` are float64 like `sums`, and may be empty: then there is no center but 0, or nothing to add to.
+// The same bits for any number of threads. Throws std::invalid_argument for sizes that differ.
+void gradient_sums(const TensorView& grad, const TensorView& center, const TensorView& total,
+                   const TensorView& sums, int threads);
+
+}  // namespace pythermo::cpu

@@ -5,6 +5,7 @@
 
 #include "primitives.hpp"
 #include "random.hpp"
+#include "tensor_view.hpp"
 
 namespace pythermo {
 
@@ -27,3 +28,13 @@ PYTHERMO_INLINE double with_sign(double weight, const RandomWords<std::uint64_t>
 }
 
 }  // namespace pythermo
+
+// The whole kernel on the CPU: checks, threads and vectors.
+namespace pythermo::cpu {
+
+// Adds each weight, with a random sign, to one of the elements of `out` [size] float64: the weights in rows
+// of that size, each row shifted by a random number of places. Signs and shifts depend on seed and place
+// alone. Throws std::invalid_argument for an empty `out`.
+void sketch(const TensorView& weights, const TensorView& out, std::uint64_t seed);
+
+}  // namespace pythermo::cpu

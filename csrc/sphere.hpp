@@ -10,11 +10,10 @@
 #include <cstdint>
 
 #include "elementary.hpp"
+#include "protocols.hpp"
 #include "random.hpp"
 
 namespace pythermo::sphere {
-
-enum class Protocol { projection, exponential, fixed_lr, fixed_elr };
 
 // Indices in one thread: D of them, or as many as `size` says where D is 0.
 template <int D>
@@ -97,50 +96,90 @@ PYTHERMO_INLINE auto dot(const Left* a, const Right* b, Space space) {
 
 // --- moves ------------------------------------------------------------------------------------------------
 
+// How a step on the unit sphere returns to it.
+enum class Retraction { projection, exponential };
+
+// Where a chain is when it moves: its weights w, their direction and norm (the weights themselves and 1 on
+// the sphere), and the gradient y there, of which `radial` is the part along the direction.
+template <class Real>
+struct Position {
+  Real *w, *direction, *y;
+  Real norm, radial;
+};
+
 // w <- v / |v| with v = w - lr t.
-template <class Real, class Space>
-PYTHERMO_INLINE void move_by_projection(Real* w, const Real* y, Real radial, Real lr, Space space) {
-  const Real keep = radial * lr + 1;
-  for (const std::size_t d : space) w[d] = keep * w[d] - lr * y[d];
-  const Real scale = 1 / square_root(dot(w, w, space));
-  for (const std::size_t d : space) w[d] = w[d] * scale;
-}
+struct Projection {
+  static constexpr bool in_full_space = false;
+
+  template <class Real, class Number, class Space>
+  PYTHERMO_INLINE static void move(const Position<Real>& at, Real lr, Number /*weight_decay*/, Space space) {
+    Real* const w = at.w;
+    const Real* const y = at.y;
+    const Real keep = at.radial * lr + 1;
+    for (const std::size_t d : space) w[d] = keep * w[d] - lr * y[d];
+    const Real scale = 1 / square_root(dot(w, w, space));
+    for (const std::size_t d : space) w[d] = w[d] * scale;
+  }
+};
 
 // Along the great circle in the direction -t by the angle lr |t|. What rounding does to the norm is undone
 // by the first order of a division by it.
-template <class Real, class Space>
-PYTHERMO_INLINE void move_by_exponential(Real* w, Real* y, Real radial, Real lr, Space space) {
-  for (const std::size_t d : space) y[d] = y[d] - radial * w[d];
-  const Real length = square_root(dot(y, y, space));
-  auto sine = to_double(length), cosine = sine;
-  sine_cosine(to_double(lr) * to_double(length), sine, cosine);
-  Real along, keep;
-  from_double(sine, along);
-  from_double(cosine, keep);
-  along = select(length > 0, along / length, lr);
-  for (const std::size_t d : space) w[d] = keep * w[d] - along * y[d];
-  const Real scale = (3 - dot(w, w, space)) / 2;
-  for (const std::size_t d : space) w[d] = w[d] * scale;
-}
+struct Exponential {
+  static constexpr bool in_full_space = false;
 
-// w <- w - step (t / |w| + decay w), with the step lr, or lr |w|^2 at a fixed effective learning rate. The
-// gradient of a scale-invariant loss at w is 1 / |w| times that on the unit sphere.
-template <class Real, class Number, class Space>
-PYTHERMO_INLINE void move_in_full_space(Real* w, const Real* direction, const Real* y, Real radial,
-                                        Real radius, Real lr, Number decay, bool effective, Space space) {
-  const Real step = effective ? lr * (radius * radius) : lr;
-  const Real along = step / radius, keep = 1 - step * decay;
-  for (const std::size_t d : space) {
-    w[d] = keep * w[d] - along * (y[d] - radial * direction[d]);
+  template <class Real, class Number, class Space>
+  PYTHERMO_INLINE static void move(const Position<Real>& at, Real lr, Number /*weight_decay*/, Space space) {
+    Real *const w = at.w, *const y = at.y;
+    for (const std::size_t d : space) y[d] = y[d] - at.radial * w[d];
+    const Real length = square_root(dot(y, y, space));
+    auto sine = to_double(length), cosine = sine;
+    sine_cosine(to_double(lr) * to_double(length), sine, cosine);
+    Real along, keep;
+    from_double(sine, along);
+    from_double(cosine, keep);
+    along = select(length > 0, along / length, lr);
+    for (const std::size_t d : space) w[d] = keep * w[d] - along * y[d];
+    const Real scale = (3 - dot(w, w, space)) / 2;
+    for (const std::size_t d : space) w[d] = w[d] * scale;
   }
+};
+
+// w <- w - step (t / |w| + decay w), with the protocol's step. The gradient of a scale-invariant loss at w is
+// 1 / |w| times that on the unit sphere.
+template <class Protocol>
+struct FullSpace {
+  static constexpr bool in_full_space = true;
+
+  template <class Real, class Number, class Space>
+  PYTHERMO_INLINE static void move(const Position<Real>& at, Real lr, Number weight_decay, Space space) {
+    const Real step = Protocol::step_size(lr, at.norm);
+    const Real along = step / at.norm, keep = 1 - step * weight_decay;
+    for (const std::size_t d : space) {
+      at.w[d] = keep * at.w[d] - along * (at.y[d] - at.radial * at.direction[d]);
+    }
+  }
+};
+
+// Calls call(Move{}) with the move that a protocol, by its place in the list, and a retraction make.
+template <class Call>
+void with_move(int protocol, Retraction retraction, const Call& call) {
+  protocols::All::at(protocol, [&]<class Protocol>(Protocol) {
+    if constexpr (Protocol::in_full_space) {
+      call(FullSpace<Protocol>{});
+    } else if (retraction == Retraction::projection) {
+      call(Projection{});
+    } else {
+      call(Exponential{});
+    }
+  });
 }
 
-// The weights' radius, and their direction beside them: the protocols of full space need both.
+// The weights' norm, and their direction beside them: the protocols of full space need both.
 template <class Real, class Space>
 PYTHERMO_INLINE Real find_direction(const Real* w, Real* direction, Space space) {
-  const Real radius = square_root(dot(w, w, space)), inverse = 1 / radius;
+  const Real norm = square_root(dot(w, w, space)), inverse = 1 / norm;
   for (const std::size_t d : space) direction[d] = w[d] * inverse;
-  return radius;
+  return norm;
 }
 
 // --- systems ----------------------------------------------------------------------------------------------

@@ -1,10 +1,11 @@
-// A simulation as the caller describes it, and the checks that make a job of it.
+// A simulation as the caller describes it, the checks that make a job of it, and what runs it on the CPU.
 #pragma once
 
 #include <cstdint>
 #include <stdexcept>
 
 #include "checks.hpp"
+#include "keep_going.hpp"
 #include "sphere_job.hpp"
 #include "tensor_view.hpp"
 
@@ -16,7 +17,8 @@ struct SphereSettings {
   std::size_t batch_size;
   bool epochs;
   std::uint64_t seed;
-  sphere::Protocol protocol;
+  int protocol;  // its place in protocols::All
+  sphere::Retraction retraction;
   double weight_decay;
   std::uint64_t first_step, last_step;
   std::size_t window, stride;
@@ -81,6 +83,9 @@ SphereJob<T> sphere_job(const SphereSettings& s, const SphereArrays& a, dlpack::
   job.epochs = s.epochs;
   job.seed = s.seed;
   job.protocol = s.protocol;
+  job.retraction = s.retraction;
+  protocols::All::at(s.protocol,
+                     [&]<class Protocol>(Protocol) { job.in_full_space = Protocol::in_full_space; });
   job.weight_decay = static_cast<T>(s.weight_decay);
   job.first_step = s.first_step;
   job.last_step = s.last_step;
@@ -109,3 +114,21 @@ SphereJob<T> sphere_job(const SphereSettings& s, const SphereArrays& a, dlpack::
 }
 
 }  // namespace pythermo
+
+namespace pythermo::cpu {
+
+// Runs all chains. The same bits for any number of threads, any grouping of the chains and any instruction
+// set. Throws std::invalid_argument for views whose sizes do not fit each other.
+void simulate_sphere(const SphereSettings& settings, const SphereArrays& arrays, int threads,
+                     const KeepGoing& keep_going);
+
+// The indices that each replica of `out` [replicas * steps * batch_size] draws at the steps from first_step.
+void sphere_indices(const TensorView& out, std::size_t replicas, std::size_t batch_size, std::size_t samples,
+                    bool epochs, std::uint64_t seed, std::uint64_t first_step);
+
+// Normal deviates [replicas * steps * dim] float64, as noise draws them at the steps from first_step, or as
+// starting points are made of.
+void sphere_normals(const TensorView& out, std::size_t replicas, std::size_t dim, bool start,
+                    std::uint64_t seed, std::uint64_t first_step);
+
+}  // namespace pythermo::cpu

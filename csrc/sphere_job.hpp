@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "portable.hpp"
+#include "shuffle.hpp"
 #include "sphere.hpp"
 
 namespace pythermo {
@@ -18,7 +19,9 @@ struct SphereJob {
   std::size_t batch_size;
   bool epochs;
   std::uint64_t seed;
-  sphere::Protocol protocol;
+  int protocol;  // its place in protocols::All
+  sphere::Retraction retraction;
+  bool in_full_space;
   T weight_decay;
   std::uint64_t first_step, last_step;
   const std::int64_t* measure_at;
@@ -33,14 +36,12 @@ struct SphereJob {
   double *window_mean, *window_variance, *window_loss;
   T* trajectory;
 
-  PYTHERMO_INLINE bool in_full_space() const {
-    return protocol == sphere::Protocol::fixed_lr || protocol == sphere::Protocol::fixed_elr;
-  }
   PYTHERMO_INLINE bool measures_system() const {
     return loss != nullptr || full_grad_norm != nullptr || mean_grad_norm != nullptr || snr != nullptr;
   }
-  // The steps of an epoch use so many of the samples; what does not fill a last batch is left out.
-  PYTHERMO_INLINE std::uint64_t draws_per_epoch() const { return samples / batch_size * batch_size; }
+  PYTHERMO_INLINE std::uint64_t draws_per_epoch() const {
+    return pythermo::draws_per_epoch(samples, batch_size);
+  }
 };
 
 // Calls measure(row), sample_window(row) and advance(from, to), by at most `most_steps` at once, in the order

@@ -269,7 +269,7 @@ def info() -> None:
 
 def _say_plans(presets: Mapping[str, "Preset"], jobs: int | None) -> None:
     """Write what sweeps would take, a table per sweep."""
-    from pythermo._devices import default_jobs
+    from pythermo.ops._devices import default_jobs
     from pythermo.sweeps.plan import plan
 
     for name, preset in presets.items():

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
 from pythermo import ops
-from pythermo._checks import FLOAT_DTYPES, require_positive
+from pythermo._checks import is_float, require_positive
 
 RETRACTIONS = {"projection": ops.projected_sgd_step_, "exponential": ops.exponential_sgd_step_}
 
@@ -169,7 +169,7 @@ class _Sphere:
         if not params:
             raise ValueError("params: a group needs at least one parameter")
         first = params[0]
-        if first.dtype not in FLOAT_DTYPES:
+        if not is_float(first.dtype):
             raise TypeError(f"params: the dtype must be float32 or float64, not {first.dtype}")
         for param in params:
             if param.dtype is not first.dtype or param.device != first.device:

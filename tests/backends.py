@@ -1,81 +1,113 @@
-"""The kernels of CUDA under the tests of the CPU's: emulated, or on a device through copies."""
+"""The kernels of CUDA in the place of the CPU's, under the same tests: emulated, or on a device through copies."""
 
 import contextlib
+from dataclasses import fields
 
 import emulation
 import pytest
 import torch
 
-from pythermo import _backends, _core
+import pythermo as pt
+from pythermo import _core
+from pythermo.ops import sphere as _sphere  # noqa: F401  # all kernels are in the table
+from pythermo.ops._backends import CUDA, KERNELS
 
-CUDA = pytest.param("cuda", marks=pytest.mark.cuda)  # a device, where there is one
+ON_DEVICE = pytest.param("cuda", marks=pytest.mark.cuda)  # a device, where there is one
 SCHEDULES = {"forward": 0, "backward": 1, "shuffled": 2}
+DEVICE = "cuda"
+STEPS = ("projected_sgd_step", "exponential_sgd_step")
+_CPU = {key: kernel for key, kernel in KERNELS.items() if key[0] == "cpu"}
 
 
-class RaisingBackend(_backends.CudaBackend):
-    """CUDA kernels whose steps raise at once, as those of the CPU do."""
-
-    def step(self, name, weights, *arguments):
-        super().step(name, weights, *arguments)
-        self.raise_failed_steps(weights.device)
-
-
-def emulated() -> RaisingBackend:
-    backend = RaisingBackend(emulation.module(), lambda device: 0)
-    backend.sphere_threads = 32  # a launch takes as long as it has threads
-    return backend
+def emulate(monkeypatch, schedule="forward", **launch):
+    """Let the CPU's tensors be worked on by CUDA's kernels in the emulation, launched so."""
+    emulation.module().set_schedule(SCHEDULES[schedule])
+    # A launch takes as long as it has threads.
+    _replace(monkeypatch, emulation.module(), {"sphere_threads": 32, **launch}, lambda kernel: kernel)
 
 
-class CopyingBackend(RaisingBackend):
-    """Takes the CPU's tensors to the current CUDA device, lets its kernels work there, and brings them back."""
-
-    def __init__(self) -> None:
-        super().__init__(_core.cuda, lambda device: torch.cuda.current_stream(device).cuda_stream)
-
-    def step(self, name, weights, grad, lr, radius):
-        there = weights.detach().cuda()
-        rate = lr.cuda() if isinstance(lr, torch.Tensor) else lr
-        super().step(name, there, grad.detach().cuda(), rate, radius)
-        weights.detach().copy_(there)
-
-    def knn_distances(self, clouds, k, distances, indices):
-        with _there(distances, indices) as there:
-            return super().knn_distances(clouds.cuda(), k, *there)
-
-    def knn_distance_sums(self, clouds, ks, gamma, sums):
-        with _there(sums) as there:
-            return super().knn_distance_sums(clouds.cuda(), ks, gamma, *there)
-
-    def update_squared_distances(self, clouds, first, changed, matrix):
-        with _there(matrix) as there:
-            return super().update_squared_distances(clouds.cuda(), first, changed, *there)
-
-    def matrix_distance_sums(self, matrix, ks, without, sums):
-        with _there(sums) as there:
-            super().matrix_distance_sums(matrix.cuda(), ks, without, *there)
-
-    def sketch(self, weights, sums, seed):
-        with _there(sums) as there:
-            super().sketch(weights.cuda(), *there, seed)
-
-    def gradient_sums(self, grad, center, total):
-        there = total.cuda()
-        sums = super().gradient_sums(grad.cuda(), center.cuda(), there)
-        total.copy_(there)
-        return sums.cpu()
-
-    def simulate_sphere(self, settings, arrays, threads):
-        there = {name: array if name == "measure_at" else array.cuda() for name, array in arrays.items()}
-        super().simulate_sphere(settings, there, threads)
-        for name, array in arrays.items():
-            array.copy_(there[name])
+def use_device(monkeypatch):
+    """Let the CPU's tensors be worked on by CUDA's kernels, on copies on the current device."""
+    _replace(monkeypatch, _core.cuda, {}, copying)
 
 
 @contextlib.contextmanager
-def _there(*outputs):
-    """Copies of outputs on the device, which are brought back."""
-    there = [None if output is None else output.cuda() for output in outputs]
-    yield there
-    for output, copy in zip(outputs, there, strict=True):
-        if output is not None:
-            output.copy_(copy)
+def cpu(monkeypatch):
+    """Let the CPU's kernels work again."""
+    with monkeypatch.context() as patch:
+        for key, kernel in _CPU.items():
+            patch.setitem(KERNELS, key, kernel)
+        yield
+
+
+def _replace(monkeypatch, native, launch, changed):
+    for field in fields(CUDA):  # all of them, so that what a test sets is set back
+        monkeypatch.setattr(CUDA, field.name, launch.get(field.name, getattr(CUDA, field.name)))
+    monkeypatch.setattr(CUDA, "native", native)
+    for (where, name), kernel in list(KERNELS.items()):
+        if where == "cuda":
+            run = raising(kernel) if name in STEPS else kernel
+            monkeypatch.setitem(KERNELS, ("cpu", name), changed(run))
+
+
+def raising(step):
+    """Return a step that raises at once, as those of the CPU do."""
+
+    def run(weights, *arguments):
+        step(weights, *arguments)
+        pt.ops.raise_failed_steps(weights.device)
+
+    return run
+
+
+def copying(kernel):
+    """Return a kernel that takes the CPU's tensors to the device, works there, and brings them back."""
+
+    def run(*arguments):
+        copies = []
+        result = kernel(*[_there(argument, copies) for argument in arguments])
+        for here, there in copies:
+            memory(here).copy_(memory(there))
+        return result.cpu() if isinstance(result, torch.Tensor) else result
+
+    return run
+
+
+def _there(argument, copies):
+    if isinstance(argument, torch.Tensor):
+        copy = twin(argument, DEVICE)
+        copies.append((argument, copy))
+        return copy
+    if isinstance(argument, dict):
+        return {name: one if name == "measure_at" else _there(one, copies) for name, one in argument.items()}
+    return argument
+
+
+def twin(tensor, device):
+    """Return a copy that lies in the device's memory as the tensor does in its own: its offset, its strides."""
+    copy = memory(tensor).to(device, copy=True)
+    return copy.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
+
+
+def memory(tensor):
+    """Return all elements of the memory that a tensor is a view of."""
+    return torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(tensor.untyped_storage())
+
+
+def on_every_instruction_set_and_thread_count(compute):
+    """Return what compute() gives on each instruction set that this processor has, on 1, 2 and 5 threads."""
+    chosen, results = _core.chosen_instruction_set(), []
+    try:
+        for instruction_set in _core.instruction_sets():
+            try:
+                _core.choose_instruction_set(instruction_set)
+            except ValueError:
+                continue  # this processor lacks it
+            for threads in (1, 2, 5):
+                torch.set_num_threads(threads)
+                results.append(compute())
+    finally:
+        _core.choose_instruction_set(chosen)
+        torch.set_num_threads(1)
+    assert len(results) >= 3
+    return results

@@ -9,9 +9,8 @@ from hypothesis import HealthCheck, settings
 sys.path.insert(0, str(Path(__file__).parent))  # tests/reference.py, from tests in subfolders too
 
 import backends
-import emulation
 
-from pythermo import _backends
+from pythermo.ops._backends import CUDA
 
 settings.register_profile(
     "pythermo",
@@ -25,15 +24,30 @@ torch.set_num_threads(1)  # small tensors: a second thread costs more than it ga
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave tests of CUDA devices out where there is none, saying so."""
+    """Leave tests of CUDA devices out where there is none, saying so; thin out grids in the emulation."""
     if not torch.cuda.is_available():
         skip = pytest.mark.skip(reason="did not run: torch finds no CUDA device")
         for item in items:
             if item.get_closest_marker("cuda"):
                 item.add_marker(skip)
+    left_out = set(_left_out_in_the_emulation(items))
+    if left_out:
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
 
 
-@pytest.fixture(params=["cpu", "emulated", backends.CUDA])
+def _left_out_in_the_emulation(items):
+    """Yield the cases of grids that are marked ``sampled(every)``, but for each ``every``-th."""
+    cases = {}
+    for item in items:
+        if item.get_closest_marker("sampled") and item.callspec.params.get("kernels") == "emulated":
+            cases.setdefault(item.function, []).append(item)
+    for grid in cases.values():
+        every = grid[0].get_closest_marker("sampled").args[0]
+        yield from (item for place, item in enumerate(grid) if place % every != 0)
+
+
+@pytest.fixture(params=["cpu", "emulated", backends.ON_DEVICE])
 def kernels(request, monkeypatch):
     """Let tensors of the CPU be worked on by each kind of kernels in turn; return its name.
 
@@ -41,20 +55,36 @@ def kernels(request, monkeypatch):
     """
     schedules = list(backends.SCHEDULES)
     schedule = schedules[zlib.crc32(request.node.nodeid.encode()) % len(schedules)]
-    _let_work(request.param, schedule, monkeypatch)
+    if request.param == "emulated":
+        backends.emulate(monkeypatch, schedule)
+    elif request.param == "cuda":
+        backends.use_device(monkeypatch)
     return request.param
 
 
-@pytest.fixture(params=[*backends.SCHEDULES, backends.CUDA])
+@pytest.fixture(params=[*backends.SCHEDULES, backends.ON_DEVICE])
 def cuda(request, monkeypatch):
-    """Do so with CUDA's alone, in every schedule; return them, for the test to change their settings."""
-    _let_work("cuda" if request.param == "cuda" else "emulated", request.param, monkeypatch)
-    return _backends.BACKENDS["cpu"]
+    """Do so with CUDA's alone, in every schedule; return how they are launched, for the test to change."""
+    if request.param == "cuda":
+        backends.use_device(monkeypatch)
+    else:
+        backends.emulate(monkeypatch, request.param)
+    return CUDA
 
 
-def _let_work(kind, schedule, monkeypatch):
-    if kind == "emulated":
-        emulation.module().set_schedule(backends.SCHEDULES[schedule])
-        monkeypatch.setitem(_backends.BACKENDS, "cpu", backends.emulated())
-    elif kind == "cuda":
-        monkeypatch.setitem(_backends.BACKENDS, "cpu", backends.CopyingBackend())
+@pytest.fixture
+def emulated(monkeypatch):
+    """Do so with the emulation alone; return how it is launched."""
+    backends.emulate(monkeypatch)
+    return CUDA
+
+
+@pytest.fixture
+def on_cpu(monkeypatch):
+    """Return a function that calls another one with the CPU's kernels."""
+
+    def run(function, *arguments):
+        with backends.cpu(monkeypatch):
+            return function(*arguments)
+
+    return run

@@ -1,4 +1,4 @@
-#include "batch_norm_relu.hpp"
+#include "../batch_norm_relu.hpp"
 
 #include <stdexcept>
 #include <string>

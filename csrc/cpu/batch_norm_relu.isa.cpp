@@ -8,20 +8,6 @@ namespace {
 
 using batch_norm::Moments;
 
-template <class T, std::size_t size>
-using Vector __attribute__((vector_size(size * sizeof(T)))) = T;
-
-template <std::size_t size, class T>
-PYTHERMO_INLINE Vector<T, size> load(const T* from) {
-  Vector<T, size> vector;
-  __builtin_memcpy(&vector, from, sizeof vector);
-  return vector;
-}
-template <class Values, class T>
-PYTHERMO_INLINE void store(Values values, T* to) {
-  __builtin_memcpy(to, &values, sizeof values);
-}
-
 // Calls body(size, channel) for consecutive vectors of channels, at most `largest` wide.
 template <std::size_t largest, class Body>
 PYTHERMO_INLINE void for_vectors(std::size_t channels, const Body& body, std::size_t channel = 0) {
@@ -40,20 +26,6 @@ PYTHERMO_INLINE void add_pairs(std::size_t pixels, std::size_t channels, Moments
     for (std::size_t l = 0; l < size; ++l) moments[c + l].add({sum[l], squares[l]});
   });
 }
-
-template <std::size_t size, class T>
-PYTHERMO_INLINE Vector<double, size> load_double(const T* from) {
-  if constexpr (size == lane_count) {
-    Lanes<T> values;
-    __builtin_memcpy(&values, from, sizeof values);
-    return to_double(values);
-  } else {
-    return __builtin_convertvector((load<size>(from)), Vector<double, size>);
-  }
-}
-
-template <class T>
-constexpr std::size_t widest = vector_bytes / sizeof(T);
 
 }  // namespace
 
@@ -80,7 +52,7 @@ void add_gradients(const T* output, const T* grad, std::size_t pixels, std::size
 template <class T, std::size_t pool>
 void forward_row(const T* x, RowShape shape, const ChannelConstants<T>& constants, T* output) {
   const std::size_t channels = shape.channels, row = shape.width * channels;
-  for_vectors<widest<T>>(channels, [&](auto size, std::size_t c) {
+  for_vectors<register_lanes<T>>(channels, [&](auto size, std::size_t c) {
     const auto mean = load<size>(constants.mean + c), scale = load<size>(constants.scale + c);
     for (std::size_t p = 0; p < shape.width / pool; ++p) {
       const T* const from = x + p * pool * channels + c;
@@ -91,7 +63,7 @@ void forward_row(const T* x, RowShape shape, const ChannelConstants<T>& constant
         keep(load<size>(from + row));
         keep(load<size>(from + row + channels));
       }
-      store(batch_norm::relu(batch_norm::normalised(largest, mean, scale)), output + p * channels + c);
+      store(batch_norm::relu(batch_norm::normalized(largest, mean, scale)), output + p * channels + c);
     }
   });
 }
@@ -100,14 +72,14 @@ template <class T, std::size_t pool>
 void backward_row(const T* x, RowShape shape, const ChannelConstants<T>& constants, const T* grad,
                   T* grad_x) {
   const std::size_t channels = shape.channels, row = shape.width * channels;
-  for_vectors<widest<T>>(channels, [&](auto size, std::size_t c) {
+  for_vectors<register_lanes<T>>(channels, [&](auto size, std::size_t c) {
     const auto mean = load<size>(constants.mean + c), scale = load<size>(constants.scale + c),
                mean_grad = load<size>(constants.mean_grad + c), slope = load<size>(constants.slope + c);
     const Vector<T, size> zero{};
     const auto write = [&](std::size_t i, auto value, auto routed) {
-      const auto normalised = batch_norm::normalised(value, mean, scale);
+      const auto normalized = batch_norm::normalized(value, mean, scale);
       store(
-          batch_norm::input_gradient(normalised > zero ? routed : zero, normalised, scale, mean_grad, slope),
+          batch_norm::input_gradient(normalized > zero ? routed : zero, normalized, scale, mean_grad, slope),
           grad_x + i);
     };
     const std::size_t pooled = grad == nullptr ? 0 : shape.width / pool;

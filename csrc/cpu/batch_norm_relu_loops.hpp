@@ -13,7 +13,7 @@ struct RowShape {
   std::size_t width, channels;
 };
 
-// By channel: what an element is normalised with, and what its gradient needs beside.
+// By channel: what an element is normalized with, and what its gradient needs beside.
 template <class T>
 struct ChannelConstants {
   const T *mean, *scale, *mean_grad, *slope;
@@ -31,7 +31,7 @@ PYTHERMO_FOR_EACH_ISA(
   void add_gradients(const T* output, const T* grad, std::size_t pixels, std::size_t channels,
                      batch_norm::Moments* sums);
 
-  // The largest of pool x pool pixels, normalised, and ReLU.
+  // The largest of pool x pool pixels, normalized, and ReLU.
   template <class T, std::size_t pool>
   void forward_row(const T* x, RowShape shape, const ChannelConstants<T>& constants, T* output);
 

@@ -1,9 +1,8 @@
-#include "gradient_sums.hpp"
+#include "../gradient_sums.hpp"
 
 #include <algorithm>
 #include <vector>
 
-#include "../gradient_sums.hpp"
 #include "parallel.hpp"
 #include "sized.hpp"
 

@@ -1,12 +1,16 @@
 // The instruction sets that the vector loops (*.isa.cpp) are built for, and the one in use.
 #pragma once
 
+#include <cstddef>
 #include <span>
 #include <string>
 
 namespace pythermo::cpu {
 
 enum class InstructionSet { baseline, x86_64_v2, x86_64_v3, x86_64_v4 };
+
+// Doubles in a vector of any of them, at most.
+constexpr std::size_t widest_vector = 8;
 
 const char* name_of(InstructionSet set);
 

@@ -1,4 +1,4 @@
-#include "knn.hpp"
+#include "../knn.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -102,7 +102,7 @@ void nearest(const Clouds<T>& clouds, std::size_t k, int threads, Poll& poll, co
   }
 }
 
-// Up to so many neighbours, they are sorted by counting.
+// Up to so many neighbors, they are sorted by counting.
 constexpr std::size_t few_candidates = 160;
 
 // The k smallest candidates in order.
@@ -124,8 +124,8 @@ void write_distances(std::span<double> found, std::size_t k, double* distances) 
   for (std::size_t j = 0; j < k; ++j) distances[j] = std::sqrt(distances[j]);
 }
 
-void write_neighbours(std::span<knn::Neighbour> found, std::size_t k, double* distances,
-                      std::int64_t* indices) {
+void write_neighbors(std::span<knn::Neighbor> found, std::size_t k, double* distances,
+                     std::int64_t* indices) {
   const auto nearest_k = sorted(found, k);
   for (std::size_t j = 0; j < k; ++j) {
     distances[j] = std::sqrt(nearest_k[j].squared);
@@ -200,14 +200,14 @@ std::optional<BadRow> knn_distances(const TensorView& points, std::size_t k, con
     const auto place_of = [&](std::size_t c, std::size_t i) { return (c * clouds.points + i) * k; };
     if (const auto bad = bad_for_leaves(clouds)) return bad;
     if (which != nullptr) {
-      nearest<knn::Neighbour>(clouds, k, threads, poll,
-                              [&](std::size_t c, std::size_t i, std::span<knn::Neighbour> found) {
-                                if (found.size() < k) {
-                                  missing = true;
-                                } else {
-                                  write_neighbours(found, k, out + place_of(c, i), which + place_of(c, i));
-                                }
-                              });
+      nearest<knn::Neighbor>(clouds, k, threads, poll,
+                             [&](std::size_t c, std::size_t i, std::span<knn::Neighbor> found) {
+                               if (found.size() < k) {
+                                 missing = true;
+                               } else {
+                                 write_neighbors(found, k, out + place_of(c, i), which + place_of(c, i));
+                               }
+                             });
     } else {
       nearest<double>(clouds, k, threads, poll, [&](std::size_t c, std::size_t i, std::span<double> found) {
         if (found.size() < k) {

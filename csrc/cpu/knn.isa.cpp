@@ -9,9 +9,7 @@ namespace pythermo::cpu::PYTHERMO_ISA {
 namespace {
 
 template <class T>
-constexpr std::size_t lanes = vector_bytes / sizeof(T);
-template <class T>
-using Vector __attribute__((vector_size(vector_bytes))) = T;
+using Register = Vector<T, register_lanes<T>>;
 
 // A tile of pairs whose sums stay in registers: 32 of them, or 16, of which a row and a difference need four.
 #if defined(__AVX512F__)
@@ -24,23 +22,7 @@ static_assert(block_points % tile_a == 0 && block_points % tile_b == 0);
 // Coordinates whose squares are added up in lanes of T before they go over into double. The rows of a tile
 // stay in the first cache that long, and those of two blocks in the second.
 template <class T>
-constexpr std::size_t run = (knn::run_length<T> - 1) * lanes<T>;
-
-template <class T>
-PYTHERMO_INLINE Vector<T> load(const T* from) {
-  Vector<T> vector;
-  __builtin_memcpy(&vector, from, sizeof vector);
-  return vector;
-}
-
-PYTHERMO_INLINE double sum_of_lanes(Doubles values) {
-  double sums[lane_count];
-  __builtin_memcpy(sums, &values, sizeof sums);
-  for (std::size_t half = lane_count / 2; half > 0; half /= 2) {
-    for (std::size_t l = 0; l < half; ++l) sums[l] += sums[l + half];
-  }
-  return sums[0];
-}
+constexpr std::size_t run = (knn::run_length<T> - 1) * register_lanes<T>;
 
 // The sum of runs of double, in lanes, and what its roundings have lost.
 template <class T>
@@ -64,13 +46,13 @@ template <>
 struct LaneSums<float> {
   Doubles sum;
 
-  static PYTHERMO_INLINE Doubles halved(Vector<float> terms) {
+  static PYTHERMO_INLINE Doubles halved(Register<float> terms) {
     Floats halves[2];
     __builtin_memcpy(halves, &terms, sizeof halves);
     return to_double(halves[0] + halves[1]);
   }
-  PYTHERMO_INLINE void start(Vector<float> terms) { sum = halved(terms); }
-  PYTHERMO_INLINE void add(Vector<float> terms) { sum += halved(terms); }
+  PYTHERMO_INLINE void start(Register<float> terms) { sum = halved(terms); }
+  PYTHERMO_INLINE void add(Register<float> terms) { sum += halved(terms); }
   PYTHERMO_INLINE double total() const { return sum_of_lanes(sum); }
 };
 
@@ -78,16 +60,16 @@ template <class T>
 struct Tile {
   const T *a[tile_a], *b[tile_b];
 
-  PYTHERMO_INLINE void add_squares(std::size_t at, Vector<T> (&sums)[tile_a][tile_b]) const {
-    Vector<T> right[tile_b];
+  PYTHERMO_INLINE void add_squares(std::size_t at, Register<T> (&sums)[tile_a][tile_b]) const {
+    Register<T> right[tile_b];
 #pragma GCC unroll 8
-    for (std::size_t j = 0; j < tile_b; ++j) right[j] = load(b[j] + at);
+    for (std::size_t j = 0; j < tile_b; ++j) right[j] = load<register_lanes<T>>(b[j] + at);
 #pragma GCC unroll 8
     for (std::size_t i = 0; i < tile_a; ++i) {
-      const Vector<T> left = load(a[i] + at);
+      const Register<T> left = load<register_lanes<T>>(a[i] + at);
 #pragma GCC unroll 8
       for (std::size_t j = 0; j < tile_b; ++j) {
-        const Vector<T> difference = left - right[j];
+        const Register<T> difference = left - right[j];
         sums[i][j] += difference * difference;
       }
     }
@@ -95,8 +77,8 @@ struct Tile {
 
   // The same for the last coordinates, fewer than there are lanes.
   PYTHERMO_INLINE void add_last_squares(std::size_t at, std::size_t count,
-                                        Vector<T> (&sums)[tile_a][tile_b]) const {
-    T padded[tile_a + tile_b][lanes<T>] = {};
+                                        Register<T> (&sums)[tile_a][tile_b]) const {
+    T padded[tile_a + tile_b][register_lanes<T>] = {};
     Tile last;
     for (std::size_t i = 0; i < tile_a; ++i) {
       std::copy_n(a[i] + at, count, padded[i]);
@@ -112,9 +94,9 @@ struct Tile {
   // Adds the squares of the coordinates from `start` to before `stop`, a run of them.
   PYTHERMO_INLINE void add_run(std::size_t start, std::size_t stop,
                                LaneSums<T> (&totals)[tile_a][tile_b]) const {
-    const std::size_t rest = (stop - start) % lanes<T>;
-    Vector<T> sums[tile_a][tile_b] = {};
-    for (std::size_t at = start; at < stop - rest; at += lanes<T>) add_squares(at, sums);
+    const std::size_t rest = (stop - start) % register_lanes<T>;
+    Register<T> sums[tile_a][tile_b] = {};
+    for (std::size_t at = start; at < stop - rest; at += register_lanes<T>) add_squares(at, sums);
     if (rest > 0) add_last_squares(stop - rest, rest, sums);
 #pragma GCC unroll 8
     for (std::size_t i = 0; i < tile_a; ++i) {
@@ -191,12 +173,12 @@ void leaf_distances(const double* x, const double* leaf, std::size_t dim, double
     for (std::size_t d = 0; d < dim; ++d) {
 #pragma GCC unroll 8
       for (std::size_t v = 0; v < vectors; ++v) {
-        const Doubles difference = load(leaf + d * leaf_points + start + v * lane_count) - x[d];
+        const Doubles difference = load<lane_count>(leaf + d * leaf_points + start + v * lane_count) - x[d];
         sums[v] += difference * difference;
       }
     }
     for (std::size_t v = 0; v < vectors; ++v) {
-      __builtin_memcpy(squared + start + v * lane_count, &sums[v], sizeof sums[v]);
+      store(sums[v], squared + start + v * lane_count);
     }
   }
 }
@@ -207,7 +189,7 @@ void sort_few(const double* values, std::size_t count, double* sorted) {
   Mask lane;
   for (std::size_t l = 0; l < lane_count; ++l) lane[l] = static_cast<std::int64_t>(l);
   for (std::size_t start = 0; start < count; start += lane_count) {
-    const Doubles mine = load(values + start);
+    const Doubles mine = load<lane_count>(values + start);
     const std::size_t stop = std::min(start + lane_count, count);
     Mask rank{};
     for (std::size_t j = 0; j < start; ++j) rank -= values[j] <= mine;

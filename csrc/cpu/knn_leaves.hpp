@@ -1,5 +1,5 @@
-// Nearest neighbours among points of few coordinates: the points are sorted into leaves, boxes of equally
-// many points; a point is compared to all points of the leaves that may hold a neighbour.
+// Nearest neighbors among points of few coordinates: the points are sorted into leaves, boxes of equally
+// many points; a point is compared to all points of the leaves that may hold a neighbor.
 #pragma once
 
 #include <algorithm>
@@ -104,7 +104,7 @@ class Leaves {
   std::vector<double> coordinates_, low_, high_;
 };
 
-// What a thread needs to find neighbours in leaves.
+// What a thread needs to find neighbors in leaves.
 template <class Candidate>
 class LeafSearch {
  public:

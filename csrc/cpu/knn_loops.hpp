@@ -10,9 +10,6 @@ namespace pythermo::cpu {
 // Points of many coordinates whose pairs are taken together, and of few coordinates that lie side by side.
 constexpr std::size_t block_points = 72, leaf_points = 64;
 
-// Doubles in a vector of any instruction set, at most.
-constexpr std::size_t widest_vector = 8;
-
 // clang-format off
 PYTHERMO_FOR_EACH_ISA(
   // Squared distances from rows a[i * stride] to rows b[j * stride] of dim elements each, at

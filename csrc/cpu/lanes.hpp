@@ -1,10 +1,12 @@
-// Vectors of numbers with the primitives of primitives.hpp. The compiler's vector
-// extension, whose width is that of the instruction set, keeps the state of a chain in registers from step
-// to step; loops over arrays would bring it to memory and back.
+// The one vocabulary of vectors: their types, how they are loaded, stored, converted and added up, and the
+// primitives of primitives.hpp for them. The compiler's vector extension, whose width is that of the
+// instruction set, keeps the state of a chain in registers from step to step; loops over arrays would bring
+// it to memory and back.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
@@ -22,27 +24,24 @@ constexpr std::size_t vector_bytes = 32;
 constexpr std::size_t vector_bytes = 16;
 #endif
 
-// As many lanes for float as for double: an index of 64 bits goes with each.
-constexpr std::size_t lane_count = vector_bytes / 8;
+// `size` numbers side by side.
+template <class T, std::size_t size>
+using Vector __attribute__((vector_size(size * sizeof(T)))) = T;
 
-using Doubles = double __attribute__((vector_size(vector_bytes)));
-using Floats = float __attribute__((vector_size(vector_bytes / 2)));
-using Words = std::uint64_t __attribute__((vector_size(vector_bytes)));
-using Mask = std::int64_t __attribute__((vector_size(vector_bytes)));  // -1 where true
-using HalfMask = std::int32_t __attribute__((vector_size(vector_bytes / 2)));
+// How many fill a register.
+template <class T>
+constexpr std::size_t register_lanes = vector_bytes / sizeof(T);
+
+// As many lanes for float as for double, where an index of 64 bits goes with each.
+constexpr std::size_t lane_count = register_lanes<double>;
 
 template <class T>
-struct LanesOf;
-template <>
-struct LanesOf<double> {
-  using type = Doubles;
-};
-template <>
-struct LanesOf<float> {
-  using type = Floats;
-};
-template <class T>
-using Lanes = typename LanesOf<T>::type;
+using Lanes = std::type_identity_t<Vector<T, lane_count>>;  // T is not deduced from it
+using Doubles = Lanes<double>;
+using Floats = Lanes<float>;
+using Words = Lanes<std::uint64_t>;
+using Mask = Lanes<std::int64_t>;  // -1 where true
+using HalfMask = Lanes<std::int32_t>;
 
 }  // namespace cpu
 
@@ -63,7 +62,7 @@ PYTHERMO_INLINE cpu::Floats square_root(cpu::Floats x) {
 // One instruction on x86, which compilers do not find: they multiply all 64 bits.
 PYTHERMO_INLINE cpu::Words multiply_low_halves(cpu::Words a, std::uint64_t b) {
 #if defined(__AVX512F__)
-  // The unmasked form makes GCC 12 warn of a value of its own that is not initialised.
+  // The unmasked form makes GCC 12 warn of a value of its own that is not initialized.
   return (cpu::Words)_mm512_maskz_mul_epu32(0xff, (__m512i)a, _mm512_set1_epi64(static_cast<long long>(b)));
 #elif defined(__AVX2__)
   return (cpu::Words)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(static_cast<long long>(b)));
@@ -96,5 +95,46 @@ PYTHERMO_INLINE void from_double(cpu::Doubles x, cpu::Doubles& y) { y = x; }
 PYTHERMO_INLINE void from_double(cpu::Doubles x, cpu::Floats& y) {
   y = __builtin_convertvector(x, cpu::Floats);
 }
+
+namespace cpu {
+
+template <std::size_t size, class T>
+PYTHERMO_INLINE Vector<T, size> load(const T* from) {
+  Vector<T, size> vector;
+  __builtin_memcpy(&vector, from, sizeof vector);
+  return vector;
+}
+
+template <std::size_t size, class T>
+PYTHERMO_INLINE Vector<double, size> load_double(const T* from) {
+  if constexpr (size == lane_count) {
+    return to_double(load<size>(from));
+  } else {
+    return __builtin_convertvector((load<size>(from)), Vector<double, size>);
+  }
+}
+
+template <class Values, class T>
+PYTHERMO_INLINE void store(Values values, T* to) {
+  __builtin_memcpy(to, &values, sizeof values);
+}
+
+// By halves: the same order for every number of lanes in a register.
+template <std::size_t size>
+PYTHERMO_INLINE double sum_of_lanes(const double (&values)[size]) {
+  double sums[size];
+  for (std::size_t l = 0; l < size; ++l) sums[l] = values[l];
+  for (std::size_t half = size / 2; half > 0; half /= 2) {
+    for (std::size_t l = 0; l < half; ++l) sums[l] += sums[l + half];
+  }
+  return sums[0];
+}
+PYTHERMO_INLINE double sum_of_lanes(Doubles values) {
+  double each[lane_count];
+  store(values, each);
+  return sum_of_lanes(each);
+}
+
+}  // namespace cpu
 
 }  // namespace pythermo

@@ -1,4 +1,4 @@
-#include "projected_sgd_step.hpp"
+#include "../projected_sgd_step.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -112,8 +112,8 @@ bool all_zero(VectorView<T> values) {
   return std::all_of(values.data, values.data + values.size, [](T value) { return value == T{0}; });
 }
 
-[[noreturn]] void refuse_centre() {
-  throw std::invalid_argument("grad: the step ends in the centre of the sphere, which has no direction");
+[[noreturn]] void refuse_center() {
+  throw std::invalid_argument("grad: the step ends in the center of the sphere, which has no direction");
 }
 
 // Sums first, in one pass that writes nothing; then the update, in a second pass.
@@ -131,7 +131,7 @@ void step_after_sums(VectorView<T> weights, VectorView<T> grad, double lr, doubl
     require_finite(grad, "grad");
     throw std::invalid_argument("grad: the squared length of the step overflows");
   }
-  if (!(total[0] > 0.0)) refuse_centre();
+  if (!(total[0] > 0.0)) refuse_center();
 
   const auto update = Retraction::template update<T>(total.data(), lr, radius);
   if (!update.usable()) {
@@ -161,7 +161,7 @@ bool step_by_predicted_norm(VectorView<float> weights, VectorView<float> grad, d
     if (!std::isfinite(squared)) require_finite(weights, "weights");
     if (squared == 0.0) {
       for (std::size_t i = 0; i < weights.size; ++i) weights.data[i] = update.lr * grad.data[i];
-      refuse_centre();
+      refuse_center();
     }
     scale = radius / std::sqrt(squared);
   }

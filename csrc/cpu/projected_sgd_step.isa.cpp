@@ -1,3 +1,4 @@
+#include "lanes.hpp"
 #include "projected_sgd_step_loops.hpp"
 
 namespace pythermo::cpu::PYTHERMO_ISA {
@@ -9,15 +10,6 @@ constexpr std::size_t lanes = 32;
 // At most this many elements are added up in one lane before it goes over into double: in float the
 // relative error of a sum of squares stays below 32 * 2^-24 = 2e-6, and is 1e-8 typically.
 constexpr std::size_t run = lanes * 32;
-
-double sum_of_lanes(const double (&values)[lanes]) {
-  double sums[lanes];
-  for (std::size_t l = 0; l < lanes; ++l) sums[l] = values[l];
-  for (std::size_t half = lanes / 2; half > 0; half /= 2) {
-    for (std::size_t l = 0; l < half; ++l) sums[l] += sums[l + half];
-  }
-  return sums[0];
-}
 
 // Adds up a block in lanes, one run after the other; visit(start, stop) is called after each run.
 template <class Retraction, class T, class Lane, class Visit>

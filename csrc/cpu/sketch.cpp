@@ -1,9 +1,7 @@
-#include "sketch.hpp"
+#include "../sketch.hpp"
 
 #include <algorithm>
 #include <stdexcept>
-
-#include "../sketch.hpp"
 
 namespace pythermo::cpu {
 namespace {

@@ -5,7 +5,7 @@
 namespace pythermo::cpu::PYTHERMO_ISA {
 namespace {
 
-using sphere::Protocol, sphere::Coordinates, sphere::Measured;
+using sphere::Coordinates, sphere::Measured;
 
 // Samples up to this number are looked up by selections, which is cheaper than loads lane by lane.
 constexpr std::size_t few_samples = 8;
@@ -50,20 +50,28 @@ struct IidDraws {
   std::uint64_t position = ~std::uint64_t{0};
 
   PYTHERMO_INLINE void prepare(std::uint64_t draw) {
-    if (draw >> 2 == position) return;
-    position = draw >> 2;
+    if (draw_position(draw) == position) return;
+    position = draw_position(draw);
     for (std::size_t k = 0; k < K; ++k) {
       words[k] = random_words(seed, Stream::batches, replica[k], position);
     }
   }
 
   PYTHERMO_INLINE Words index(std::size_t k, std::uint64_t draw) {
-    return index_below(words[k].word[draw & 3], samples);
+    return index_below(words[k].word[draw_word(draw)], samples);
   }
 };
 
-// Samples of a random permutation per epoch, made as it is used (Fisher and Yates): the draw at place j of
-// an epoch swaps it with a place from j on. What does not fill a last batch is left out.
+// The permutation of the chain in one lane.
+struct LaneOrder {
+  Words* order;
+  std::size_t lane;
+
+  PYTHERMO_INLINE std::uint64_t get(std::uint64_t i) const { return order[i][lane]; }
+  PYTHERMO_INLINE void set(std::uint64_t i, std::uint64_t sample) const { order[i][lane] = sample; }
+};
+
+// Samples of a random permutation per epoch.
 template <std::size_t K>
 struct EpochDraws {
   IidDraws<K> random;
@@ -81,19 +89,17 @@ struct EpochDraws {
   PYTHERMO_INLINE Words index(std::size_t k, std::uint64_t draw) {
     const std::uint64_t place = draw % per_epoch;
     Words* own = order + k * random.samples;
-    const Words from = index_below(random.words[k].word[draw & 3], random.samples - place) + place;
-    for (std::size_t l = 0; l < lane_count; ++l) {
-      const std::uint64_t chosen = own[from[l]][l];
-      own[from[l]][l] = own[place][l];
-      own[place][l] = chosen;
-    }
+    const Words from = shuffled_from(random.words[k].word[draw_word(draw)], place, random.samples);
+    for (std::size_t l = 0; l < lane_count; ++l) swap_to(LaneOrder{own, l}, place, from[l]);
     return own[place];
   }
 
   // Makes the permutation anew up to a place in the middle of an epoch.
   void restart(std::uint64_t first, std::uint64_t draw) {
     for (std::size_t k = 0; k < K; ++k) {
-      for (std::uint64_t i = 0; i < random.samples; ++i) order[k * random.samples + i] = Words{} + i;
+      for (std::size_t l = 0; l < lane_count; ++l) {
+        begin_shuffle(LaneOrder{order + k * random.samples, l}, random.samples);
+      }
     }
     for (std::uint64_t past = first; past < draw; ++past) {
       random.prepare(past);
@@ -149,38 +155,31 @@ struct NoisyGradients {
 };
 
 // Moves K vectors of chains from one step to another.
-template <class T, int D, std::size_t K, Protocol protocol, class Gradients>
+template <class T, int D, std::size_t K, class Move, class Gradients>
 void advance(const SphereJob<T>& job, std::uint64_t from, std::uint64_t to, const Lanes<T>* lr,
              Gradients& gradients, Lanes<T>* weights, Lanes<T>* scratch) {
-  constexpr bool free = protocol == Protocol::fixed_lr;
+  constexpr bool free = Move::in_full_space;
   constexpr std::size_t held = D > 0 ? K * D : 1;
   const Coordinates<D> space(job.dim);
   const std::size_t dim = space.size();
-  Lanes<T> own_w[held], own_y[held], own_direction[free ? held : 1], radial[K], radius[K];
+  Lanes<T> own_w[held], own_y[held], own_direction[free ? held : 1], radial[K], norm[K];
   Lanes<T>* w = D > 0 ? own_w : weights;
   Lanes<T>* y = D > 0 ? own_y : scratch;
   Lanes<T>* direction = free ? (D > 0 ? own_direction : scratch + K * dim) : w;
   if constexpr (D > 0) {
     for (std::size_t i = 0; i < held; ++i) w[i] = weights[i];
   }
-  const bool effective = job.protocol == Protocol::fixed_elr;
   for (std::uint64_t step = from; step < to; ++step) {
     if constexpr (free) {
       for (std::size_t k = 0; k < K; ++k) {
-        radius[k] = sphere::find_direction(w + k * dim, direction + k * dim, space);
+        norm[k] = sphere::find_direction(w + k * dim, direction + k * dim, space);
       }
     }
     gradients(step, direction, y, radial);
     for (std::size_t k = 0; k < K; ++k) {
-      Lanes<T>* const own = w + k * dim;
-      if constexpr (protocol == Protocol::projection) {
-        sphere::move_by_projection(own, y + k * dim, radial[k], lr[k], space);
-      } else if constexpr (protocol == Protocol::exponential) {
-        sphere::move_by_exponential(own, y + k * dim, radial[k], lr[k], space);
-      } else {
-        sphere::move_in_full_space(own, direction + k * dim, y + k * dim, radial[k], radius[k], lr[k],
-                                   job.weight_decay, effective, space);
-      }
+      const sphere::Position<Lanes<T>> at{w + k * dim, direction + k * dim, y + k * dim,
+                                          free ? norm[k] : Lanes<T>{} + 1, radial[k]};
+      Move::move(at, lr[k], job.weight_decay, space);
     }
   }
   if constexpr (D > 0) {
@@ -233,7 +232,7 @@ struct Pack {
   // Returns 1 / |w|; on the sphere, where that is 1 to rounding, 1.
   PYTHERMO_INLINE Lanes<T> find_direction(std::size_t k) {
     const Lanes<T>* w = weights + k * dim();
-    if (job.in_full_space()) return 1 / sphere::find_direction(w, direction, space());
+    if (job.in_full_space) return 1 / sphere::find_direction(w, direction, space());
     for (const std::size_t d : space()) direction[d] = w[d];
     return Lanes<T>{} + 1;
   }
@@ -281,30 +280,25 @@ struct Pack {
   }
 };
 
-template <class T, int D, std::size_t K, Protocol protocol, class Gradients>
-bool run(Pack<T, D, K>& pack, Gradients& gradients, Lanes<T>* scratch, const KeepGoing& keep_going) {
+template <class Move, class T, int D, std::size_t K, class Gradients>
+bool run(Pack<T, D, K>& pack, Gradients& gradients, Lanes<T>* scratch, const Question& go_on) {
   const bool finished = run_events(
       pack.job, slice, [&](std::size_t row) { pack.measure(gradients.system, row); },
       [&](std::size_t row) { pack.sample_window(gradients.system, row); },
       [&](std::uint64_t from, std::uint64_t to) {
-        advance<T, D, K, protocol>(pack.job, from, to, pack.lr, gradients, pack.weights, scratch);
+        advance<T, D, K, Move>(pack.job, from, to, pack.lr, gradients, pack.weights, scratch);
       },
-      [&] { return keep_going.ask(keep_going.context); });
+      [&] { return go_on.ask(go_on.context); });
   if (finished) pack.finish();
   return finished;
 }
 
 template <class T, int D, std::size_t K, class Gradients>
-bool run_by_protocol(Pack<T, D, K>& pack, Gradients& gradients, Lanes<T>* scratch,
-                     const KeepGoing& keep_going) {
-  switch (pack.job.protocol) {
-    case Protocol::projection:
-      return run<T, D, K, Protocol::projection>(pack, gradients, scratch, keep_going);
-    case Protocol::exponential:
-      return run<T, D, K, Protocol::exponential>(pack, gradients, scratch, keep_going);
-    default:
-      return run<T, D, K, Protocol::fixed_lr>(pack, gradients, scratch, keep_going);
-  }
+bool run_by_protocol(Pack<T, D, K>& pack, Gradients& gradients, Lanes<T>* scratch, const Question& go_on) {
+  bool finished = false;
+  sphere::with_move(pack.job.protocol, pack.job.retraction,
+                    [&]<class Move>(Move) { finished = run<Move>(pack, gradients, scratch, go_on); });
+  return finished;
 }
 
 // Scratch of a pack: the weights, gradients and directions of its vectors, three vectors [dim], and the
@@ -316,7 +310,7 @@ std::size_t scratch_vectors(const SphereJob<T>& job) {
 
 template <class T, int D>
 bool run_packs(const SphereJob<T>& job, std::size_t first, std::size_t last, std::byte* scratch,
-               const KeepGoing& keep_going) {
+               const Question& go_on) {
   constexpr std::size_t K = pack_vectors<D>;
   auto* free = reinterpret_cast<Words*>(scratch);
   const auto take = [&free](std::size_t vectors) {
@@ -336,17 +330,17 @@ bool run_packs(const SphereJob<T>& job, std::size_t first, std::size_t last, std
     bool finished;
     if (job.samples == 0) {
       NoisyGradients<T, D, K> gradients{{pack.space(), job.sigma}, job.seed, pack.replica};
-      finished = run_by_protocol(pack, gradients, moving, keep_going);
+      finished = run_by_protocol(pack, gradients, moving, go_on);
     } else {
       const Quadratics<T, D> system{pack.space(), job.table, job.samples};
       IidDraws<K> iid{job.seed, job.samples, pack.replica, {}};
       if (job.epochs) {
         QuadraticGradients<T, D, K, EpochDraws<K>> gradients{
             system, job.batch_size, {iid, job.draws_per_epoch(), free}, sample};
-        finished = run_by_protocol(pack, gradients, moving, keep_going);
+        finished = run_by_protocol(pack, gradients, moving, go_on);
       } else {
         QuadraticGradients<T, D, K, IidDraws<K>> gradients{system, job.batch_size, iid, sample};
-        finished = run_by_protocol(pack, gradients, moving, keep_going);
+        finished = run_by_protocol(pack, gradients, moving, go_on);
       }
     }
     if (!finished) return false;
@@ -364,24 +358,24 @@ std::size_t sphere_scratch_bytes(const SphereJob<T>& job) {
 
 template <class T>
 bool simulate_chains(const SphereJob<T>& job, std::size_t first, std::size_t last, std::byte* scratch,
-                     const KeepGoing& keep_going) {
+                     const Question& go_on) {
   switch (job.dim) {
     case 2:
-      return run_packs<T, 2>(job, first, last, scratch, keep_going);
+      return run_packs<T, 2>(job, first, last, scratch, go_on);
     case 3:
-      return run_packs<T, 3>(job, first, last, scratch, keep_going);
+      return run_packs<T, 3>(job, first, last, scratch, go_on);
     case 4:
-      return run_packs<T, 4>(job, first, last, scratch, keep_going);
+      return run_packs<T, 4>(job, first, last, scratch, go_on);
     default:
-      return run_packs<T, 0>(job, first, last, scratch, keep_going);
+      return run_packs<T, 0>(job, first, last, scratch, go_on);
   }
 }
 
 template std::size_t sphere_scratch_bytes<float>(const SphereJob<float>&);
 template std::size_t sphere_scratch_bytes<double>(const SphereJob<double>&);
 template bool simulate_chains<float>(const SphereJob<float>&, std::size_t, std::size_t, std::byte*,
-                                     const KeepGoing&);
+                                     const Question&);
 template bool simulate_chains<double>(const SphereJob<double>&, std::size_t, std::size_t, std::byte*,
-                                      const KeepGoing&);
+                                      const Question&);
 
 }  // namespace pythermo::cpu::PYTHERMO_ISA

@@ -10,7 +10,7 @@
 namespace pythermo::cpu {
 
 // Asks whether to go on.
-struct KeepGoing {
+struct Question {
   bool (*ask)(void*);
   void* context;
 };
@@ -24,7 +24,7 @@ PYTHERMO_FOR_EACH_ISA(
   // Runs the chains from `first` to before `last`; false if it was told not to go on.
   template <class T>
   bool simulate_chains(const SphereJob<T>& job, std::size_t first, std::size_t last, std::byte* scratch,
-                       const KeepGoing& keep_going);
+                       const Question& go_on);
 )
 // clang-format on
 

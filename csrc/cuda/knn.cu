@@ -28,7 +28,7 @@ struct Selection {
     sifted = columns > longest_sorted;
     sorted_size = padded(sifted ? k : columns);
     const bool fits = !sifted || sorted_size <= longest_sorted;
-    workspace_words = fits ? 0 : sorted_size * (sizeof(knn::Neighbour) / sizeof(double));
+    workspace_words = fits ? 0 : sorted_size * (sizeof(knn::Neighbor) / sizeof(double));
   }
 };
 
@@ -150,9 +150,9 @@ class Knn {
     const std::size_t useful = job.sifted ? most_selection_threads : job.sorted_size / 2;
     const std::size_t threads =
         std::clamp<std::size_t>(useful, warp_threads, std::size_t{arguments_.threads});
-    launch({"select_neighbours", job.rows, static_cast<unsigned>(threads),
-            sizeof(SelectionScratch) + candidates},
-           stream_, &select_kernel<Candidate, Finish>, job, finish);
+    launch(
+        {"select_neighbors", job.rows, static_cast<unsigned>(threads), sizeof(SelectionScratch) + candidates},
+        stream_, &select_kernel<Candidate, Finish>, job, finish);
   }
 
   // Lets `finish` have the k nearest of every point, strip by strip of the rows that fit into the workspace.
@@ -274,14 +274,14 @@ void knn_distances(const TensorView& points, std::size_t k, const TensorView& di
   with_clouds(points, [&]<class T>(const RowsView<T>& clouds) {
     require(k >= 1 && k < clouds.points, "k: must be from 1 to n - 1");
     const std::size_t size = clouds.count * clouds.points * k;
-    const WriteNeighbours write{device_array<double>(distances, size),
-                                optional_array<std::int64_t>(indices, size)};
+    const WriteNeighbors write{device_array<double>(distances, size),
+                               optional_array<std::int64_t>(indices, size)};
     if (clouds.count == 0) return;
     Knn knn(arguments);
     if (write.indices == nullptr) {
       knn.nearest<double>(clouds, k, write);
     } else {
-      knn.nearest<knn::Neighbour>(clouds, k, write);
+      knn.nearest<knn::Neighbor>(clouds, k, write);
     }
   });
 }

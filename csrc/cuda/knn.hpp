@@ -1,4 +1,4 @@
-// Nearest neighbours in clouds of points, exact at any spread, on a CUDA device.
+// Nearest neighbors in clouds of points, exact at any spread, on a CUDA device.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// The k nearest neighbours in order, from rows of squared distances; a block to each row.
+// The k nearest neighbors in order, from rows of squared distances; a block to each row.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -157,7 +157,7 @@ __global__ void __launch_bounds__(most_selection_threads)
 }
 
 // Distances [rows, k], and indices if they are asked for.
-struct WriteNeighbours {
+struct WriteNeighbors {
   double* distances;
   std::int64_t* indices;
 

@@ -288,7 +288,7 @@ __device__ __forceinline__ StepError find_error(const double (&totals)[count], c
   if (!lr_usable) return StepError::learning_rate;
   if (!finite) return StepError::not_finite;
   if (totals[Retraction::sum_count] == 0.0) return StepError::zero_weights;
-  if (!(totals[0] > 0.0)) return StepError::centre;
+  if (!(totals[0] > 0.0)) return StepError::center;
   return update.usable() ? StepError::none : StepError::far_from_radius;
 }
 

@@ -12,7 +12,7 @@ enum class StepError : std::int64_t {
   none = 0,
   not_finite = 1,       // an element, or the squared length of the step
   zero_weights = 2,     // weights without a direction
-  centre = 3,           // the step ends in the centre of the sphere
+  center = 3,           // the step ends in the center of the sphere
   far_from_radius = 4,  // the norm is too far from the radius for the weights' dtype
   learning_rate = 5,    // not positive and finite in the weights' dtype
 };

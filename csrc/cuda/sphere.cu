@@ -10,8 +10,6 @@
 namespace pythermo::cuda {
 namespace {
 
-using sphere::Protocol;
-
 constexpr unsigned most_threads = 256;
 constexpr std::size_t most_shared_bytes = 48 * 1024;  // what every device grants without being asked
 
@@ -82,29 +80,21 @@ struct NoisyGradients {
 
 // --- kernels ----------------------------------------------------------------------------------------------
 
-template <class Chain, class Gradients, Protocol protocol, class T>
+template <class Chain, class Gradients, class Move, class T>
 __global__ void __launch_bounds__(most_threads, 1)
     advance_kernel(const SphereJob<T> job, const SphereMemory<T> memory, std::uint64_t from,
                    std::uint64_t to) {
-  constexpr bool free = protocol == Protocol::fixed_lr;
+  constexpr bool free = Move::in_full_space;
   if (Chain::own_index() >= job.chains) return;
   Chain chain(job, memory);
   Gradients gradients(job, memory, chain, from);
   const T lr = job.lr[chain.index];
-  const bool effective = job.protocol == Protocol::fixed_elr;
   T *const w = &chain.w[0], *const y = &chain.y[0], *const direction = free ? &chain.direction[0] : w;
   for (std::uint64_t step = from; step < to; ++step) {
-    T radius = 1;
-    if constexpr (free) radius = sphere::find_direction(w, direction, chain.space);
+    T norm = 1;
+    if constexpr (free) norm = sphere::find_direction(w, direction, chain.space);
     const T radial = gradients(step, chain, direction);
-    if constexpr (protocol == Protocol::projection) {
-      sphere::move_by_projection(w, y, radial, lr, chain.space);
-    } else if constexpr (protocol == Protocol::exponential) {
-      sphere::move_by_exponential(w, y, radial, lr, chain.space);
-    } else {
-      sphere::move_in_full_space(w, direction, y, radial, radius, lr, job.weight_decay, effective,
-                                 chain.space);
-    }
+    Move::move(sphere::Position<T>{w, direction, y, norm, radial}, lr, job.weight_decay, chain.space);
   }
   for (const std::size_t d : chain.space) job.weights[chain.index * chain.space.size() + d] = w[d];
 }
@@ -113,7 +103,7 @@ __global__ void __launch_bounds__(most_threads, 1)
 template <class Chain, class T>
 __device__ __forceinline__ T find_direction(const SphereJob<T>& job, Chain& chain) {
   T *const w = &chain.w[0], *const direction = &chain.direction[0];
-  if (job.in_full_space()) return 1 / sphere::find_direction(w, direction, chain.space);
+  if (job.in_full_space) return 1 / sphere::find_direction(w, direction, chain.space);
   for (const std::size_t d : chain.space) direction[d] = w[d];
   return 1;
 }
@@ -185,31 +175,24 @@ struct SphereKernels {
 };
 
 template <class Chain, class System, class Gradients, class T>
-SphereKernels<T> kernels_by_protocol(Protocol protocol) {
-  const auto with = [](auto advance) {
-    return SphereKernels<T>{advance, &measure_kernel<Chain, System, T>, &window_kernel<Chain, System, T>,
-                            Chain::threads};
-  };
-  switch (protocol) {
-    case Protocol::projection:
-      return with(&advance_kernel<Chain, Gradients, Protocol::projection, T>);
-    case Protocol::exponential:
-      return with(&advance_kernel<Chain, Gradients, Protocol::exponential, T>);
-    default:
-      return with(&advance_kernel<Chain, Gradients, Protocol::fixed_lr, T>);
-  }
+SphereKernels<T> kernels_by_protocol(const SphereJob<T>& job) {
+  SphereKernels<T> kernels{nullptr, &measure_kernel<Chain, System, T>, &window_kernel<Chain, System, T>,
+                           Chain::threads};
+  sphere::with_move(job.protocol, job.retraction,
+                    [&]<class Move>(Move) { kernels.advance = &advance_kernel<Chain, Gradients, Move, T>; });
+  return kernels;
 }
 
 template <class Chain, class T>
 SphereKernels<T> kernels_by_system(const SphereJob<T>& job) {
   using System = Quadratics<Chain>;
   if (job.samples == 0) {
-    return kernels_by_protocol<Chain, IsotropicNoise<Chain>, NoisyGradients<Chain>, T>(job.protocol);
+    return kernels_by_protocol<Chain, IsotropicNoise<Chain>, NoisyGradients<Chain>, T>(job);
   }
   if (job.epochs) {
-    return kernels_by_protocol<Chain, System, QuadraticGradients<Chain, EpochDraws>, T>(job.protocol);
+    return kernels_by_protocol<Chain, System, QuadraticGradients<Chain, EpochDraws>, T>(job);
   }
-  return kernels_by_protocol<Chain, System, QuadraticGradients<Chain, IidDraws>, T>(job.protocol);
+  return kernels_by_protocol<Chain, System, QuadraticGradients<Chain, IidDraws>, T>(job);
 }
 
 constexpr std::size_t most_dims_per_thread = 4;
@@ -280,7 +263,7 @@ class Simulation {
   }
 
   // False if it was told not to go on.
-  bool run(const std::function<bool()>& keep_going) {
+  bool run(const KeepGoing& keep_going) {
     const std::size_t turn = turns_ * work_of_vector();
     const std::uint64_t most_steps = std::max<std::uint64_t>(most_work_ / (turn * job_.batch_size), 1);
     const bool finished = run_events(
@@ -333,7 +316,7 @@ class Simulation {
 
 template <class T>
 void simulate(const SphereSettings& settings, const SphereArrays& arrays, const SphereLaunch& launch,
-              const std::function<bool()>& keep_going) {
+              const KeepGoing& keep_going) {
   const SphereJob<T> job = sphere_job<T>(settings, arrays, device_type);
   if (job.chains == 0) return;
   Simulation<T>(job, launch).run(keep_going);
@@ -347,7 +330,7 @@ std::size_t sphere_workspace_size(const SphereSettings& settings, std::size_t ch
 }
 
 void simulate_sphere(const SphereSettings& settings, const SphereArrays& arrays, const SphereLaunch& launch,
-                     const std::function<bool()>& keep_going) {
+                     const KeepGoing& keep_going) {
   require_threads(launch.threads, most_threads);
   if (arrays.weights.scalar_type() == ScalarType::float32) {
     simulate<float>(settings, arrays, launch, keep_going);

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 
+#include "../keep_going.hpp"
 #include "../sphere_arrays.hpp"
 
 namespace pythermo::cuda {
@@ -26,6 +26,6 @@ std::size_t sphere_workspace_size(const SphereSettings& settings, std::size_t ch
 // to four dimensions the bits are those of the CPU, but for numbers that it flushes to zero. Throws
 // std::invalid_argument for arguments that do not fit, std::runtime_error for what CUDA refuses.
 void simulate_sphere(const SphereSettings& settings, const SphereArrays& arrays, const SphereLaunch& launch,
-                     const std::function<bool()>& keep_going);
+                     const KeepGoing& keep_going);
 
 }  // namespace pythermo::cuda

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "../random.hpp"
+#include "../shuffle.hpp"
 #include "sphere_chains.cuh"
 
 namespace pythermo::cuda {
@@ -19,12 +19,12 @@ class IidDraws {
 
   template <class Chain>
   __device__ __forceinline__ std::uint64_t index(const Chain&, std::uint64_t draw) {
-    return below(draw, samples_);
+    return index_below<std::uint64_t>(word(draw), samples_);
   }
 
-  __device__ __forceinline__ std::uint64_t below(std::uint64_t draw, std::uint64_t count) {
-    if (draw >> 2 != position_) {
-      position_ = draw >> 2;
+  __device__ __forceinline__ std::uint64_t word(std::uint64_t draw) {
+    if (draw_position(draw) != position_) {
+      position_ = draw_position(draw);
       const auto found = random_words(seed_, Stream::batches, replica_, position_);
 #pragma unroll
       for (int i = 0; i < 4; ++i) word_[i] = static_cast<std::uint32_t>(found.word[i]);
@@ -32,7 +32,7 @@ class IidDraws {
     // An index into registers.
     const std::uint32_t lower = (draw & 1) != 0 ? word_[1] : word_[0];
     const std::uint32_t upper = (draw & 1) != 0 ? word_[3] : word_[2];
-    return index_below<std::uint64_t>((draw & 2) != 0 ? upper : lower, count);
+    return (draw & 2) != 0 ? upper : lower;
   }
 
   __device__ __forceinline__ std::uint64_t samples() const { return samples_; }
@@ -42,8 +42,19 @@ class IidDraws {
   std::uint32_t word_[4] = {};
 };
 
-// Of a random permutation per epoch, made as it is used (Fisher and Yates); it stays in memory from launch to
-// launch, where the chain's leader alone reads and writes it.
+// The permutation of a chain, beside those of others.
+struct ChainOrder {
+  std::uint32_t* order;
+  std::size_t stride;
+
+  PYTHERMO_INLINE std::uint32_t get(std::uint64_t i) const { return order[i * stride]; }
+  PYTHERMO_INLINE void set(std::uint64_t i, std::uint64_t sample) const {
+    order[i * stride] = static_cast<std::uint32_t>(sample);
+  }
+};
+
+// Of a random permutation per epoch; it stays in memory from launch to launch, where the chain's leader alone
+// reads and writes it.
 class EpochDraws {
  public:
   template <class T, class Chain>
@@ -59,18 +70,12 @@ class EpochDraws {
   template <class Chain>
   __device__ __forceinline__ std::uint64_t index(const Chain& chain, std::uint64_t draw) {
     if (place_ == per_epoch_) place_ = 0;
-    const std::uint64_t from = random_.below(draw, random_.samples() - place_) + place_;
+    const std::uint64_t from = shuffled_from(random_.word(draw), place_, random_.samples());
     std::uint32_t chosen = 0;
     if (chain.leads()) {
-      std::uint32_t* const order = chain.order;
-      if (place_ == 0) {
-        for (std::uint64_t i = 0; i < random_.samples(); ++i) {
-          order[i * chain.order_stride] = static_cast<std::uint32_t>(i);
-        }
-      }
-      chosen = order[from * chain.order_stride];
-      order[from * chain.order_stride] = order[place_ * chain.order_stride];
-      order[place_ * chain.order_stride] = chosen;
+      const ChainOrder order{chain.order, chain.order_stride};
+      if (place_ == 0) begin_shuffle(order, random_.samples());
+      chosen = swap_to(order, place_, from);
     }
     ++place_;
     return chain.from_leader(chosen);

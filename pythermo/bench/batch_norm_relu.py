@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from pythermo import ops
 from pythermo.bench.timing import median_seconds
-from pythermo.ops.normalisation import batch_norm_relu_by_torch
+from pythermo.ops.batch_norm_relu import batch_norm_relu_by_torch
 
 EPS = 1e-12
 

@@ -12,10 +12,10 @@ from functools import partial
 import torch
 
 from pythermo import ops, sphere
-from pythermo._devices import free_memory, require_device
 from pythermo.bench.device_clock import DeviceClock
 from pythermo.bench.device_training import convolution_seconds, training_step_seconds
 from pythermo.estimators.entropy import default_ks
+from pythermo.ops._devices import free_memory, require_device
 from pythermo.sphere.settings import DType
 
 # Differences, squares and sums of a pair's coordinate.

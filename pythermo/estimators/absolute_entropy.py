@@ -8,13 +8,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainc, betaln, digamma, gammaln
 
 from pythermo import ops
+from pythermo._checks import unit_rows
 
 Floats = NDArray[np.float64]
 
 # Beyond, the area of a cap may be below the least number.
 _LARGEST_SPHERE_DIM = 64
-
-_NORM_TOLERANCE = 1e-6
 
 
 def kozachenko_leonenko_entropy(
@@ -76,7 +75,7 @@ def kozachenko_leonenko_entropy(
     elif geometry == "sphere":
         if not 2 <= dim <= _LARGEST_SPHERE_DIM:
             raise ValueError(f"points: on the sphere D must be 2 to {_LARGEST_SPHERE_DIM}, not {dim}")
-        clouds = _on_the_sphere(clouds)
+        clouds = unit_rows("points", clouds)
         log_volume = _log_cap_area
     else:
         raise ValueError(f"geometry: must be euclidean or sphere, not {geometry!r}")
@@ -120,7 +119,7 @@ def sphere_histogram_entropy(points: ArrayLike, bands: int | None = None) -> Any
     log(4 pi): below 0.001. The standard deviation is sqrt(Var log p / n), 1 / sqrt(n) for von Mises-Fisher,
     and some 0.1 / sqrt(n) for uniform points.
     """
-    clouds = _on_the_sphere(_clouds(points))
+    clouds = unit_rows("points", _clouds(points))
     n = clouds.shape[-2]
     if clouds.shape[-1] != 3:
         raise ValueError(f"points: the shape must be [..., n, 3], not {list(clouds.shape)}")
@@ -142,18 +141,6 @@ def _clouds(points: ArrayLike) -> Floats:
         row = np.argwhere(~finite)[0].tolist()
         raise ValueError(f"points: row {row} holds NaN or infinity; all elements must be finite")
     return clouds
-
-
-def _on_the_sphere(clouds: Floats) -> Floats:
-    norms = np.linalg.norm(clouds, axis=-1)
-    off = ~(np.abs(norms - 1.0) <= _NORM_TOLERANCE)
-    if off.any():
-        row = np.argwhere(off)[0]
-        raise ValueError(
-            f"points: row {row.tolist()} has the norm {norms[tuple(row)]:.6g}; on the sphere it must be 1"
-        )
-    unit: Floats = clouds / norms[..., None]
-    return unit
 
 
 def _kth_distances(cloud: Floats, k: int) -> Floats:

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from pythermo import ops
-from pythermo._checks import FLOAT_DTYPES, as_tensor, require_ks
-from pythermo._devices import require_device
+from pythermo._checks import as_tensor, is_float, require_ks
 from pythermo.estimators.autocorrelation import time_of_covariances, trajectory_autocorrelation_time
 from pythermo.estimators.entropy import (
     block_edges,
@@ -20,6 +19,7 @@ from pythermo.estimators.entropy import (
     knn_graph_entropy,
     knn_graph_entropy_error,
 )
+from pythermo.ops._devices import require_device
 
 # A window of fewer independent points than this shows a path, not a distribution.
 _FEW_POINTS = 5.0
@@ -119,7 +119,7 @@ class TrajectoryEntropy:
             raise ValueError(f"dim: must be at least 2, not {dim}")
         if window < 2:
             raise ValueError(f"window: must be at least 2, not {window}")
-        if dtype not in FLOAT_DTYPES:
+        if not is_float(dtype):
             raise TypeError(f"dtype: must be float32 or float64, not {dtype}")
         if sketch is not None and not 1 <= sketch <= dim:
             raise ValueError(f"sketch: must be from 1 to the dimension {dim}, not {sketch}")

@@ -5,17 +5,17 @@ and returns the kind that it was given. A kernel runs on the tensor's device, on
 `torch.get_num_threads` says, and gives the same bits for any number of them.
 """
 
-from pythermo.ops.gradients import gradient_sums_
-from pythermo.ops.neighbours import (
+from pythermo.ops.batch_norm_relu import batch_norm_relu
+from pythermo.ops.gradient_sums import gradient_sums_
+from pythermo.ops.knn import (
     knn_distance_sums,
     knn_distances,
     matrix_distance_sums,
-    nearest_neighbours,
+    nearest_neighbors,
     update_squared_distances_,
 )
-from pythermo.ops.normalisation import batch_norm_relu
-from pythermo.ops.sketches import sketch
-from pythermo.ops.steps import exponential_sgd_step_, projected_sgd_step_, raise_failed_steps
+from pythermo.ops.projected_sgd_step import exponential_sgd_step_, projected_sgd_step_, raise_failed_steps
+from pythermo.ops.sketch import sketch
 
 __all__ = [
     "batch_norm_relu",
@@ -24,7 +24,7 @@ __all__ = [
     "knn_distance_sums",
     "knn_distances",
     "matrix_distance_sums",
-    "nearest_neighbours",
+    "nearest_neighbors",
     "projected_sgd_step_",
     "raise_failed_steps",
     "sketch",

@@ -1,4 +1,4 @@
-"""A run of chains by a native kernel: settings and points in, labelled measurements out."""
+"""A run of chains by a native kernel: settings and points in, labeled measurements out."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
@@ -8,8 +8,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from pythermo._backends import BACKENDS
 from pythermo.estimators.autocorrelation import effective_sample_size
+from pythermo.ops._backends import KERNELS
+from pythermo.ops.sphere import SphereSettings
 from pythermo.sphere.noisy_norm import mean_noisy_norm
 from pythermo.sphere.settings import AT_STEPS, CPU, RECORDED, Array, Plan, Settings, require_memory
 from pythermo.sphere.systems import IsotropicNoise, System
@@ -41,7 +42,7 @@ def run_chains(
     wanted = set(plan.record)
     if isinstance(system, IsotropicNoise) and "mean_grad_norm" in wanted:
         wanted.add("full_grad_norm")
-    kind, native, backend = np.dtype(settings.dtype), _native(system, settings, plan), BACKENDS[device.type]
+    kind, native = np.dtype(settings.dtype), _native(system, settings, plan)
     vectors = np.zeros((0, system.dim)) if isinstance(system, IsotropicNoise) else system.vectors
     given = {
         "vectors": vectors.T.ravel().astype(kind),
@@ -52,18 +53,15 @@ def run_chains(
     chains = len(given["lr"])
     layout = _layout(wanted, plan, chains, system.dim, kind)
     require_memory({name: (size, dtype.itemsize) for name, (size, dtype) in layout.items()})
-    workspace = backend.sphere_workspace_size(native, chains, len(vectors), kind.itemsize)
+    workspace = KERNELS[device.type, "sphere_workspace_size"](native, chains, len(vectors), kind.itemsize)
     if device != CPU:
         beside = {name: (array.size, array.itemsize) for name, array in given.items()}
         sizes = {f"{name} recorded": (size, dtype.itemsize) for name, (size, dtype) in layout.items()}
         require_memory({**sizes, **beside, "workspace": (workspace, 8)}, device)
     moved = {name: torch.from_numpy(array).to(device) for name, array in given.items()}
     out = {name: torch.empty(size, dtype=dtype, device=device) for name, (size, dtype) in layout.items()}
-    backend.simulate_sphere(
-        native,
-        {**moved, **out, "measure_at": torch.from_numpy(plan.measure_at)},
-        plan.threads,
-    )
+    arrays = {**moved, **out, "measure_at": torch.from_numpy(plan.measure_at)}
+    KERNELS[device.type, "simulate_sphere"](native, arrays, plan.threads)
     results = {name: tensor.cpu().numpy() for name, tensor in out.items()}
     weights = moved["weights"].cpu().numpy().reshape(start.shape)
     moments = {name: results[name] for name in _MOMENTS}
@@ -73,7 +71,7 @@ def run_chains(
         found["mean_grad_norm"] = mean_noisy_norm(
             found["full_grad_norm"], system.sigma * found["mean_grad_norm"], system.dim - 1
         )
-    dataset = _labelled({name: found[name] for name in plan.record}, moments, rates, weights, plan)
+    dataset = _labeled({name: found[name] for name in plan.record}, moments, rates, weights, plan)
     if isinstance(system, IsotropicNoise):
         dataset.attrs["sigma"] = system.sigma
     else:
@@ -104,23 +102,24 @@ def _layout(
     return layout | dict.fromkeys(_MOMENTS, (chains if plan.window else 0, torch.float64))
 
 
-def _native(system: System, settings: Settings, plan: Plan) -> dict[str, Any]:
-    return {
-        "dim": system.dim,
-        "sigma": system.sigma if isinstance(system, IsotropicNoise) else 0.0,
-        "batch_size": settings.batch_size,
-        "epochs": settings.sampling == "epochs",
-        "seed": settings.seed,
-        "protocol": settings.retraction if settings.protocol == "sphere" else settings.protocol,
-        "weight_decay": settings.weight_decay,
-        "first_step": plan.first,
-        "last_step": plan.last,
-        "window": plan.window,
-        "stride": plan.stride,
-    }
+def _native(system: System, settings: Settings, plan: Plan) -> SphereSettings:
+    return SphereSettings(
+        dim=system.dim,
+        sigma=system.sigma if isinstance(system, IsotropicNoise) else 0.0,
+        batch_size=settings.batch_size,
+        epochs=settings.sampling == "epochs",
+        seed=settings.seed,
+        protocol=settings.protocol,
+        retraction=settings.retraction,
+        weight_decay=settings.weight_decay,
+        first_step=plan.first,
+        last_step=plan.last,
+        window=plan.window,
+        stride=plan.stride,
+    )
 
 
-def _labelled(
+def _labeled(
     found: Mapping[str, Array],
     moments: Mapping[str, Array],
     rates: Array,

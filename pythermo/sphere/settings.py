@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from pythermo._devices import free_memory
+from pythermo._checks import require_integer, require_one_of
+from pythermo.ops._devices import free_memory
+from pythermo.sphere.protocols import PROTOCOLS, ProtocolName
 from pythermo.sphere.systems import IsotropicNoise, System
 
 Retraction = Literal["projection", "exponential"]
-Protocol = Literal["sphere", "fixed-lr", "fixed-elr"]
 Sampling = Literal["iid", "epochs"]
 DType = Literal["float64", "float32"]
 Array = NDArray[Any]
@@ -30,7 +31,7 @@ class Settings:
     batch_size: int
     seed: int
     retraction: Retraction
-    protocol: Protocol
+    protocol: ProtocolName
     weight_decay: float
     sampling: Sampling
     dtype: DType
@@ -40,19 +41,21 @@ class Settings:
         require_integer("seed", self.seed, 0, 2**63 - 1)
         for name, allowed in (
             ("retraction", Retraction),
-            ("protocol", Protocol),
+            ("protocol", ProtocolName),
             ("sampling", Sampling),
             ("dtype", DType),
         ):
             require_one_of(name, getattr(self, name), get_args(allowed))
-        if self.protocol == "sphere" and self.weight_decay != 0.0:
+        in_full_space = PROTOCOLS[self.protocol].in_full_space
+        if not in_full_space and self.weight_decay != 0.0:
+            others = " and ".join(name for name, one in PROTOCOLS.items() if one.in_full_space)
             raise ValueError(
                 f"weight_decay: must be 0 on the sphere, where it has no effect, not {self.weight_decay}; "
-                "the protocols fixed-lr and fixed-elr have one"
+                f"the protocols {others} have one"
             )
         if not (self.weight_decay >= 0.0 and np.isfinite(self.weight_decay)):
             raise ValueError(f"weight_decay: must be finite and not negative, not {self.weight_decay}")
-        if self.protocol != "sphere" and self.retraction != "projection":
+        if in_full_space and self.retraction != "projection":
             raise ValueError(f"retraction: {self.retraction} is for the sphere; {self.protocol} has none")
 
     @classmethod
@@ -162,26 +165,6 @@ def require_memory(layout: Mapping[str, tuple[int, int]], device: torch.device =
             f"{sizes[largest] / 2**30:.3g} of them for {largest}, and {available / 2**30:.3g} GiB are free "
             f"on the device {device}; ask for less, or leave some out of record"
         )
-
-
-def require_integer(name: str, value: int, least: int, most: int = 2**62) -> int:
-    """Return ``value`` as an int between two bounds, or raise naming the argument."""
-    try:
-        number = int(value)
-        exact = number == value
-    except (TypeError, ValueError, OverflowError):
-        exact = False
-    if not exact:
-        raise TypeError(f"{name}: must be an integer, not {value!r}")
-    if not least <= number <= most:
-        raise ValueError(f"{name}: must be an integer from {least} to {most}, not {value}")
-    return number
-
-
-def require_one_of(name: str, value: object, allowed: Collection[str]) -> None:
-    """Raise ValueError naming the argument unless the value is among those allowed."""
-    if value not in allowed:
-        raise ValueError(f"{name}: must be one of {', '.join(allowed)}, not {value!r}")
 
 
 def _cores() -> int:

@@ -7,24 +7,24 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from pythermo import _core
-from pythermo._devices import require_device
+from pythermo._checks import require_finite, require_integer, unit_rows
+from pythermo.ops._devices import require_device
 from pythermo.sphere.chains import run_chains
+from pythermo.sphere.protocols import PROTOCOLS, ProtocolName
 from pythermo.sphere.settings import (
     RECORDED,
     Array,
     DType,
     Plan,
-    Protocol,
     Retraction,
     Sampling,
     Settings,
     learning_rates,
-    require_integer,
     require_memory,
 )
-from pythermo.sphere.systems import IsotropicNoise, Quadratics, System, require_finite, unit_rows
+from pythermo.sphere.systems import IsotropicNoise, Quadratics, System
 
-# Where the paper's toy starts, before it is normalised.
+# Where the paper's toy starts, before it is normalized.
 PAPER_START = np.array([-0.8, 0.6, 0.1]) / np.sqrt(1.01)
 
 
@@ -43,7 +43,7 @@ def simulate(
     dtype: DType = "float64",
     device: str = "cpu",
     *,
-    protocol: Protocol = "sphere",
+    protocol: ProtocolName = "sphere",
     weight_decay: float = 0.0,
     sampling: Sampling = "iid",
     record: Collection[str] = RECORDED,
@@ -60,7 +60,7 @@ def simulate(
     steps : int
         SGD steps of each chain, from 1 to 2^48.
     start : array [D], [replica, D] or [lr, replica, D], optional
-        Starting points, of norm 1 on the sphere (to 1e-6; then normalised in float64), other than 0 in
+        Starting points, of norm 1 on the sphere (to 1e-6; then normalized in float64), other than 0 in
         full space. If not given, each replica starts at a point of its own, uniform on the unit sphere.
     replicas : int
         Chains per learning rate. A replica's random numbers are those of its number, at every learning
@@ -115,6 +115,15 @@ def simulate(
     numbers below 2e-308 (1e-38 in float32), which x86 flushes to zero. On CUDA devices too up to D = 4;
     beyond, sums over the coordinates are in another order there. SNR is 0/0 = NaN where a chain has
     reached a loss of exactly 0. Source: arXiv 2505.23489 and 2511.07308.
+
+    Examples
+    --------
+    >>> import pythermo as pt
+    >>> found = pt.sphere.simulate(pt.sphere.overparameterized(), lr=[0.1, 0.2], steps=1000, replicas=4)
+    >>> dict(found["loss"].sizes)
+    {'lr': 2, 'replica': 4, 'step': 1}
+    >>> bool((found["loss"] < 1e-6).all())
+    True
     """
     settings = Settings(
         batch_size=batch_size,
@@ -166,7 +175,7 @@ def resume(
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         As `simulate`, and for a Dataset that lacks what is needed.
     """
     missing = {"final_weights", "steps", "system", *Settings.__dataclass_fields__}
@@ -180,7 +189,7 @@ def resume(
     settings = Settings.of(attrs)
     system: System
     if attrs["system"] == "Quadratics":
-        # The rows are of norm 1 already, and normalising them again might change their last bits.
+        # The rows are of norm 1 already, and normalizing them again might change their last bits.
         system = Quadratics(simulated["vectors"].values)
         object.__setattr__(system, "vectors", np.array(simulated["vectors"].values))
     else:
@@ -217,8 +226,14 @@ def draws(
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         As `simulate`.
+
+    Examples
+    --------
+    >>> import pythermo as pt
+    >>> pt.sphere.draws(pt.sphere.underparameterized(), steps=6, sampling="epochs").shape
+    (1, 6, 1)
     """
     settings = Settings(batch_size, seed, "projection", "sphere", 0.0, sampling, "float64")
     settings.check_system(system)
@@ -262,6 +277,6 @@ def _start(start: ArrayLike | None, system: System, chains: tuple[int, int], set
         require_finite("start", points)
         if not points.any(axis=-1).all():
             raise ValueError("start: a point is zero, which has no direction")
-        if settings.protocol == "sphere":
+        if not PROTOCOLS[settings.protocol].in_full_space:
             points = unit_rows("start", points)
     return np.array(np.broadcast_to(points, shape), dtype=settings.dtype, order="C")

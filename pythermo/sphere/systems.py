@@ -4,34 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
-
-# A vector that a user has normalised in float32 passes; it is normalised again in float64.
-_NORM_TOLERANCE = 1e-6
-
-
-def unit_rows(name: str, values: ArrayLike) -> Floats:
-    """Return rows [..., D] of norm 1 to rounding, or raise naming the row that is far from it."""
-    rows = np.asarray(values, dtype=np.float64)
-    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
-    wrong = ~(np.abs(norms[..., 0] - 1.0) <= _NORM_TOLERANCE)
-    if wrong.any():
-        index = tuple(int(i) for i in np.argwhere(wrong)[0])
-        row = f"row {list(index)}" if index else "the vector"
-        norm = norms[..., 0][index]
-        remedy = "divide it by that" if norm > 0.0 else "a point of the sphere is required"
-        raise ValueError(f"{name}: {row} has the norm {norm:.6g}, which must be 1: {remedy}")
-    unit: Floats = rows / norms
-    return unit
-
-
-def require_finite(name: str, values: Floats) -> None:
-    """Raise ValueError naming the first element that is NaN or infinite."""
-    if not np.isfinite(values).all():
-        index = [int(i) for i in np.argwhere(~np.isfinite(values))[0]]
-        raise ValueError(f"{name}: the element at {index} is not finite")
+from pythermo._checks import Floats, require_finite, require_integer, unit_rows
+from pythermo.sphere.protocols import Sphere
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +26,8 @@ class Quadratics:
 
     Notes
     -----
-    Underparameterised, with a loss above 0 everywhere, if the vectors span the space; else
-    overparameterised. Source: arXiv 2505.23489, the three-dimensional toy.
+    Underparameterized, with a loss above 0 everywhere, if the vectors span the space; else
+    overparameterized. Source: arXiv 2505.23489, the three-dimensional toy.
     """
 
     vectors: Floats
@@ -111,7 +87,7 @@ class IsotropicNoise:
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         For another dimension or sigma.
 
     Notes
@@ -123,8 +99,7 @@ class IsotropicNoise:
     sigma: float
 
     def __post_init__(self) -> None:
-        if self.dim != int(self.dim) or self.dim < 2:
-            raise ValueError(f"dim: must be an integer of at least 2, not {self.dim}")
+        require_integer("dim", self.dim, 2)
         if not (self.sigma >= 0.0 and np.isfinite(self.sigma)):
             raise ValueError(f"sigma: must be finite and not negative, not {self.sigma}")
 
@@ -140,7 +115,7 @@ class IsotropicNoise:
 
     def temperature(self, lr: ArrayLike) -> Any:
         """Return the temperature ``lr * sigma^2 / 2`` of SGD on the unit sphere, exact as lr -> 0."""
-        return np.asarray(lr, dtype=np.float64) * self.sigma**2 / 2.0
+        return Sphere().temperature(np.asarray(lr, dtype=np.float64), self.sigma**2, self.dim, 0.0)
 
 
 System = Quadratics | IsotropicNoise

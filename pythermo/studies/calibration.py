@@ -12,7 +12,7 @@ from pythermo.estimators.absolute_entropy import kozachenko_leonenko_entropy
 from pythermo.estimators.temperature import fit_temperature
 from pythermo.report.markdown import markdown
 from pythermo.report.sections import Report, Section, Table
-from pythermo.sphere.theory import GasProtocol
+from pythermo.sphere.protocols import FullSpaceName
 from pythermo.studies.chains import stationary_samples
 from pythermo.studies.checks import Check, checks_table, require_passed
 from pythermo.studies.gas import GAS_REPLICAS, SIGMA, gas_checks, gas_section, gas_sweep
@@ -116,7 +116,7 @@ def calibrate(out: str | Path, progress: bool = True) -> list[Path]:
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     spheres = [sphere_sweep(dim, replicas, progress=progress) for dim, replicas in SPHERE_REPLICAS.items()]
-    protocols: tuple[GasProtocol, ...] = ("fixed-elr", "fixed-lr")
+    protocols: tuple[FullSpaceName, ...] = ("fixed-elr", "fixed-lr")
     gases = [gas_sweep(protocol, GAS_REPLICAS, progress=progress) for protocol in protocols]
     checks = [check for one in spheres for check in sphere_checks(one)]
     checks += [check for one in gases for check in gas_checks(one)]

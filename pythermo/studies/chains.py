@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pythermo import sphere
-from pythermo.sphere.settings import Protocol
+from pythermo.sphere.protocols import ProtocolName
 from pythermo.sphere.systems import System
 
 Floats = NDArray[np.float64]
@@ -31,7 +31,7 @@ def stationary_samples(
     replicas: int,
     seed: int,
     effective_lr: float | None = None,
-    protocol: Protocol = "sphere",
+    protocol: ProtocolName = "sphere",
     weight_decay: float = 0.0,
 ) -> StationarySamples:
     """Run chains for ``burn_in`` steps and sample each from then on, two correlation times apart.

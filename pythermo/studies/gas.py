@@ -8,7 +8,7 @@ from tqdm import tqdm
 from pythermo import sphere
 from pythermo.estimators.absolute_entropy import kozachenko_leonenko_entropy
 from pythermo.report.sections import Section, Table
-from pythermo.sphere.theory import GasProtocol
+from pythermo.sphere.protocols import FullSpaceName
 from pythermo.studies.chains import stationary_samples
 from pythermo.studies.checks import Check
 
@@ -28,7 +28,7 @@ PUBLISHED_SLOPES = {
 }
 
 
-def gas_sweep(protocol: GasProtocol, replicas: int, seed: int = 0, progress: bool = True) -> xr.Dataset:
+def gas_sweep(protocol: FullSpaceName, replicas: int, seed: int = 0, progress: bool = True) -> xr.Dataset:
     """Measure U, S and the radius of isotropic noise in full space against lr and weight decay.
 
     Parameters
@@ -86,7 +86,7 @@ def gas_sweep(protocol: GasProtocol, replicas: int, seed: int = 0, progress: boo
     )
 
 
-def _relaxation(protocol: GasProtocol, lr: float, decay: float) -> tuple[float, float]:
+def _relaxation(protocol: FullSpaceName, lr: float, decay: float) -> tuple[float, float]:
     """Return the rate at which r^2 relaxes and the effective learning rate lr / r*^2, per step."""
     if protocol == "fixed-elr":
         return lr**2 * SIGMA**2 * (GAS_DIM - 1), lr

@@ -5,13 +5,13 @@ import torch
 import xarray as xr
 from torch import nn
 
-from pythermo._devices import require_device
 from pythermo._parameters import count, write_
 from pythermo.config.schema import RunConfig
 from pythermo.data import Images
 from pythermo.estimators.entropy import default_ks, knn_graph_entropy
 from pythermo.models.layers import trained_parameters
 from pythermo.models.losses import LOSSES
+from pythermo.ops._devices import require_device
 from pythermo.training.batches import Draw, Stream
 from pythermo.training.measure import evaluate
 from pythermo.training.quantities import QUANTITIES

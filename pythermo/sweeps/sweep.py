@@ -13,10 +13,10 @@ import torch
 import xarray as xr
 from tqdm import tqdm
 
-from pythermo._devices import default_jobs, devices_to_share
 from pythermo.config.member import AXES, Member
 from pythermo.config.preset import as_stored
 from pythermo.config.schema import MEMBER_KEYS, RunConfig, differing_keys
+from pythermo.ops._devices import default_jobs, devices_to_share
 from pythermo.sweeps import files
 from pythermo.sweeps.run import MEASUREMENTS, PROGRESS, run_alone
 from pythermo.sweeps.workers import Processes

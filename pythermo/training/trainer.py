@@ -8,7 +8,6 @@ import xarray as xr
 
 import pythermo
 from pythermo import data, ops
-from pythermo._devices import require_device
 from pythermo._parameters import count, flatten, write_
 from pythermo.config.schedule import kept_iterations, measured_iterations, recorded_iterates
 from pythermo.config.schema import RunConfig
@@ -16,6 +15,7 @@ from pythermo.estimators.entropy import default_ks
 from pythermo.estimators.trajectory_entropy import TrajectoryEntropy
 from pythermo.models.layers import trained_parameters
 from pythermo.models.losses import LOSSES, constant_prediction_loss
+from pythermo.ops._devices import require_device
 from pythermo.optim import ProjectedSGD
 from pythermo.training.batches import BATCHES, BatchesOnDevice
 from pythermo.training.measure import GradientMeter, Measured, evaluate

@@ -78,7 +78,7 @@ def test_gaussian_entropy_differences():
     [
         (torch.ones(5), [1], "shape must be"),
         (torch.ones(3, 0), [1], "intrinsic_dim: must be at least 1"),
-        (torch.ones(3, 2), [3], "ks: 3 is not a number of neighbours among 3 points"),
+        (torch.ones(3, 2), [3], "ks: 3 is not a number of neighbors among 3 points"),
         (torch.ones(3, 2), [0], "ks: 0 is not"),
         (torch.ones(3, 2), [1.5], "ks: 1.5 is not"),
         (torch.ones(3, 2), [], "ks: at least one"),

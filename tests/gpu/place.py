@@ -6,16 +6,29 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS.parent), str(TESTS)]  # these sources, not those that were installed
 
-from pythermo import _backends  # noqa: E402
+from pythermo.ops._backends import CUDA, KERNELS  # noqa: E402
 
 FLOAT32, FLOAT64 = torch.float32, torch.float64
-CPU = _backends.BACKENDS["cpu"]
+
+
+class Kernels:
+    """The kernels of a type of device, as attributes by their names."""
+
+    def __init__(self, device_type: str) -> None:
+        self.table = {name: run for (where, name), run in KERNELS.items() if where == device_type}
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return self.table[name]
+
+
+CPU, ON_CUDA = Kernels("cpu"), Kernels("cuda")
 
 
 class Place:
@@ -35,12 +48,10 @@ class Place:
         if fake:
             import emulation
 
-            self.device = "cpu"
-            self.kernels = _backends.CudaBackend(emulation.module(), lambda device: 0)
-            self.kernels.sphere_threads = 32  # a launch takes as long as it has threads
-        else:
-            self.device = "cuda"
-            self.kernels = _backends.BACKENDS["cuda"]
+            CUDA.native = emulation.module()
+            CUDA.sphere_threads = 32  # a launch takes as long as it has threads
+        self.device = "cpu" if fake else "cuda"
+        self.kernels = ON_CUDA
 
     def check(self, name: str, work: Callable[[], str | None]) -> None:
         """Do some work, which raises if something is wrong, and print what it says."""
@@ -72,24 +83,24 @@ class Place:
     @contextlib.contextmanager
     def in_place_of_the_cpu(self):
         """Let operations on the CPU's tensors be made by the emulation; nothing changes on a device."""
-        if self.fake:
-            _backends.BACKENDS["cpu"] = self.kernels
+        taken = ON_CUDA if self.fake else CPU
+        KERNELS.update({("cpu", name): run for name, run in taken.table.items()})
         try:
             yield
         finally:
-            _backends.BACKENDS["cpu"] = CPU
+            KERNELS.update({("cpu", name): run for name, run in CPU.table.items()})
 
     @contextlib.contextmanager
     def settings(self, **values):
         """Set what results must not depend on: threads of a block, workspaces, the longest row that is sorted."""
-        before = {name: getattr(self.kernels, name) for name in values}
+        before = {name: getattr(CUDA, name) for name in values}
         for name, value in values.items():
-            setattr(self.kernels, name, value)
+            setattr(CUDA, name, value)
         try:
             yield
         finally:
             for name, value in before.items():
-                setattr(self.kernels, name, value)
+                setattr(CUDA, name, value)
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = FLOAT32) -> torch.Tensor:

@@ -54,7 +54,7 @@ def of(kernels, clouds: torch.Tensor, k: int) -> Found:
     indices = torch.full((count * n * k,), -1, dtype=torch.int64, **there)
     bad = kernels.knn_distances(clouds, k, found, indices)
     alone = torch.full_like(found, -1.0)
-    kernels.knn_distances(clouds, k, alone, None)
+    kernels.knn_distances(clouds, k, alone, indices[:0])
     assert torch.equal(alone, found), "other distances without indices"
     ks = sorted({1, (k + 1) // 2, k})
     sums = torch.full((count * len(ks),), -1.0, dtype=FLOAT64, **there)

@@ -66,7 +66,7 @@ def one_step(place: Place, kind: str, dtype: torch.dtype, size: int, offset: int
     there_grad = View(grad, (offset + 1) % 4, place.device)
     with place.in_place_of_the_cpu():
         STEPS[kind](there.tensor, there_grad.tensor, 0.25)
-    place.kernels.raise_failed_steps(there.tensor.device)
+    ops.raise_failed_steps(there.tensor.device)
     there.require_untouched_surroundings()
     exact = exact_step(kind, weights, grad, 0.25)
     off = np.abs(there.tensor.cpu().numpy() - exact).max() / np.abs(exact).max()
@@ -99,9 +99,9 @@ def failures(place: Place) -> None:
         with place.in_place_of_the_cpu():
             ops.projected_sgd_step_(weights, grad, lr)
         with pytest.raises(ValueError, match=said):
-            place.kernels.raise_failed_steps(weights.device)
+            ops.raise_failed_steps(weights.device)
         assert torch.equal(weights, before), f"the weights have changed: {said!r}"
-    place.kernels.raise_failed_steps(ones.device)
+    ops.raise_failed_steps(ones.device)
 
 
 def streams_and_threads() -> None:

@@ -1,4 +1,4 @@
-// Normalisation, pooling and ReLU against plain loops, at the edges of vectors and of the pooling, on every
+// Normalization, pooling and ReLU against plain loops, at the edges of vectors and of the pooling, on every
 // instruction set and thread count. Built with sanitizers: arrays are allocated to their exact size.
 #include <algorithm>
 #include <cmath>
@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "cpu/batch_norm_relu.hpp"
+#include "batch_norm_relu.hpp"
 #include "instruction_sets.hpp"
 #include "testing.hpp"
 

@@ -121,7 +121,7 @@ std::vector<std::pair<double, std::int64_t>> others(const T* cloud, const KnnCas
 }
 
 template <class T>
-void nearest_neighbours(const KnnCase& of) {
+void nearest_neighbors(const KnnCase& of) {
   Array<T> points = normal_of_shape<T>({of.clouds, of.points, of.dim}, 6);
   const auto ks = static_cast<std::int64_t>(of.k);
   Array<double> distances({of.clouds * of.points * ks}), sums({of.clouds * 2}), from_matrix({2});
@@ -201,8 +201,8 @@ int main() {
          {KnnCase{1, 3, 1, 2, 2048, 0}, KnnCase{3, 7, 3, 6, 2048, 0}, KnnCase{2, 65, 30, 5, 2048, 0},
           KnnCase{1, 129, 29, 128, 2048, 1 << 20}, KnnCase{2, 65, 17, 6, 8, 0},
           KnnCase{1, 70, 57, 69, 16, 1 << 20}, KnnCase{1, 70, 1100, 6, 2048, 1 << 20}}) {
-      nearest_neighbours<float>(of);
-      nearest_neighbours<double>(of);
+      nearest_neighbors<float>(of);
+      nearest_neighbors<double>(of);
     }
     sketch(5, 1);
     sketch(1000, 7);

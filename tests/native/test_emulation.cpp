@@ -123,7 +123,7 @@ void lanes_outside_the_mask() {
 // ----------------------------------------------------------------------------
 
 template <int beyond>
-__global__ void neighbour(float* out) {
+__global__ void neighbor(float* out) {
   float* const shared = shared_memory<float>();
   shared[threadIdx.x] = 1.0f;
   __syncthreads();
@@ -134,8 +134,8 @@ __global__ void never_written(float* out) { out[threadIdx.x] = shared_memory<flo
 
 void shared_memory_is_exact() {
   std::vector<float> out(32), ones(32, 1.0f);
-  const LaunchShape shape{"neighbour", 1, 32, 32 * sizeof(float)};
-  expect(run(shape, false, &neighbour<0>, out, ones), "right", "reads within shared memory");
+  const LaunchShape shape{"neighbor", 1, 32, 32 * sizeof(float)};
+  expect(run(shape, false, &neighbor<0>, out, ones), "right", "reads within shared memory");
   expect(run({"never_written", 1, 32, 32 * sizeof(float)}, false, &never_written, out, ones), "wrong",
          "shared memory that was never written is not a number");
 #if defined(__SANITIZE_ADDRESS__)
@@ -144,7 +144,7 @@ void shared_memory_is_exact() {
   const pid_t child = fork();
   if (child == 0) {
     dup2(pipe_ends[1], STDERR_FILENO);
-    run(shape, false, &neighbour<1>, out, ones);
+    run(shape, false, &neighbor<1>, out, ones);
     _exit(0);
   }
   close(pipe_ends[1]);

@@ -1,4 +1,4 @@
-// Nearest neighbours against a plain loop at the edges of leaves, blocks, tiles and runs, on every
+// Nearest neighbors against a plain loop at the edges of leaves, blocks, tiles and runs, on every
 // instruction set and thread count, and the sketch. Built with sanitizers: arrays are allocated to their
 // exact size.
 #include <algorithm>
@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "cpu/knn.hpp"
-#include "cpu/sketch.hpp"
 #include "instruction_sets.hpp"
+#include "knn.hpp"
+#include "sketch.hpp"
 #include "testing.hpp"
 
 using namespace pythermo;

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "cpu/parallel.hpp"
-#include "cpu/projected_sgd_step.hpp"
 #include "instruction_sets.hpp"
+#include "projected_sgd_step.hpp"
 
 using namespace pythermo;
 

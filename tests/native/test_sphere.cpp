@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "cpu/sphere.hpp"
 #include "instruction_sets.hpp"
+#include "sphere_arrays.hpp"
 
 using namespace pythermo;
 
@@ -92,7 +92,7 @@ struct Array {
 // What a run leaves behind, in one list.
 template <class T>
 std::vector<double> simulated(std::size_t chains, std::size_t dim, std::size_t samples, bool epochs,
-                              sphere::Protocol protocol, int threads) {
+                              const std::string& protocol, sphere::Retraction retraction, int threads) {
   const std::size_t window = 3;
   std::mt19937_64 engine(7);
   std::normal_distribution<double> normal;
@@ -135,7 +135,8 @@ std::vector<double> simulated(std::size_t chains, std::size_t dim, std::size_t s
                                 .batch_size = samples == 0 ? 1u : 2u,
                                 .epochs = epochs,
                                 .seed = 3,
-                                .protocol = protocol,
+                                .protocol = protocols::All::place_of(protocol),
+                                .retraction = retraction,
                                 .weight_decay = 0.01,
                                 .first_step = 0,
                                 .last_step = 20,
@@ -159,18 +160,21 @@ std::vector<double> simulated(std::size_t chains, std::size_t dim, std::size_t s
 
 template <class T>
 void check_simulator() {
-  using sphere::Protocol;
+  using sphere::Retraction;
+  const std::pair<const char*, Retraction> moves[] = {{"sphere", Retraction::projection},
+                                                      {"sphere", Retraction::exponential},
+                                                      {"fixed-lr", Retraction::projection},
+                                                      {"fixed-elr", Retraction::projection}};
   for (const std::size_t dim : {2, 3, 4, 5, 17}) {
     for (const std::size_t samples : {0, 2, 11}) {
       for (const bool epochs : {false, true}) {
         if (epochs && samples == 0) continue;
-        for (const auto protocol :
-             {Protocol::projection, Protocol::exponential, Protocol::fixed_lr, Protocol::fixed_elr}) {
+        for (const auto& [protocol, retraction] : moves) {
           for (const std::size_t chains : {1, 7, 33}) {
             std::vector<double> first;
             on_each_instruction_set([&](const std::string& instruction_set) {
               for (const int threads : {1, 3}) {
-                const auto found = simulated<T>(chains, dim, samples, epochs, protocol, threads);
+                const auto found = simulated<T>(chains, dim, samples, epochs, protocol, retraction, threads);
                 if (first.empty()) first = found;
                 check(std::memcmp(first.data(), found.data(), first.size() * sizeof(double)) == 0,
                       std::string("simulate: other bits on ") + instruction_set +

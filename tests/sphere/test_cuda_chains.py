@@ -1,13 +1,14 @@
 """The simulator's CUDA kernels, emulated, against those of the CPU: to the bit where a thread runs a chain."""
 
 import backends
-import emulation
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 
-from pythermo import _backends, sphere
+from pythermo import sphere
+from pythermo.ops._backends import KERNELS
+from pythermo.ops.sphere import SphereSettings
 
 KINDS = [
     {"retraction": "projection"},
@@ -27,13 +28,9 @@ def quadratics(samples: int, dim: int) -> sphere.Quadratics:
 
 
 def emulated(run, monkeypatch, schedule="shuffled", **launch):
-    """Return run() on the emulated kernels, with attributes of the backend that say how they are launched."""
-    emulation.module().set_schedule(backends.SCHEDULES[schedule])
-    backend = backends.emulated()
-    for name, value in launch.items():
-        setattr(backend, name, value)
+    """Return run() on the emulated kernels, launched so."""
     with monkeypatch.context() as patch:
-        patch.setitem(_backends.BACKENDS, "cpu", backend)
+        backends.emulate(patch, schedule, **launch)
         return run()
 
 
@@ -114,15 +111,16 @@ def test_vectors_in_the_workspace_as_in_shared_memory(monkeypatch):
     def run():
         return sphere.simulate(system, 0.1, 4, replicas=3, retraction="exponential")
 
-    backend = backends.emulated()
-    native = {
-        "dim": 1003, "sigma": 0.0, "batch_size": 1, "epochs": False, "seed": 0, "protocol": "exponential",
-        "weight_decay": 0.0, "first_step": 0, "last_step": 4, "window": 0, "stride": 1,
-    }  # fmt: skip
-    backend.sphere_threads = 32
-    in_shared = backend.sphere_workspace_size(native, 3, 3, 8)
-    backend.sphere_threads = 128
-    assert backend.sphere_workspace_size(native, 3, 3, 8) == in_shared + 3 * 3 * 1003
+    settings = SphereSettings(
+        dim=1003, sigma=0.0, batch_size=1, epochs=False, seed=0, protocol="sphere", retraction="exponential",
+        weight_decay=0.0, first_step=0, last_step=4, window=0, stride=1,
+    )  # fmt: skip
+
+    def size():
+        return KERNELS["cpu", "sphere_workspace_size"](settings, 3, 3, 8)
+
+    in_shared = emulated(size, monkeypatch, sphere_threads=32)
+    assert emulated(size, monkeypatch, sphere_threads=128) == in_shared + 3 * 3 * 1003
     one, other = (emulated(run, monkeypatch, sphere_threads=threads) for threads in (32, 128))
     xr.testing.assert_identical(one, other)
 

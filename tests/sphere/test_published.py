@@ -71,6 +71,6 @@ def test_chains_are_independent():
     # autocorrelation time.
     freedom = replicas - 1
     assert abs(square / freedom - 1) < 5 * np.sqrt(2 / freedom) + 0.05
-    # Neighbours in a vector are not correlated: 5 standard errors.
+    # Neighbors in a vector are not correlated: 5 standard errors.
     correlation = np.corrcoef(mean.values[:-1], mean.values[1:])[0, 1]
     assert abs(correlation) < 5 / np.sqrt(replicas)

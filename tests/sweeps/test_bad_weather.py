@@ -14,9 +14,9 @@ import pytest
 import torch
 
 import pythermo as pt
-from pythermo import _devices
-from pythermo._devices import default_jobs, devices_to_share
 from pythermo.config.preset import Preset
+from pythermo.ops import _devices
+from pythermo.ops._devices import default_jobs, devices_to_share
 from pythermo.sweeps import files
 from pythermo.sweeps import run as run_module
 from pythermo.sweeps.run import MEASUREMENTS

@@ -1,4 +1,4 @@
-"""Batch normalisation, max pooling and ReLU as one operation on images."""
+"""Batch normalization, max pooling and ReLU as one operation on images."""
 
 from typing import Any
 
@@ -7,12 +7,33 @@ from torch import Tensor
 from torch.nn import functional
 
 from pythermo import _core
-from pythermo._backends import to_dlpack
-from pythermo._checks import FLOAT_DTYPES, as_tensor, like_input, require_positive
+from pythermo._checks import as_tensor, is_float, like_input, require_positive
+from pythermo.ops._backends import KERNELS, has_kernel, kernel, to_dlpack
+
+
+@kernel("cpu", "batch_norm_relu")
+def _(x: Tensor, pool: int, eps: float, output: Tensor, statistics: Tensor) -> None:
+    _core.batch_norm_relu(
+        _rows(x), x.shape[3], pool, eps, _rows(output), to_dlpack(statistics), torch.get_num_threads()
+    )
+
+
+@kernel("cpu", "batch_norm_relu_backward")
+def _(x: Tensor, pool: int, output: Tensor, statistics: Tensor, grad: Tensor, grad_x: Tensor) -> None:
+    _core.batch_norm_relu_backward(
+        _rows(x),
+        x.shape[3],
+        pool,
+        _rows(output),
+        to_dlpack(statistics),
+        _rows(grad),
+        _rows(grad_x),
+        torch.get_num_threads(),
+    )
 
 
 def batch_norm_relu(x: Any, pool: int = 1, eps: float = 1e-12) -> Any:
-    """Normalise channels by their batch's statistics, take the largest of pool x pool pixels, and ReLU.
+    """Normalize channels by their batch's statistics, take the largest of pool x pool pixels, and ReLU.
 
     Parameters
     ----------
@@ -41,10 +62,18 @@ def batch_norm_relu(x: Any, pool: int = 1, eps: float = 1e-12) -> Any:
     the work except for float32 and float64 on the CPU outside of `torch.compile`. There one kernel reads the
     images twice for the outputs and once for the gradients, with sums in float64, and gives the same bits
     for any number of threads. Derivatives of any order exist; all beside the plain gradient are torch's.
+    Source: Ioffe and Szegedy, arXiv 1502.03167.
+
+    Examples
+    --------
+    >>> import torch
+    >>> batch_norm_relu(torch.tensor([1.0, 2.0, 3.0, 4.0]).reshape(1, 1, 2, 2), pool=2).shape
+    torch.Size([1, 1, 1, 1])
     """
     images, eps = as_tensor("x", x), require_positive("eps", eps)
     _require(images, pool)
-    if images.device.type == "cpu" and images.dtype in FLOAT_DTYPES and not torch.compiler.is_compiling():
+    in_table = has_kernel("batch_norm_relu", images) and is_float(images.dtype)
+    if in_table and not torch.compiler.is_compiling():
         return like_input(_BatchNormReLU.apply(images, pool, eps)[0], x)
     return like_input(batch_norm_relu_by_torch(images, pool, eps), x)
 
@@ -64,16 +93,14 @@ def _require(x: Tensor, pool: int) -> None:
 
 def batch_norm_relu_by_torch(x: Tensor, pool: int, eps: float) -> Tensor:
     """Return the same by torch's three operations; ReLU comes last, where there are fewer pixels."""
-    normalised = functional.batch_norm(x, None, None, training=True, eps=eps)
-    return functional.relu(functional.max_pool2d(normalised, pool) if pool > 1 else normalised)
+    normalized = functional.batch_norm(x, None, None, training=True, eps=eps)
+    return functional.relu(functional.max_pool2d(normalized, pool) if pool > 1 else normalized)
 
 
 @torch.library.custom_op("pythermo::batch_norm_relu", mutates_args=(), device_types="cpu")
 def _batch_norm_relu(x: Tensor, pool: int, eps: float) -> tuple[Tensor, Tensor]:
     output, statistics = _pooled(x, pool), x.new_empty(2 * x.shape[1])
-    _core.batch_norm_relu(
-        _rows(x), x.shape[3], pool, eps, _rows(output), to_dlpack(statistics), torch.get_num_threads()
-    )
+    KERNELS[x.device.type, "batch_norm_relu"](x, pool, eps, output, statistics)
     return output, statistics
 
 
@@ -87,16 +114,7 @@ def _batch_norm_relu_backward(
     x: Tensor, pool: int, output: Tensor, statistics: Tensor, grad: Tensor
 ) -> Tensor:
     grad_x = _pooled(x, 1)
-    _core.batch_norm_relu_backward(
-        _rows(x),
-        x.shape[3],
-        pool,
-        _rows(output),
-        to_dlpack(statistics),
-        _rows(grad),
-        _rows(grad_x),
-        torch.get_num_threads(),
-    )
+    KERNELS[x.device.type, "batch_norm_relu_backward"](x, pool, output, statistics, grad, grad_x)
     return grad_x
 
 
@@ -132,14 +150,14 @@ class _BatchNormReLU(torch.autograd.Function):
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         variance, mean = torch.var_mean(x, (0, 2, 3), correction=0, keepdim=True)
-        normalised = (x - mean) * (variance + ctx.eps).rsqrt()
+        normalized = (x - mean) * (variance + ctx.eps).rsqrt()
         along = tangent - tangent.mean((0, 2, 3), keepdim=True)
-        along = along - normalised * (along * normalised).mean((0, 2, 3), keepdim=True)
+        along = along - normalized * (along * normalized).mean((0, 2, 3), keepdim=True)
         along = along * (variance + ctx.eps).rsqrt()
         if ctx.pool > 1:
-            normalised, which = functional.max_pool2d(normalised, ctx.pool, return_indices=True)
-            along = along.flatten(2).gather(2, which.flatten(2)).view_as(normalised)
-        passed = along * (normalised > 0)
+            normalized, which = functional.max_pool2d(normalized, ctx.pool, return_indices=True)
+            along = along.flatten(2).gather(2, which.flatten(2)).view_as(normalized)
+        passed = along * (normalized > 0)
         return passed.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2), None  # laid out as the outputs
 
     @staticmethod

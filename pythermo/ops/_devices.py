@@ -6,7 +6,7 @@ import psutil
 import torch
 
 from pythermo import _core
-from pythermo._backends import BACKENDS
+from pythermo.ops._backends import CUDA
 
 
 def require_device(device: str) -> torch.device:
@@ -54,7 +54,7 @@ def default_jobs(device: str) -> int:
 
 
 def _why_no_cuda(device: torch.device) -> str:
-    if "cuda" not in BACKENDS:
+    if CUDA.native is None:
         return "pythermo was built without CUDA"
     if torch.version.cuda is None:
         return f"torch {torch.__version__} was built without CUDA"

@@ -2,15 +2,32 @@
 
 import torch
 
-from pythermo._backends import BACKENDS, backend_of
-from pythermo._checks import (
-    require_float,
-)
+from pythermo import _core
+from pythermo._checks import require_float
+from pythermo.ops._backends import CUDA, KERNELS, capsules, counter, kernel, kernel_for, stream_of, workspace
+
+
+@kernel("cpu", "gradient_sums")
+def _(grad: torch.Tensor, center: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+    sums = grad.new_empty(2, dtype=torch.float64)
+    _core.gradient_sums(*capsules(grad, center, total, sums), torch.get_num_threads())
+    return sums
+
+
+@kernel("cuda", "gradient_sums")
+def _(grad: torch.Tensor, center: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+    with torch.cuda.device_of(grad):
+        sums = grad.new_empty(2, dtype=torch.float64)
+        parts = workspace("gradient_sums", CUDA.native.gradient_workspace_size(), grad)
+        tensors = capsules(grad, center, total, sums, parts, counter("gradient_sums: blocks", grad))
+        CUDA.native.gradient_sums(*tensors, stream_of(grad), CUDA.threads)
+    return sums
 
 
 @torch.library.custom_op("pythermo::gradient_sums_", mutates_args=("total",), device_types=("cpu", "cuda"))
 def _gradient_sums_(grad: torch.Tensor, center: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
-    return BACKENDS[grad.device.type].gradient_sums(grad, center, total)
+    sums: torch.Tensor = KERNELS[grad.device.type, "gradient_sums"](grad, center, total)
+    return sums
 
 
 @_gradient_sums_.register_fake
@@ -44,13 +61,23 @@ def gradient_sums_(
 
     Notes
     -----
-    The numbers of the signal-to-noise ratio (`pythermo.gradient_noise`), added up in float64.
+    The numbers of the signal-to-noise ratio (`pythermo.gradient_noise`), added up in float64; in squared
+    loss units per squared weight unit. Source: arXiv 2505.23489.
+
+    Examples
+    --------
+    >>> import torch
+    >>> total = torch.zeros(2, dtype=torch.float64)
+    >>> gradient_sums_(torch.tensor([3.0, 4.0]), center=torch.tensor([3.0, 0.0]).double(), total=total)
+    tensor([25., 16.], dtype=torch.float64)
+    >>> total
+    tensor([3., 4.], dtype=torch.float64)
     """
     require_float("grad", grad)
     if grad.ndim != 1 or not grad.is_contiguous():
         raise ValueError(f"grad: must have the shape [D] and be contiguous, not {list(grad.shape)}")
     if not grad.is_meta:
-        backend_of("grad", grad)
+        kernel_for("gradient_sums", "grad", grad)
     for name, other in (("center", center), ("total", total)):
         if other is None:
             continue

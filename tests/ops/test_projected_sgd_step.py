@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from backends import on_every_instruction_set_and_thread_count
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import EDGE_SIZES, exponential_step, normal, projected_step, sphere_point
 
 import pythermo as pt
-from pythermo import _core
 
 STEPS = {
     "projection": (pt.ops.projected_sgd_step_, projected_step),
@@ -145,24 +145,6 @@ def test_a_tiny_gradient_is_not_taken_for_zero(name, dtype):
     assert float(weights.double().norm()) == pytest.approx(1.0, rel=1e-6)
 
 
-def on_every_instruction_set_and_thread_count(compute):
-    chosen, results = _core.chosen_instruction_set(), []
-    try:
-        for instruction_set in _core.instruction_sets():
-            try:
-                _core.choose_instruction_set(instruction_set)
-            except ValueError:
-                continue  # this processor lacks it
-            for threads in (1, 2, 5):
-                torch.set_num_threads(threads)
-                results.append(compute())
-    finally:
-        _core.choose_instruction_set(chosen)
-        torch.set_num_threads(1)
-    assert len(results) >= 3
-    return results
-
-
 @each_step
 @each_dtype
 def test_the_same_bits_for_any_thread_count_and_instruction_set(name, dtype):
@@ -204,9 +186,9 @@ def test_bad_values_are_refused_with_the_weights_untouched(name, dtype, weights,
 
 
 @on_all_kernels
-def test_a_step_to_the_centre_is_refused():
+def test_a_step_to_the_center_is_refused():
     weights = torch.tensor([1.0, 2.0])
-    with pytest.raises(ValueError, match="grad: the step ends in the centre"):
+    with pytest.raises(ValueError, match="grad: the step ends in the center"):
         pt.ops.projected_sgd_step_(weights, torch.tensor([2.0, 4.0]), 0.5)
     assert weights.tolist() == [1.0, 2.0]
 
@@ -371,7 +353,7 @@ def test_predicted_steps_refuse_bad_input_with_the_weights_untouched():
         pt.ops.projected_sgd_step_(zero, start, 0.25)
     assert not zero.any()
     weights = start.clone()
-    with pytest.raises(ValueError, match="the step ends in the centre"):
+    with pytest.raises(ValueError, match="the step ends in the center"):
         pt.ops.projected_sgd_step_(weights, 4.0 * start, 0.25)
     assert torch.equal(weights, start)
     weights[7] = NAN

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import pythermo as pt
-from pythermo._backends import BACKENDS
 
 
 def ones(*shape, device, dtype=torch.float32):
@@ -64,32 +63,32 @@ CASES = {
         ValueError,
         "params: all of a group must share dtype and device; there are torch.float32 on {device} and torch.float32 on meta",
     ),
-    "neighbours, dtype": (
+    "neighbors, dtype": (
         lambda on: pt.ops.knn_distances(ones(4, 3, device=on).bfloat16(), 1),
         TypeError,
         "points: the dtype must be float32 or float64, not torch.bfloat16",
     ),
-    "neighbours, shape": (
+    "neighbors, shape": (
         lambda on: pt.ops.knn_distances(ones(4, device=on), 1),
         ValueError,
         "points: the shape must be [..., n, D] with n >= 1 and D >= 1, not [4]",
     ),
-    "neighbours, no point": (
+    "neighbors, no point": (
         lambda on: pt.ops.knn_distance_sums(ones(0, 3, device=on), [1]),
         ValueError,
         "points: the shape must be [..., n, D] with n >= 1 and D >= 1, not [0, 3]",
     ),
-    "neighbours, no coordinate": (
+    "neighbors, no coordinate": (
         lambda on: pt.ops.knn_distances(ones(4, 0, device=on), 1),
         ValueError,
         "points: the shape must be [..., n, D] with n >= 1 and D >= 1, not [4, 0]",
     ),
-    "neighbours, k": (
-        lambda on: pt.ops.nearest_neighbours(ones(4, 3, device=on), 4),
+    "neighbors, k": (
+        lambda on: pt.ops.nearest_neighbors(ones(4, 3, device=on), 4),
         ValueError,
-        "k: 4 is not a number of neighbours among 4 points",
+        "k: 4 is not a number of neighbors among 4 points",
     ),
-    "neighbours, NaN": (
+    "neighbors, NaN": (
         lambda on: pt.ops.knn_distances(torch.tensor([[0.0, 1.0], [1.0, torch.nan]], device=on), 1),
         ValueError,
         "points: row [1] holds NaN or infinity",
@@ -189,11 +188,11 @@ def _stepped(weights):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("kind", ["cpu", "emulated", backends.CUDA])
+@pytest.mark.parametrize("kind", ["cpu", "emulated", backends.ON_DEVICE])
 def test_is_named(kind, case, monkeypatch):
     device = "cuda" if kind == "cuda" else "cpu"
     if kind == "emulated":
-        monkeypatch.setitem(BACKENDS, "cpu", backends.emulated())
+        backends.emulate(monkeypatch)
     call, error, message = CASES[case]
     where = str(torch.ones(1, device=device).device)
     with pytest.raises(error, match=re.escape(message.format(device=where))):

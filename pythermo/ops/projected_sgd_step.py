@@ -6,11 +6,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from pythermo._backends import BACKENDS, backend_of
-from pythermo._checks import (
-    FLOAT_DTYPES,
-    as_tensor,
-    require_positive,
+from pythermo import _core
+from pythermo._checks import as_tensor, require_float, require_positive
+from pythermo.ops._backends import (
+    CUDA,
+    KERNELS,
+    kernel,
+    kernel_for,
+    status_word,
+    stream_of,
+    take_status,
+    to_dlpack,
+    workspace,
 )
 
 _library = torch.library.Library("pythermo", "DEF")
@@ -18,9 +25,47 @@ _library = torch.library.Library("pythermo", "DEF")
 # Of weights, gradient, learning rate, radius, and a learning rate on the device or None.
 _Step = Callable[[torch.Tensor, torch.Tensor, float, float, torch.Tensor | None], None]
 
+# What StepError of csrc/cuda/projected_sgd_step.hpp says.
+_STEP_ERRORS = {
+    1: "grad: weights, gradient and the squared length of the step must be finite",
+    2: "weights: all elements are zero; a point of the sphere is required",
+    3: "grad: the step ends in the center of the sphere, which has no direction",
+    4: "weights: their norm is too far from the radius for their dtype",
+    5: "lr: must be positive and finite in the weights' dtype",
+}
+
 
 def _register_step(name: str) -> _Step:
-    """Register a step kernel as the operator ``pythermo::name_`` and return a function that runs it."""
+    """Register step kernels as the operator ``pythermo::name_`` and return a function that runs it.
+
+    On the CPU a step raises at once. On CUDA a learning rate [1] in float64 may lie on the device, nothing is
+    waited for, and `raise_failed_steps` tells what went wrong.
+    """
+
+    @kernel("cpu", name)
+    def _(
+        weights: torch.Tensor, grad: torch.Tensor, lr: float, radius: float, lr_there: torch.Tensor | None
+    ) -> None:
+        rate = lr if lr_there is None else float(lr_there)
+        getattr(_core, name)(to_dlpack(weights), to_dlpack(grad), rate, radius, torch.get_num_threads())
+
+    @kernel("cuda", name)
+    def _(
+        weights: torch.Tensor, grad: torch.Tensor, lr: float, radius: float, lr_there: torch.Tensor | None
+    ) -> None:
+        with torch.cuda.device_of(weights):
+            parts = workspace("step", CUDA.native.step_workspace_size(), weights)
+            arguments = CUDA.native.StepArguments(
+                lr,
+                to_dlpack(parts[:0] if lr_there is None else lr_there),
+                radius,
+                to_dlpack(parts),
+                to_dlpack(status_word(weights.device)),
+                stream_of(weights),
+                CUDA.step_threads,
+            )
+            getattr(CUDA.native, name)(to_dlpack(weights), to_dlpack(grad), arguments)
+
     _library.define(
         f"{name}_(Tensor(a!) weights, Tensor grad, float lr, float radius, Tensor? lr_on_device=None) -> ()"
     )
@@ -32,8 +77,7 @@ def _register_step(name: str) -> _Step:
         radius: float,
         lr_on_device: torch.Tensor | None = None,
     ) -> None:
-        rate = lr if lr_on_device is None else lr_on_device
-        BACKENDS[weights.device.type].step(name, weights, grad, rate, radius)
+        KERNELS[weights.device.type, name](weights, grad, lr, radius, lr_on_device)
         # A graph that saved the old values must not be gone back through with the new ones.
         if not weights.is_inference():
             torch.autograd.graph.increment_version(weights)
@@ -111,13 +155,13 @@ def raise_failed_steps(device: torch.device | str) -> None:
     where = torch.device(device)
     if str(where) == "cuda" and torch.cuda.is_available():
         where = torch.device("cuda", torch.cuda.current_device())
-    if where.type in BACKENDS:
-        BACKENDS[where.type].raise_failed_steps(where)
+    code = take_status(where)
+    if code != 0:
+        raise ValueError(_STEP_ERRORS[code])
 
 
 def _check_vectors(weights: torch.Tensor, grad: torch.Tensor) -> None:
-    if weights.dtype not in FLOAT_DTYPES:
-        raise TypeError(f"weights: the dtype must be float32 or float64, not {weights.dtype}")
+    require_float("weights", weights)
     if grad.dtype is not weights.dtype:
         raise TypeError(f"grad: the dtype must be that of weights, {weights.dtype}, not {grad.dtype}")
     if grad.is_sparse:
@@ -132,7 +176,7 @@ def _check_vectors(weights: torch.Tensor, grad: torch.Tensor) -> None:
     if weights.device != grad.device:
         raise ValueError(f"grad: must lie on the device of weights, {weights.device}, not {grad.device}")
     if not weights.is_meta:
-        backend_of("weights", weights)
+        kernel_for("projected_sgd_step", "weights", weights)
 
 
 def projected_sgd_step_(weights: Any, grad: Any, lr: float | torch.Tensor, radius: float = 1.0) -> Any:
@@ -180,6 +224,12 @@ def projected_sgd_step_(weights: Any, grad: Any, lr: float | torch.Tensor, radiu
     -----
     In float32 the squares are added up in short float32 runs and these in float64: the norm of the
     result is ``radius`` to 2e-7. Source: arXiv 2505.23489.
+
+    Examples
+    --------
+    >>> import torch
+    >>> projected_sgd_step_(torch.tensor([1.0, 0.0]), torch.tensor([0.0, -1.0]), lr=1.0)
+    tensor([0.7071, 0.7071])
     """
     return _checked_step(_projected_step, weights, grad, lr, radius)
 

@@ -1,18 +1,18 @@
-"""Normalisation, pooling and ReLU in one kernel: against extended precision, and torch's gradients."""
+"""Normalization, pooling and ReLU in one kernel: against extended precision, and torch's gradients."""
 
 import numpy as np
 import pytest
 import reference
 import torch
+from backends import on_every_instruction_set_and_thread_count
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import normal
-from test_ops_step import on_every_instruction_set_and_thread_count
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.nn import functional
 
 from pythermo import ops
-from pythermo.ops import normalisation
+from pythermo.ops.batch_norm_relu import _batch_norm_relu, _batch_norm_relu_backward
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 POOLS = pytest.mark.parametrize("pool", [1, 2])
@@ -145,7 +145,7 @@ def test_arrays_give_arrays_and_outputs_may_be_overwritten():
 def test_the_operators_themselves_refuse_images_without_pixels():
     for shape in ((0, 3, 4, 4), (1, 3, 0, 4), (2, 3, 0, 4)):
         with pytest.raises(ValueError, match="x: must have pixels"):
-            normalisation._batch_norm_relu(torch.empty(shape), 1, EPS)
+            _batch_norm_relu(torch.empty(shape), 1, EPS)
 
 
 def test_the_first_of_equal_pixels_has_the_gradient():
@@ -200,10 +200,10 @@ def test_derivatives_of_any_kind(pool):
 @POOLS
 def test_registered_with_torch(dtype, pool):
     x = distinct(2, 3, 5, 4, dtype=dtype)
-    torch.library.opcheck(normalisation._batch_norm_relu, (x, pool, EPS))
-    output, statistics = normalisation._batch_norm_relu(x, pool, EPS)
+    torch.library.opcheck(_batch_norm_relu, (x, pool, EPS))
+    output, statistics = _batch_norm_relu(x, pool, EPS)
     grad = normal(*output.shape, dtype=dtype)
-    torch.library.opcheck(normalisation._batch_norm_relu_backward, (x, pool, output, statistics, grad))
+    torch.library.opcheck(_batch_norm_relu_backward, (x, pool, output, statistics, grad))
     compiled = torch.compile(lambda x: ops.batch_norm_relu(x, pool), backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(x), ops.batch_norm_relu(x, pool))
 

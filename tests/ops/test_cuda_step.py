@@ -1,18 +1,24 @@
-"""CUDA's steps: what tests/test_ops_step.py does not ask of all kernels."""
+"""CUDA's steps: what test_projected_sgd_step.py does not ask of all kernels."""
 
 import math
 
 import backends
 import emulation
 import pytest
+import reference
 import torch
 from reference import normal, sphere_point
 
 import pythermo as pt
+from pythermo.ops._backends import KERNELS
 
 STEPS = {
     "projected_sgd_step": pt.ops.projected_sgd_step_,
     "exponential_sgd_step": pt.ops.exponential_sgd_step_,
+}
+EXACT = {
+    "projected_sgd_step": reference.projected_step,
+    "exponential_sgd_step": reference.exponential_step,
 }
 NAN, INF = math.nan, math.inf
 each_step = pytest.mark.parametrize("name", STEPS)
@@ -39,25 +45,20 @@ def test_what_is_not_finite_is_refused_with_the_weights_untouched(bad, dtype):
 @each_step
 @each_dtype
 @pytest.mark.parametrize("size", [1000, 24408, 300001])
-def test_the_same_bits_for_any_block_size(name, dtype, size):
-    backend, start = backends.emulated(), sphere_point(size, dtype=dtype)
-    grad, results = normal(size, seed=1, dtype=dtype), []
-    for threads in (32, 64, 160, 512):
-        backend.step_threads = threads
+def test_the_same_bits_for_any_block_size(emulated, name, dtype, size):
+    start, grad, results = sphere_point(size, dtype=dtype), normal(size, seed=1, dtype=dtype), []
+    for emulated.step_threads in (32, 64, 160, 512):
         for schedule in backends.SCHEDULES.values():
             emulation.module().set_schedule(schedule)
-            weights = start.clone()
-            backend.step(name, weights, grad, 0.01, 1.0)
-            results.append(weights)
+            results.append(STEPS[name](start.clone(), grad, 0.01))
     assert all(torch.equal(results[0], other) for other in results[1:])
 
 
 @each_step
 @each_dtype
 @pytest.mark.parametrize("scale", [1.0, 1e-15])  # of which the float32 sums are made again, in float64
-def test_vectors_that_shared_memory_does_not_hold(name, dtype, scale):
+def test_vectors_that_shared_memory_does_not_hold(emulated, name, dtype, scale):
     """The emulated device has two blocks, each with shared memory for at most six items of 16 KB."""
-    backend = backends.emulated()
     of_item = 2048 if dtype is torch.float32 else 1024
     for items in (1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 41):
         for offset in (0, 1):
@@ -67,24 +68,24 @@ def test_vectors_that_shared_memory_does_not_hold(name, dtype, scale):
             weights.copy_(scale * sphere_point(size, dtype=dtype))
             grad = scale / size**0.5 * normal(size, seed=1, dtype=dtype)
             lr, radius = 0.25, 2.0 * scale
-            expected = STEPS[name](weights.double(), grad.double(), lr, radius)
-            backend.step(name, weights, grad, lr, radius)
+            expected = EXACT[name](weights, grad, lr, radius)
+            STEPS[name](weights, grad, lr, radius)
             tolerance = 3e-7 if dtype is torch.float32 else 1e-14
             assert torch.linalg.vector_norm(weights.double() - expected) <= tolerance * radius
 
 
-def test_a_learning_rate_on_the_device():
-    """The emulation's device is the CPU, where a tensor is read at once: the backend is called directly."""
-    backend, start, grad = backends.emulated(), sphere_point(2000), normal(2000, seed=1)
+def test_a_learning_rate_on_the_device(emulated):
+    """The emulation's device is the CPU, where a tensor is read at once: the kernel is called directly."""
+    step, start, grad = KERNELS["cpu", "projected_sgd_step"], sphere_point(2000), normal(2000, seed=1)
     for lr in (0.01, 0.3):
         moved, expected = start.clone(), start.clone()
-        backend.step("projected_sgd_step", moved, grad, torch.tensor([lr], dtype=torch.float64), 1.0)
-        backend.step("projected_sgd_step", expected, grad, lr, 1.0)
+        step(moved, grad, 0.0, 1.0, torch.tensor([lr], dtype=torch.float64))
+        step(expected, grad, lr, 1.0, None)
         assert torch.equal(moved, expected)
     for lr in (0.0, -1.0, NAN, INF, 1e-60):
         before = moved.clone()
         with pytest.raises(ValueError, match="lr: must be positive and finite"):
-            backend.step("projected_sgd_step", moved, grad, torch.tensor([lr], dtype=torch.float64), 1.0)
+            step(moved, grad, 0.0, 1.0, torch.tensor([lr], dtype=torch.float64))
         assert torch.equal(moved, before)
     by_tensor = pt.ops.projected_sgd_step_(start.clone(), grad, torch.tensor(0.3))
     assert torch.equal(by_tensor, pt.ops.projected_sgd_step_(start.clone(), grad, float(torch.tensor(0.3))))

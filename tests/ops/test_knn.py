@@ -1,4 +1,4 @@
-"""Distances to nearest neighbours against brute force in extended precision."""
+"""Distances to nearest neighbors against brute force in extended precision."""
 
 import math
 import resource
@@ -29,7 +29,7 @@ DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 on_all_kernels = pytest.mark.usefixtures("kernels")  # the CPU's, and CUDA's emulated or on a device
 
 
-def neighbours(points):
+def neighbors(points):
     """Return all distances, ascending, and indices [n, n - 1] of other points; ties by index."""
     full = distances(points.numpy())
     np.fill_diagonal(full, -1)
@@ -38,10 +38,10 @@ def neighbours(points):
 
 
 def check(points, k):
-    """Compare distances and, where gaps are beyond rounding, the order of neighbours; return their share."""
+    """Compare distances and, where gaps are beyond rounding, the order of neighbors; return their share."""
     bound = RELATIVE_ERROR[points.dtype]
-    expected, order = neighbours(points)
-    found, indices = ops.nearest_neighbours(points, k)
+    expected, order = neighbors(points)
+    found, indices = ops.nearest_neighbors(points, k)
     error = np.abs(found.numpy() - expected[:, :k]) / np.where(expected[:, :k] > 0, expected[:, :k], 1)
     assert error.max() <= bound
     assert torch.equal(ops.knn_distances(points, k), found)
@@ -54,6 +54,7 @@ def check(points, k):
 
 
 @on_all_kernels
+@pytest.mark.sampled(7)
 @DTYPES
 @pytest.mark.parametrize("dim", [3, 17, 100, 1003])
 @pytest.mark.parametrize("spread", [1.0, 1e-2, 1e-4, 1e-5, 1e-6, 1e-7])
@@ -81,6 +82,7 @@ def test_a_line_of_equal_coordinates_whose_roundings_all_agree():
 
 
 @on_all_kernels
+@pytest.mark.sampled(5)
 @DTYPES
 @pytest.mark.parametrize("n", [2, 3, 5, 6, 63, 64, 65, 71, 72, 73, 129, 144, 145])
 @pytest.mark.parametrize("dim", [1, 2, FEW, 16, 17, MANY])
@@ -91,6 +93,7 @@ def test_numbers_of_points_at_the_edges_of_leaves_and_blocks(dtype, n, dim):
 
 
 @on_all_kernels
+@pytest.mark.sampled(3)
 @DTYPES
 @pytest.mark.parametrize(
     "dim", [15, 16, 17, 31, 32, 33, 223, 224, 225, 447, 448, 449, 471, 472, 473, 895, 896, 897, 1345, 5000]
@@ -114,7 +117,7 @@ def test_integer_points_have_exact_squares(data):
     seed = data.draw(st.integers(0, 10**6), "seed")
     rng = np.random.default_rng(seed)
     whole = rng.integers(-largest, largest + 1, size=(n, dim))
-    found, indices = ops.nearest_neighbours(torch.from_numpy(whole).to(dtype), k)
+    found, indices = ops.nearest_neighbors(torch.from_numpy(whole).to(dtype), k)
     squares = ((whole[:, None] - whole[None]) ** 2).sum(-1)
     for i in range(n):
         expected = sorted((int(squares[i, j]), j) for j in range(n) if j != i)[:k]
@@ -139,7 +142,7 @@ def test_fractions():
 @pytest.mark.parametrize("dim", [FEW, MANY])
 @pytest.mark.parametrize("n", [60, 300])
 def test_all_points_equal(dim, n):
-    distances, indices = ops.nearest_neighbours(torch.full((n, dim), 0.3), 4)
+    distances, indices = ops.nearest_neighbors(torch.full((n, dim), 0.3), 4)
     assert (distances == 0).all()
     assert indices[0].tolist() == [1, 2, 3, 4]
     assert indices[-1].tolist() == [0, 1, 2, 3]
@@ -148,9 +151,9 @@ def test_all_points_equal(dim, n):
 
 @on_all_kernels
 @pytest.mark.parametrize("dim", [FEW, MANY])
-def test_duplicates_are_neighbours_at_distance_zero(dim):
+def test_duplicates_are_neighbors_at_distance_zero(dim):
     points = normal(100, dim, seed=1).repeat(3, 1)
-    distances, indices = ops.nearest_neighbours(points, 3)
+    distances, indices = ops.nearest_neighbors(points, 3)
     assert (distances[:, :2] == 0).all()
     assert (distances[:, 2] > 0).all()
     assert indices[150, :2].tolist() == [50, 250]
@@ -189,7 +192,7 @@ def test_the_row_that_is_not_finite_is_named(bad, dtype):
         with pytest.raises(ValueError, match=message):
             ops.knn_distances(points, k)
         with pytest.raises(ValueError, match=message):
-            ops.nearest_neighbours(points, k)
+            ops.nearest_neighbors(points, k)
         with pytest.raises(ValueError, match=message):
             ops.knn_distance_sums(points, [1, k])
         with pytest.raises(ValueError, match=r"points: row \[71\] holds NaN"):
@@ -201,10 +204,10 @@ def test_the_row_that_is_not_finite_is_named(bad, dtype):
 @pytest.mark.parametrize("k", [3, 19])
 def test_batches_and_views(dim, k):
     points = normal(2, 3, 20, dim, seed=1)
-    expected, order = ops.nearest_neighbours(points, k)
+    expected, order = ops.nearest_neighbors(points, k)
     assert expected.shape == order.shape == (2, 3, 20, k)
     for batch in np.ndindex(2, 3):
-        alone, alone_order = ops.nearest_neighbours(points[batch], k)
+        alone, alone_order = ops.nearest_neighbors(points[batch], k)
         assert torch.equal(expected[batch], alone)
         assert torch.equal(order[batch], alone_order)
     sums = ops.knn_distance_sums(points, [k, 1, k])
@@ -239,11 +242,11 @@ def test_batches_and_views(dim, k):
 def test_wrong_arguments():
     points = torch.ones(3, 2)
     for k in (0, 3, -1, 1.5):
-        with pytest.raises(ValueError, match=f"k: {k} is not a number of neighbours among 3 points"):
+        with pytest.raises(ValueError, match=f"k: {k} is not a number of neighbors among 3 points"):
             ops.knn_distances(points, k)
-        with pytest.raises(ValueError, match=f"ks: {k} is not a number of neighbours"):
+        with pytest.raises(ValueError, match=f"ks: {k} is not a number of neighbors"):
             ops.knn_distance_sums(points, [1, k])
-    with pytest.raises(ValueError, match="ks: 1 is not a number of neighbours among 1 points"):
+    with pytest.raises(ValueError, match="ks: 1 is not a number of neighbors among 1 points"):
         ops.knn_distance_sums(points[:1], [1])
     with pytest.raises(ValueError, match="ks: at least one"):
         ops.knn_distance_sums(points, [])
@@ -266,7 +269,7 @@ def test_the_same_bits_for_any_thread_count(n, dim, k, dtype):
             torch.set_num_threads(threads)
             for _ in range(3):
                 results.append(
-                    (*ops.nearest_neighbours(points, k), ops.knn_distance_sums(points, [1, k // 2, k]))
+                    (*ops.nearest_neighbors(points, k), ops.knn_distance_sums(points, [1, k // 2, k]))
                 )
     finally:
         torch.set_num_threads(before)
@@ -295,7 +298,7 @@ def test_every_instruction_set(dtype):
 def test_sums_are_those_of_the_distances(dim, gamma):
     for n in (30, 400):
         points = normal(n, dim, seed=3, dtype=torch.float64)
-        near = neighbours(points)[0].astype(np.float64)
+        near = neighbors(points)[0].astype(np.float64)
         ks = [n - 1, 1, 7, 7, n // 2]
         expected = [(near[:, :k] ** gamma).sum() for k in ks]
         np.testing.assert_allclose(ops.knn_distance_sums(points, ks, gamma), expected, rtol=1e-13)
@@ -328,7 +331,7 @@ def test_leaves_and_blocks_agree_with_brute_force(n, dim, seed, stretch, data):
 
 
 def test_many_points():
-    """A box far away must not hide a neighbour: against scipy's tree."""
+    """A box far away must not hide a neighbor: against scipy's tree."""
     from scipy.spatial import cKDTree
 
     for points in (
@@ -337,7 +340,7 @@ def test_many_points():
         torch.cat([normal(5000, 4, seed=1), 1e-3 * normal(5000, 4, seed=2) + 5]).double(),
     ):
         expected, order = cKDTree(points.numpy()).query(points.numpy(), k=9)
-        found, indices = ops.nearest_neighbours(points, 8)
+        found, indices = ops.nearest_neighbors(points, 8)
         np.testing.assert_allclose(found, expected[:, 1:], rtol=1e-13)
         assert (indices.numpy() == order[:, 1:]).mean() > 0.999
 
@@ -348,7 +351,7 @@ def test_registered_operators(dim):
     points = normal(2, 30, dim, seed=1)
     registered = torch.ops.pythermo
     torch.library.opcheck(registered.knn_distances.default, (points, 3))
-    torch.library.opcheck(registered.nearest_neighbours.default, (points, 3))
+    torch.library.opcheck(registered.nearest_neighbors.default, (points, 3))
     torch.library.opcheck(registered.knn_distance_sums.default, (points, [1, 3], 1.0))
     with_gradient = points.clone().requires_grad_()
     for result in (ops.knn_distances(with_gradient, 3), ops.knn_distance_sums(with_gradient, [3])):

@@ -1,4 +1,4 @@
-"""CUDA's nearest neighbours and sketches: what tests/test_knn.py does not ask of all kernels."""
+"""CUDA's nearest neighbors: what test_knn.py does not ask of all kernels."""
 
 import math
 
@@ -13,28 +13,15 @@ from reference import normal
 
 import pythermo as pt
 from pythermo import ops
-from pythermo._backends import BACKENDS
+from pythermo.ops import knn
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-CPU = BACKENDS["cpu"]
 SORTED, SIFTED = 2048, 4  # rows of more distances are sifted before they are sorted
-
-
-@pytest.fixture
-def on_cpu(monkeypatch):
-    """Return a function that calls another one with the CPU's kernels."""
-
-    def run(function, *arguments):
-        with monkeypatch.context() as patch:
-            patch.setitem(BACKENDS, "cpu", CPU)
-            return function(*arguments)
-
-    return run
 
 
 def found_in(points, k):
     sums = ops.knn_distance_sums(points, sorted({1, (k + 1) // 2, k}), 1.5)
-    return [*ops.nearest_neighbours(points, k), sums]
+    return [*ops.nearest_neighbors(points, k), sums]
 
 
 def assert_agree(found, expected, dtype):
@@ -74,7 +61,7 @@ def test_ties_go_by_the_index(cuda, longest_sorted, data):
     rng = np.random.default_rng(data.draw(st.integers(0, 10**6), "seed"))
     whole = rng.integers(-largest, largest + 1, size=(n, dim))
     squares = ((whole[:, None] - whole[None]) ** 2).sum(-1)
-    found, indices = ops.nearest_neighbours(torch.from_numpy(whole).float(), k)
+    found, indices = ops.nearest_neighbors(torch.from_numpy(whole).float(), k)
     for i in range(n):
         expected = sorted((int(squares[i, j]), j) for j in range(n) if j != i)[:k]
         assert indices[i].tolist() == [j for _, j in expected]
@@ -92,12 +79,11 @@ def with_duplicates(clouds, n, dim, dtype):
 
 @DTYPES
 @pytest.mark.parametrize(("n", "dim", "k"), [(80, 40, 20), (80, 3, 79)])
-def test_the_same_bits_for_any_schedule_block_workspace_and_selection(monkeypatch, dtype, n, dim, k):
-    backend, points = backends.emulated(), with_duplicates(2, n, dim, dtype)
-    monkeypatch.setitem(BACKENDS, "cpu", backend)
+def test_the_same_bits_for_any_schedule_block_workspace_and_selection(emulated, dtype, n, dim, k):
+    points = with_duplicates(2, n, dim, dtype)
     expected = found_in(points, k)
     row, sorting = 8 * n, 16 * 128
-    for backend.threads, backend.longest_sorted, backend.workspace_bytes, schedule in (
+    for emulated.threads, emulated.longest_sorted, emulated.workspace_bytes, schedule in (
         (256, SORTED, 2**28, "shuffled"),
         (32, SORTED, n * row, "backward"),  # one cloud at once
         (96, SIFTED, 0, "forward"),  # a cloud in two strips
@@ -111,17 +97,17 @@ def test_the_same_bits_for_any_schedule_block_workspace_and_selection(monkeypatc
 
 @DTYPES
 @pytest.mark.parametrize(("n", "dim"), [(5, 1024), (70, 1100), (150, 2500), (66, 17001)])
-def test_the_same_bits_whether_blocks_take_tiles_or_segments(monkeypatch, on_cpu, dtype, n, dim):
+@pytest.mark.usefixtures("emulated")
+def test_the_same_bits_whether_blocks_take_tiles_or_segments(on_cpu, dtype, n, dim):
     """Of 3 and 6 tiles the emulated device splits 3 and 2, where it has the workspace."""
-    backend, points = backends.emulated(), normal(n, dim, seed=n, dtype=dtype)
-    monkeypatch.setitem(BACKENDS, "cpu", backend)
+    points = normal(n, dim, seed=n, dtype=dtype)
     clouds = points[None]
     points[n // 3, dim // 3] = 1e16  # whose squares are made again in float64
     matrices = [torch.full((n, n), torch.nan, dtype=torch.float64) for _ in range(4)]
     flat = [matrix.view(-1) for matrix in matrices]
     one_tile = 2**12 * min(15, -(-dim // 1024))
     for size, matrix in zip((0, one_tile, 100 * one_tile), flat, strict=False):
-        backend._run_knn("update_squared_distances", size, clouds, 0, n, matrix)
+        knn._on_cuda("update_squared_distances", size, clouds, 0, n, matrix)
     for first in range(0, n, 40):
         ops.update_squared_distances_(matrices[3], points, first, min(40, n - first))
     assert all(torch.equal(matrices[0], matrix) for matrix in matrices[1:])
@@ -148,7 +134,7 @@ def test_the_lowest_row_that_is_not_finite_is_named(cuda, dtype, longest_sorted,
     cuda.longest_sorted, cuda.workspace_bytes, cuda.threads = longest_sorted, 0, 64  # strips of 64 rows
     points = normal(2, 90, 30, seed=1, dtype=dtype)
     points[1, 71, 29] = points[1, 80, 0] = bad
-    for call in (lambda: ops.nearest_neighbours(points, 3), lambda: ops.knn_distance_sums(points, [1, 4])):
+    for call in (lambda: ops.nearest_neighbors(points, 3), lambda: ops.knn_distance_sums(points, [1, 4])):
         with pytest.raises(ValueError, match=r"points: row \[1, 71\] holds NaN or infinity"):
             call()
 
@@ -215,24 +201,16 @@ def test_a_window_of_a_trajectory(cuda, on_cpu):
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
 
 
-@DTYPES
-def test_sketches_have_the_bits_of_the_cpu(cuda, on_cpu, dtype):
-    for dim, size in ((1, 1), (1000, 1), (1000, 7), (5000, 300), (100, 1000)):
-        weights = normal(dim, seed=1, dtype=dtype)
-        assert torch.equal(ops.sketch(weights, size, 3), on_cpu(ops.sketch, weights, size, 3))
-
-
-def test_arguments_that_the_native_code_refuses(monkeypatch):
-    backend, points = backends.emulated(), normal(10, 3, seed=1)
-    monkeypatch.setitem(BACKENDS, "cpu", backend)
-    for name, value, message in (
-        ("threads", 33, "threads: must be a multiple of 32 up to 256"),
-        ("threads", 512, "threads: must be a multiple of 32 up to 256"),
-        ("longest_sorted", 4096, "longest_sorted: must be at most 2048"),
-        ("_knn_size", lambda *_: 9, "workspace: is too small"),
+def test_arguments_that_the_native_code_refuses(emulated, monkeypatch):
+    points = normal(10, 3, seed=1)
+    for owner, name, value, message in (
+        (emulated, "threads", 33, "threads: must be a multiple of 32 up to 256"),
+        (emulated, "threads", 512, "threads: must be a multiple of 32 up to 256"),
+        (emulated, "longest_sorted", 4096, "longest_sorted: must be at most 2048"),
+        (knn, "_workspace_size", lambda *_: 9, "workspace: is too small"),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(backend, name, value)
+            patch.setattr(owner, name, value)
             with pytest.raises(ValueError, match=message):
                 ops.knn_distances(points, 2)
 

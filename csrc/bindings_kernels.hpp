@@ -1,0 +1,77 @@
+// The kernels that Python calls: a line for each, on the CPU and on CUDA devices.
+#pragma once
+
+#include "batch_norm_relu.hpp"
+#include "bind.hpp"
+#include "bindings_sphere.hpp"
+#include "cuda/gradient_sums.hpp"
+#include "cuda/knn.hpp"
+#include "cuda/projected_sgd_step.hpp"
+#include "cuda/sketch.hpp"
+#include "cuda/sphere.hpp"
+#include "gradient_sums.hpp"
+#include "knn.hpp"
+#include "projected_sgd_step.hpp"
+#include "sketch.hpp"
+
+namespace pybind11::detail {
+
+// A row that is not finite: its cloud and its point.
+template <>
+struct type_caster<pythermo::cpu::BadRow> {
+  static constexpr auto name = const_name("tuple[int, int]");
+  static handle cast(const pythermo::cpu::BadRow& row, return_value_policy, handle) {
+    return make_tuple(row.cloud, row.point).release();
+  }
+};
+
+}  // namespace pybind11::detail
+
+namespace pythermo {
+
+// clang-format off
+inline void bind_cpu_kernels(pybind11::module_& module) {
+  bind(module, "batch_norm_relu", &cpu::batch_norm_relu, {"x", "width", "pool", "eps", "output", "statistics", "threads"});
+  bind(module, "batch_norm_relu_backward", &cpu::batch_norm_relu_backward, {"x", "width", "pool", "output", "statistics", "grad", "grad_x", "threads"});
+  bind(module, "gradient_sums", &cpu::gradient_sums, {"grad", "center", "total", "sums", "threads"});
+  bind(module, "knn_distances", &cpu::knn_distances, {"points", "k", "distances", "indices", "threads"});
+  bind(module, "knn_distance_sums", &cpu::knn_distance_sums, {"points", "ks", "gamma", "sums", "threads"});
+  bind(module, "update_squared_distances", &cpu::update_squared_distances, {"points", "first", "changed", "matrix", "threads"});
+  bind(module, "matrix_distance_sums", &cpu::matrix_distance_sums, {"matrix", "ks", "gamma", "without", "without_end", "sums", "threads"});
+  bind(module, "projected_sgd_step", &cpu::projected_sgd_step, {"weights", "grad", "lr", "radius", "threads"});
+  bind(module, "exponential_sgd_step", &cpu::exponential_sgd_step, {"weights", "grad", "lr", "radius", "threads"});
+  bind(module, "sketch", &cpu::sketch, {"weights", "out", "seed"});
+  bind(module, "simulate_sphere", &cpu::simulate_sphere, {"settings", "arrays", "threads"});
+  bind(module, "sphere_indices", &cpu::sphere_indices, {"out", "replicas", "batch_size", "samples", "epochs", "seed", "first_step"});
+  bind(module, "sphere_normals", &cpu::sphere_normals, {"out", "replicas", "dim", "start", "seed", "first_step"});
+}
+
+inline void bind_cuda_kernels(pybind11::module_& module) {
+  bind(module, "gradient_sums", &cuda::gradient_sums, {"grad", "center", "total", "sums", "workspace", "counter", "stream", "threads"});
+  bind(module, "gradient_workspace_size", &cuda::gradient_workspace_size);
+
+  module.attr("knn_fine") = cuda::knn_status::fine;
+  module.attr("knn_too_far_apart") = cuda::knn_status::too_far_apart;
+  bind_struct<cuda::KnnArguments, TensorView, TensorView, std::uintptr_t, unsigned, std::size_t>(module, "KnnArguments", {"workspace", "status", "stream", "threads", "longest_sorted"});
+  bind(module, "knn_distances", &cuda::knn_distances, {"points", "k", "distances", "indices", "arguments"});
+  bind(module, "knn_distance_sums", &cuda::knn_distance_sums, {"points", "ks", "gamma", "sums", "arguments"});
+  bind(module, "knn_workspace_size", &cuda::knn_workspace_size, {"clouds", "points", "dim", "k", "ks", "longest_sorted", "bytes"});
+  bind(module, "knn_update_workspace_size", &cuda::knn_update_workspace_size, {"points", "changed", "dim"});
+  bind(module, "update_squared_distances", &cuda::update_squared_distances, {"points", "first", "changed", "matrix", "arguments"});
+  bind(module, "matrix_distance_sums", &cuda::matrix_distance_sums, {"matrix", "ks", "gamma", "without", "without_end", "sums", "arguments"});
+  bind(module, "knn_matrix_workspace_size", &cuda::knn_matrix_workspace_size, {"points", "k", "ks", "longest_sorted"});
+
+  bind_struct<cuda::StepArguments, double, TensorView, double, TensorView, TensorView, std::uintptr_t, unsigned>(module, "StepArguments", {"lr", "lr_on_device", "radius", "workspace", "status", "stream", "threads"});
+  bind(module, "projected_sgd_step", &cuda::projected_sgd_step, {"weights", "grad", "arguments"});
+  bind(module, "exponential_sgd_step", &cuda::exponential_sgd_step, {"weights", "grad", "arguments"});
+  bind(module, "step_workspace_size", &cuda::step_workspace_size);
+
+  bind(module, "sketch", &cuda::sketch, {"weights", "out", "seed", "stream"});
+
+  bind_struct<cuda::SphereLaunch, TensorView, std::uintptr_t, unsigned, std::uint64_t>(module, "SphereLaunch", {"workspace", "stream", "threads", "most_work"});
+  bind(module, "simulate_sphere", &cuda::simulate_sphere, {"settings", "arrays", "launch"});
+  bind(module, "sphere_workspace_size", &cuda::sphere_workspace_size, {"settings", "chains", "samples", "element_bytes", "threads"});
+}
+// clang-format on
+
+}  // namespace pythermo
