@@ -16,12 +16,12 @@ demo: $(VENV)/installed
 	$(BIN)/pythermo reproduce digits --quick --out demo
 
 test: $(VENV)/installed lint test-native
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n logical
 
 test-slow: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical
 
-# The native code without Python, under the address and undefined-behaviour sanitizers.
+# The native code without Python, under the address and undefined-behavior sanitizers.
 test-native: $(VENV)/installed
 	mkdir -p build
 	$(BIN)/cmake -S . -B build/native -DPYTHERMO_NATIVE_TESTS=ON -DPYTHERMO_CUDA=OFF \

@@ -112,7 +112,7 @@ def sweep(
     executor: ExecutorName = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Run a preset's sweep over learning rates and analyse it."""
+    """Run a preset's sweep over learning rates and analyze it."""
     with _errors_as_messages():
         from pythermo.config.preset import Preset
         from pythermo.studies.results import write_results

@@ -22,7 +22,7 @@ def exponential_step(weights: torch.Tensor, grad: torch.Tensor, lr: float, radiu
 
 
 def batch_norm_relu(x: torch.Tensor, pool: int, eps: float) -> torch.Tensor:
-    """Normalise channels, then ReLU, then the largest of pool x pool pixels, as arXiv 2505.23489 has it."""
+    """Normalize channels, then ReLU, then the largest of pool x pool pixels, as arXiv 2505.23489 has it."""
     wide = _wide(x)
     apart = wide - wide.mean(axis=(0, 2, 3), keepdims=True)
     active = np.maximum(apart / np.sqrt((apart**2).mean(axis=(0, 2, 3), keepdims=True) + eps), 0)

@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import sys
 import types
 
 import numpy as np
@@ -43,7 +44,8 @@ def test_every_argument_is_documented(name):
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_examples_are_true(name):
-    globs = {"pt": pt, "np": np, "torch": torch} | {one: getattr(pt, one) for one in pt.__all__}
+    globs = vars(sys.modules[PUBLIC[name].__module__]) | {"pt": pt, "np": np, "torch": torch}
+    globs |= {one: getattr(pt, one) for one in pt.__all__}
     finder, runner = doctest.DocTestFinder(recurse=True), doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     said: list[str] = []
     for test in finder.find(PUBLIC[name], f"pt.{name}", globs=globs):

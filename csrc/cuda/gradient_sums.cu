@@ -14,7 +14,7 @@ constexpr unsigned most_threads = 256;
 constexpr unsigned strands = most_threads / warp_threads;
 constexpr std::size_t most_bundles = 512;  // four a multiprocessor on the large devices
 
-// Elements whose three arrays a thread reads at once, side by side with those of its neighbours: 16 bytes of
+// Elements whose three arrays a thread reads at once, side by side with those of its neighbors: 16 bytes of
 // the center, and of the total.
 constexpr int width = 2;
 

@@ -24,7 +24,7 @@ class Regime(StrEnum):
     loss of the best constant prediction, or S has stopped, as the iterates have.
     CHAOS: U is above the loss of the best constant prediction, which knows nothing of the images.
     JUMP: the point (S, U) lies above the lower convex hull of the fitted points by more than the
-    tolerance, so that no temperature makes it the minimiser of U - T S: as between two phases of a
+    tolerance, so that no temperature makes it the minimizer of U - T S: as between two phases of a
     transition of first order.
     UNKNOWN: U or S is not finite.
     EQUILIBRIUM: all others.

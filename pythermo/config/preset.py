@@ -153,7 +153,7 @@ class Preset(Section):
         measurement = self.run.measurement
         if measurement.window <= FIGURE_K:
             raise ValueError(
-                f"run.measurement.window: must be more than the {FIGURE_K} neighbours of the analysis, "
+                f"run.measurement.window: must be more than the {FIGURE_K} neighbors of the analysis, "
                 f"not {measurement.window}"
             )
         measured = measured_iterations(self.run.training.iterations, measurement.count)

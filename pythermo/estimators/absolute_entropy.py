@@ -29,7 +29,7 @@ def kozachenko_leonenko_entropy(
     points : array [..., n, D]
         Clouds of n points, finite. On the sphere of norm 1 (to 1e-6), with 2 <= D <= 64.
     k : int
-        Rank of the neighbour, from 1 to n - 1.
+        Rank of the neighbor, from 1 to n - 1.
     geometry : {"euclidean", "sphere"}
         Entropy relative to volume in R^D, or to area on S^(D-1).
 
@@ -53,7 +53,7 @@ def kozachenko_leonenko_entropy(
     n^(-2/D): the H of a Gaussian in D = 15 is 0.11 too large at n = 20 000, the same for every width.
 
     Standard deviation: ``sqrt((Var log p + v_k) / n)``. Var log p is 1 for a Gaussian or von Mises-Fisher
-    cloud in two dimensions and 0 for a uniform one; v_k is the part of the neighbours' distances, 2.1 for
+    cloud in two dimensions and 0 for a uniform one; v_k is the part of the neighbors' distances, 2.1 for
     k = 1 and 0.4 for k = 4. A trajectory's points count by their effective number.
 
     Source: Kozachenko and Leonenko 1987; Singh et al. 2003 for k > 1.
@@ -155,7 +155,7 @@ def _log_ball_volume(radius: Floats, dim: int) -> Floats:
 
 
 def _log_cap_area(chord: Floats, dim: int) -> Floats:
-    """Return the log of the area of a cap of S^(dim - 1) whose rim is a chord away from its centre."""
+    """Return the log of the area of a cap of S^(dim - 1) whose rim is a chord away from its center."""
     half, squared_sine = (dim - 1) / 2.0, chord**2 * (1.0 - chord**2 / 4.0)
     share = 0.5 * betainc(half, 0.5, np.clip(squared_sine, 0.0, 1.0))  # of the sphere's area
     share = np.where(chord**2 > 2.0, 1.0 - share, share)

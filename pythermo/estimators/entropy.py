@@ -30,7 +30,7 @@ def default_ks(n: int) -> tuple[int, ...]:
     (1, 2, 5, 10, 20, 29)
     """
     if n < 2:
-        raise ValueError(f"n: at least 2 points are needed for a neighbour, not {n}")
+        raise ValueError(f"n: at least 2 points are needed for a neighbor, not {n}")
     return (*(k for k in _PAPER_KS if k < n - 1), n - 1)
 
 
@@ -42,7 +42,7 @@ def knn_graph_entropy(
 ) -> Any:
     """Estimate the differential entropy of a distribution from points drawn from it, in nats.
 
-    From the length L_k of the points' k-nearest-neighbour graph:
+    From the length L_k of the points' k-nearest-neighbor graph:
     ``S_k = (d / gamma) * (log L_k - (d - gamma) / d * log n)``.
 
     Parameters
@@ -50,7 +50,7 @@ def knn_graph_entropy(
     points : Tensor or array [..., n, D]
         Clouds of n points; float32 or float64, finite.
     ks : sequence of int
-        Numbers of neighbours, each from 1 to n - 1; the default is meant for n = 1000, see
+        Numbers of neighbors, each from 1 to n - 1; the default is meant for n = 1000, see
         `default_ks` for others.
     intrinsic_dim : int, optional
         Dimension d of the set that the points lie on; D - 1, a sphere's, if not given.

@@ -30,7 +30,7 @@ class PowerLaw:
 
 @dataclass(frozen=True)
 class TemperatureFit:
-    """Temperatures for which each learning rate minimises the free energy.
+    """Temperatures for which each learning rate minimizes the free energy.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class TemperatureFit:
         ``sqrt(lower * upper)`` in loss units per nat; NaN where ``upper`` is negative and where all
         entropies are equal.
     lower, upper : array [n]
-        The confidence interval: every temperature inside makes this point the minimiser.
+        The confidence interval: every temperature inside makes this point the minimizer.
     feasible : array [n] of bool
         False where no temperature does: the point lies above the lower convex hull of (S, U) by more
         than the tolerance.
@@ -76,9 +76,9 @@ def fit_temperature(
     tolerance: float = 0.0,
     smoothing: float = 0.3,
 ) -> TemperatureFit:
-    """Find for each learning rate the temperatures at which it minimises ``U - T S``.
+    """Find for each learning rate the temperatures at which it minimizes ``U - T S``.
 
-    Point i is the minimiser, within ``tolerance`` of the energy, if and only if T lies between
+    Point i is the minimizer, within ``tolerance`` of the energy, if and only if T lies between
     ``lower = max over S_j < S_i of (U_i - U_j - tolerance) / (S_i - S_j)``, at least 0, and
     ``upper = min over S_j > S_i of (U_j - U_i + tolerance) / (S_j - S_i)``.
     A point with no other on one side takes its one bound for both.
@@ -309,7 +309,7 @@ def _vector(name: str, values: Any) -> Floats:
 
 
 def _smoothing_kernel(log_lr: Floats, half_width: float) -> Floats:
-    """Return the smoothing matrix [n, n]: triangular in log lr, rows normalised, end rows untouched."""
+    """Return the smoothing matrix [n, n]: triangular in log lr, rows normalized, end rows untouched."""
     n = len(log_lr)
     kernel = np.maximum(half_width - np.abs(log_lr[:, None] - log_lr[None, :]), 0.0)
     if half_width == 0.0:
@@ -330,6 +330,6 @@ def _temperature_bounds(u: Floats, s: Floats, tolerance: float) -> tuple[Floats,
     one_bound = alone_below != alone_above
     lower = np.where(alone_below & one_bound, np.maximum(upper, 0.0), lower)
     upper = np.where(alone_above & one_bound, lower, upper)
-    # Of two points with equal S only the one with the lower U can be a minimiser.
+    # Of two points with equal S only the one with the lower U can be a minimizer.
     outdone = ((run == 0.0) & (rise > tolerance)).any(axis=1)
     return lower, upper, (lower <= upper) & (upper >= 0.0) & ~outdone

@@ -61,7 +61,7 @@ class TrajectoryEntropy:
     window : int
         Number of points n, in iterations.
     ks : sequence of int, optional
-        Numbers of neighbours; `default_ks` of the window if not given.
+        Numbers of neighbors; `default_ks` of the window if not given.
     dtype : torch.dtype
         float32 or float64; that of the weights.
     sketch : int, optional

@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pythermo.figures.style import BLUE, GREEN, GREY, LR_LABEL, ORANGE, STYLE
+from pythermo.figures.style import BLUE, GRAY, GREEN, LR_LABEL, ORANGE, STYLE
 
 _UNITS = {"energy": "loss U", "entropy": "entropy S (nats)", "temperature": "temperature T"}
 _COLORS = (BLUE, ORANGE)
@@ -56,7 +56,7 @@ def _draw_errors(axes: Axes, sweep: xr.Dataset) -> None:
         axes.plot(inner["lr"], error, "o-", color=color, lw=1.0, label=f"{_UNITS[name]} (%)")
     shift = 100.0 * (inner["entropy"] - inner["entropy_theory"])
     axes.plot(inner["lr"], shift, "o-", color=ORANGE, lw=1.0, label="entropy S (0.01 nats)")
-    axes.axhline(0.0, color=GREY, lw=1.0)
+    axes.axhline(0.0, color=GRAY, lw=1.0)
     axes.set(xscale="log", xlabel=LR_LABEL, ylabel="measured over theory, - 1")
     axes.set_title(f"D = {sweep.attrs['dim']}: bias of order η", fontsize=10)
     axes.legend(fontsize=8)
@@ -68,7 +68,7 @@ def _draw_radius(axes: Axes, gases: Sequence[xr.Dataset]) -> None:
         axes.plot(theory, measured, "o", color=color, label=gas.attrs["protocol"])
     ends = np.array([gas["radius_theory"].values for gas in gases])
     line = [ends.min(), ends.max()]
-    axes.plot(line, line, color=GREY, lw=1.0)
+    axes.plot(line, line, color=GRAY, lw=1.0)
     axes.set(xscale="log", yscale="log", xlabel="radius r* of the ideal gas", ylabel="measured radius")
     axes.set_title("full space, D = 3", fontsize=10)
     axes.legend(fontsize=8)

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator
 from pythermo.sweeps.files import write_whole
 
 # Okabe and Ito's colors, which color-blind readers can tell apart.
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
+BLUE, ORANGE, GREEN, PURPLE, GRAY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -37,7 +37,7 @@ def distinct() -> Iterator[tuple[str, str]]:
 
 
 def shades(count: int) -> list[Any]:
-    """Return colors of an order: dark for the first, light for the last, told apart in grey as well."""
+    """Return colors of an order: dark for the first, light for the last, told apart in gray as well."""
     return list(mpl.colormaps["viridis"](np.linspace(0.0, 0.85, count)))
 
 

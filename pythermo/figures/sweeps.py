@@ -16,8 +16,8 @@ from pythermo.config.preset import FIGURE_K
 from pythermo.estimators.temperature import fit_power_law, free_energy, temperature_along_run
 from pythermo.figures.style import (
     BLUE,
+    GRAY,
     GREEN,
-    GREY,
     LR_LABEL,
     ORANGE,
     STYLE,
@@ -241,7 +241,7 @@ def _draw_stationary(axes: Axes, analysis: Analysis, name: str, color: str) -> N
     axes.set(xscale="log", xlabel=LR_LABEL)
 
 
-_SHADED = {Regime.CONVERGENCE: BLUE, Regime.CHAOS: GREY}
+_SHADED = {Regime.CONVERGENCE: BLUE, Regime.CHAOS: GRAY}
 
 
 def _stretches(analysis: Analysis) -> list[tuple[Regime, float, float]]:
@@ -282,7 +282,7 @@ def _name_regimes(axes: Axes, analysis: Analysis) -> None:
 
 
 def _draw_baseline(axes: Axes, level: float) -> None:
-    axes.axhline(level, color=GREY, ls="--", lw=1.0)
+    axes.axhline(level, color=GRAY, ls="--", lw=1.0)
     axes.margins(y=0.12)
     axes.annotate(
         "uniform on the sphere",
@@ -314,7 +314,7 @@ def _draw_temperature(axes: Axes, analysis: Analysis) -> None:
         )
     if np.isfinite(fit.exponent_stderr):
         law = f"{fit.prefactor:.1e} · η^{fit.exponent:.2f}"
-        axes.plot(fit.lr, fit.prefactor * fit.lr**fit.exponent, "--", color=GREY, lw=1.0, label=law)
+        axes.plot(fit.lr, fit.prefactor * fit.lr**fit.exponent, "--", color=GRAY, lw=1.0, label=law)
     axes.set(xscale="log", xlabel=LR_LABEL, ylabel="temperature T", title="temperature")
     if (fit.temperature > 0.0).any():
         axes.set_yscale("log")

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pythermo.estimators.temperature import TemperatureFit
-from pythermo.figures.style import BLUE, GREEN, GREY, LR_LABEL, ORANGE, STYLE
+from pythermo.figures.style import BLUE, GRAY, GREEN, LR_LABEL, ORANGE, STYLE
 from pythermo.sphere.systems import Quadratics
 
 Floats = NDArray[np.float64]
@@ -127,7 +127,7 @@ def toy_runs(runs: Mapping[str, xr.Dataset], count: int = 7) -> Figure:
     Returns
     -------
     Figure
-        Means over some neighbouring measurements; values of 0, and below 1e-34, are not shown.
+        Means over some neighboring measurements; values of 0, and below 1e-34, are not shown.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(14.0, 3.1 * len(runs)), layout="constrained")
@@ -152,7 +152,7 @@ def toy_runs(runs: Mapping[str, xr.Dataset], count: int = 7) -> Figure:
 def toy_thermodynamics(
     states: xr.Dataset, fit: TemperatureFit, threshold: xr.Dataset, snr: Mapping[str, xr.Dataset]
 ) -> Figure:
-    """Draw U, S and T of the underparameterised toy, OP's threshold, and the slopes of Lemma 1.
+    """Draw U, S and T of the underparameterized toy, OP's threshold, and the slopes of Lemma 1.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def toy_thermodynamics(
         above[2].plot(fit.lr, fit.temperature, "o", color=GREEN, label="T")
         law = fit.prefactor * fit.lr**fit.exponent
         text = f"{fit.prefactor:.2g} · η^{fit.exponent:.2f}"
-        above[2].plot(fit.lr, law, "--", color=GREY, lw=1.0, label=text)
+        above[2].plot(fit.lr, law, "--", color=GRAY, lw=1.0, label=text)
         above[2].set(ylabel="temperature T", title="UP: temperature", yscale="log")
         above[2].legend(fontsize=8)
         for axes in above:
@@ -197,7 +197,7 @@ def _draw_threshold(axes: Axes, threshold: xr.Dataset) -> None:
     loss = np.maximum(threshold["loss"].isel(step=-1).values, 1e-40)
     lrs = np.broadcast_to(threshold["lr"].values[:, None], loss.shape)
     axes.plot(lrs.ravel(), loss.ravel(), ".", color=BLUE, ms=3, alpha=0.5)
-    axes.axvline(1.0, color=GREY, ls="--", lw=1.0, label="η = 1")
+    axes.axvline(1.0, color=GRAY, ls="--", lw=1.0, label="η = 1")
     steps = int(threshold["step"][-1])
     axes.set(yscale="log", xlabel=LR_LABEL, ylabel="final loss (0 shown as 1e-40)")
     axes.set_title(f"OP: {loss.shape[1]} chains after {steps} steps")

@@ -1,4 +1,4 @@
-"""What the networks share: normalisation, the frozen head, the initial point."""
+"""What the networks share: normalization, the frozen head, the initial point."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,12 +19,12 @@ BATCH_NORM_EPS = 1e-12
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """Return a normalisation by the batch's own statistics, without trained parameters."""
+    """Return a normalization by the batch's own statistics, without trained parameters."""
     return nn.BatchNorm2d(channels, eps=BATCH_NORM_EPS, affine=False, track_running_stats=False)
 
 
 class NormReLU(nn.Module):
-    """The same normalisation, then max pooling of ``pool`` x ``pool`` pixels (1 or 2), then ReLU.
+    """The same normalization, then max pooling of ``pool`` x ``pool`` pixels (1 or 2), then ReLU.
 
     The order of the last two gives the same bits either way; this one has fewer pixels for ReLU.
     """
@@ -70,7 +70,7 @@ class FrozenHead(nn.Linear):
         self.requires_grad_(False)
 
     def reset_parameters(self) -> None:
-        """Draw PyTorch's default initialisation anew and scale the weight matrix."""
+        """Draw PyTorch's default initialization anew and scale the weight matrix."""
         super().reset_parameters()
         project_([self.weight], self._norm)
 
@@ -83,7 +83,7 @@ def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
 def initialize_(model: nn.Module, seed: int = 1, head_seed: int = 4, radius: float = 1.0) -> nn.Module:
     """Draw a network's initial point and its frozen head from generators of their own.
 
-    Each layer gets PyTorch's default initialisation; then all trained weights together are scaled to
+    Each layer gets PyTorch's default initialization; then all trained weights together are scaled to
     norm ``radius``. torch's global random state is used for that and left as it was; other threads
     must not draw from it meanwhile, by making a layer for instance.
 

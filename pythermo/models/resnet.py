@@ -43,7 +43,7 @@ class _Block(nn.Module):
 class ResNet18(nn.Module):
     """Pre-activation ResNet-18 for small images: stages of two blocks at widths k, 2k, 4k, 8k.
 
-    Normalisation has no trained parameters; where a block changes the shape its shortcut is BatchNorm
+    Normalization has no trained parameters; where a block changes the shape its shortcut is BatchNorm
     and a 1x1 convolution of the pre-activated input. Every trained weight is scale-invariant, all of
     them together.
 

@@ -49,8 +49,12 @@ def von_mises_fisher_energy(temperature: ArrayLike, dim: int) -> Any:
 def von_mises_fisher_entropy(temperature: ArrayLike, dim: int) -> Any:
     """Return the differential entropy of that density in nats, about ``(D - 1)/2 log(2 pi e T)`` at low T.
 
-    Parameters, shape and errors as `von_mises_fisher_energy`. ``S = log Z + U / T`` with
-    ``Z = exp(-1/T) (2 pi)^{D/2} T^{D/2-1} I_{D/2-1}(1/T)``.
+    ``S = log Z + U / T`` with ``Z = exp(-1/T) (2 pi)^{D/2} T^{D/2-1} I_{D/2-1}(1/T)``.
+
+    Parameters
+    ----------
+    temperature, dim
+        As in `von_mises_fisher_energy`, with its shape and errors.
     """
     t, dim = _temperatures(temperature), require_integer("dim", dim, 2)
     order = dim / 2.0 - 1.0

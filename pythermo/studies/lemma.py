@@ -143,7 +143,7 @@ def reproduce_lemma(out: str | Path) -> list[Path]:
 
 
 class _Minibatches:
-    """A network and the losses of some minibatches, each normalised by its own statistics."""
+    """A network and the losses of some minibatches, each normalized by its own statistics."""
 
     def __init__(self, settings: LemmaSettings, seed: int) -> None:
         self.settings = settings

@@ -44,7 +44,7 @@ class Measured:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, loss: Loss, images: Tensor, labels: Tensor, batch: int) -> Evaluation:
-    """Evaluate in fixed batches, with the batches' own statistics where the model normalises."""
+    """Evaluate in fixed batches, with the batches' own statistics where the model normalizes."""
     total = correct = 0.0
     with _as_in_training(model):
         for x, y in zip(images.split(batch), labels.split(batch), strict=True):

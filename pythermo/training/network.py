@@ -27,7 +27,7 @@ def build_network(config: RunConfig, images: Images) -> nn.Module:
         scale-invariant.
     """
     training = config.training
-    with own_generator():  # the constructor draws an initialisation too, all of which bare parameters keep
+    with own_generator():  # the constructor draws an initialization too, all of which bare parameters keep
         torch.default_generator.manual_seed(training.initial_seed)  # and not those of CUDA, which stay
         if isinstance(config.model, OwnNetwork):
             model = _own_network(config.model, images)

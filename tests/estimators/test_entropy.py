@@ -150,7 +150,7 @@ def test_standard_error_by_hand():
         [pt.knn_graph_entropy(points[keep], [1, 3]) for keep in ([2, 3, 4, 5], [0, 1, 4, 5], [0, 1, 2, 3])]
     )
     expected = (2 / 3 * ((parts - parts.mean(0)) ** 2).sum(0)).sqrt()
-    # k = 5 is cut to the 3 neighbours among 4 points.
+    # k = 5 is cut to the 3 neighbors among 4 points.
     torch.testing.assert_close(pt.knn_graph_entropy_error(points, [1, 5], blocks=3), expected)
     assert pt.knn_graph_entropy_error(points.expand(2, 3, 6, 2), [1], blocks=2).shape == (2, 3, 1)
     for blocks in (1, 4, 2.5):

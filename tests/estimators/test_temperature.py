@@ -56,7 +56,7 @@ def test_a_point_above_the_hull_is_marked():
     assert pt.fit_temperature(lr, energy, entropy, tolerance=1.0, smoothing=0.0).feasible[5]
 
 
-def test_the_fitted_temperature_makes_its_point_the_minimiser():
+def test_the_fitted_temperature_makes_its_point_the_minimizer():
     lr, energy, entropy, _ = exact_points()
     fit = pt.fit_temperature(lr, energy, entropy, smoothing=0.0)
     free = pt.free_energy(fit.energy, fit.entropy, fit.temperature)
@@ -65,7 +65,7 @@ def test_the_fitted_temperature_makes_its_point_the_minimiser():
 
 
 def test_smoothing_is_a_triangular_kernel_in_natural_log():
-    lr = 0.01 * np.exp(0.2 * np.arange(4))  # weights 0.3 and, at the next neighbours, 0.1
+    lr = 0.01 * np.exp(0.2 * np.arange(4))  # weights 0.3 and, at the next neighbors, 0.1
     energy = np.array([0.0, 1.0, 5.0, 9.0])
     fit = pt.fit_temperature(lr, energy, energy, smoothing=0.3)
     expected = [0.0, (0.3 * 1 + 0.1 * 0 + 0.1 * 5) / 0.5, (0.3 * 5 + 0.1 * 1 + 0.1 * 9) / 0.5, 9.0]

@@ -168,8 +168,8 @@ def test_entropy_of_a_sketched_window_is_as_far_off_as_stated(kind):
             window.append(point)
         errors.append((window.estimate().entropy - exact) / (dim - 1))
     mean, deviation = torch.stack(errors).mean(0), torch.stack(errors).std(0)
-    centred = points - points.mean(0)
-    spectrum = torch.linalg.svdvals(centred.double()).square()
+    centered = points - points.mean(0)
+    spectrum = torch.linalg.svdvals(centered.double()).square()
     directions = float(spectrum.sum() ** 2 / spectrum.square().sum())
     stated = 1 / math.sqrt(2 * size * directions)
     # Eight draws know a deviation to a quarter, and the mean to a third of the deviation.

@@ -32,7 +32,7 @@ def test_op_converges_below_one():
     assert (final.sel(lr=slice(1.004, None)) > 1e-6).all()
 
 
-def test_the_temperature_of_the_underparameterised_toy(monkeypatch):
+def test_the_temperature_of_the_underparameterized_toy(monkeypatch):
     monkeypatch.setattr(toy, "STATIONARY_LRS", np.logspace(-2.5, -1.0, 6))
     states = toy.stationary_states(UP, replicas=1024)
     fit = fit_temperature(states["lr"].values, states["energy"].values, states["entropy"].values)
