@@ -94,12 +94,12 @@ class Counting(torch.nn.Module):
 
 def test_networks_of_the_user_s_own(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "test_snapshots", sys.modules[__name__])
-    values = TINY.model_dump() | {"model": {"name": "test_snapshots:Counting", "arguments": {"width": 2}}}
-    pt.run(pt.RunConfig.model_validate(values), tmp_path, report=quiet)
+    mine = {"name": "own", "path": "test_snapshots:Counting", "arguments": {"width": 2}}
+    pt.run(TINY.changed(**{f"model.{key}": value for key, value in mine.items()}), tmp_path, report=quiet)
     assert len(flat(pt.load_network(tmp_path))) == len(Trainer(TINY).weights())
     config = tmp_path / "config.toml"
     config.write_text(config.read_text().replace("width = 2", "width = 3"))
-    changed = r"test_snapshots:Counting is not the network whose weights .*weights-15.pt"
+    changed = r"Counting\(3\) is not the network whose weights .*weights-15.pt"
     with pytest.raises(ValueError, match=changed):
         pt.load_network(tmp_path)
 
