@@ -24,6 +24,7 @@ from pythermo.models.losses import squared_error
 from pythermo.optim import ProjectedSGD, project_
 from pythermo.sweeps import files
 from pythermo.training.batches import Draw, Stream
+from pythermo.training.quantities import QUANTITIES
 from pythermo.training.torch_settings import one_torch_thread
 
 DISTANCES = np.geomspace(1e-6, 1.0, 25)
@@ -99,12 +100,13 @@ def snr_by_distance(
             at_point = family.gradients()
             snr[row, column] = gradient_noise(at_point.mean(dim=0), at_point).snr
     write_(family.params, optimum)
+    norm = {"units": QUANTITIES["full_grad_norm"].unit}
     return xr.Dataset(
         {
             "snr": (("direction", "distance"), snr, {"long_name": "signal-to-noise ratio of the gradient"}),
-            "loss": ((), family.loss(), {"units": "loss units"}),
-            "full_grad_norm": ((), float(gradients.mean(dim=0).norm())),
-            "rms_grad_norm": ((), float(gradients.square().sum(dim=1).mean().sqrt())),
+            "loss": ((), family.loss(), {"units": QUANTITIES["loss"].unit}),
+            "full_grad_norm": ((), float(gradients.mean(dim=0).norm()), norm),
+            "rms_grad_norm": ((), float(gradients.square().sum(dim=1).mean().sqrt()), norm),
         },
         coords={"distance": ("distance", distances, {"long_name": "distance from the optimum"})},
         attrs={"weights": len(optimum), "width": settings.width},

@@ -79,7 +79,8 @@ def exclusive(folder: Path) -> Iterator[None]:
 
     The lock is flock(2)'s, in a file that stays: the kernel frees it when its holder dies in whatever way,
     and a shared file system carries it to all machines (Linux does over NFS, whose server frees it when a
-    machine is gone; Lustre must be mounted with ``flock``).
+    machine is gone; Lustre must be mounted with ``flock``). Written by hand, for the package filelock cannot
+    say who holds a lock.
 
     Raises
     ------

@@ -317,10 +317,8 @@ class _ReportToFile:
         self._path = path
 
     def __call__(self, iteration: int, loss: float) -> None:
-        part = self._path.with_suffix(".part")
         with suppress(OSError):  # a full disk: what cannot be shown need not end the run
-            part.write_text(f"{iteration} {loss!r}")
-            part.replace(self._path)
+            files.write_text(self._path, f"{iteration} {loss!r}")
 
 
 def _show_progress(

@@ -1,0 +1,111 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import pythermo as pt
+from pythermo import data
+from pythermo.config import preset as preset_module
+from pythermo.config.preset import Preset
+from pythermo.sweeps import preset as runs
+from pythermo.sweeps.preset import PRESET, read_setups, run_preset
+from pythermo.training import trainer
+
+TEXT = """
+description = "two learning rates and two seeds"
+grid = [{ start = -2.0, stop = -1.0, count = 2 }]
+seeds = 2
+[run]
+model = { name = "ConvNet", width = 2 }
+data = { name = "digits", samples_per_class = 10 }
+training = { iterations = 90, batch_size = 16 }
+measurement = { count = 6, stationary = 2, window = 52, gradients = 2 }
+"""
+
+
+@pytest.fixture
+def preset(tmp_path):
+    (tmp_path / "mine.toml").write_text(TEXT)
+    return Preset.load(tmp_path / "mine.toml")
+
+
+@pytest.fixture
+def one_worker():
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
+
+
+def counted(monkeypatch, module, name):
+    """Let a function of a module be counted."""
+    calls, original = [], getattr(module, name)
+
+    def count(*arguments, **keywords):
+        calls.append(arguments)
+        return original(*arguments, **keywords)
+
+    monkeypatch.setattr(module, name, count)
+    return calls
+
+
+def test_images_and_network_are_made_once_for_the_sweep_and_once_for_each_run(
+    preset, tmp_path, one_worker, monkeypatch
+):
+    loaded = counted(monkeypatch, data, "load")
+    for_the_sweep = counted(monkeypatch, runs, "build_network")
+    for_a_run = counted(monkeypatch, trainer, "build_network")
+    run_preset(preset, tmp_path / "out", one_worker)
+    assert len(for_the_sweep) == 1
+    assert len(for_a_run) == 4
+    assert len(loaded) == 1 + 4
+
+
+def test_a_finished_sweep_is_whole_where_powers_of_ten_are_rounded_differently(
+    preset, tmp_path, one_worker, monkeypatch
+):
+    """As under another version of numpy: its grid is read, and not computed again."""
+    first = run_preset(preset, tmp_path / "out", one_worker)
+    (written,) = read_setups(tmp_path / "out")
+    monkeypatch.setattr(
+        preset_module.np,
+        "logspace",
+        lambda start, stop, count: np.nextafter(10.0 ** np.linspace(start, stop, count), 1),
+    )
+    elsewhere = Preset.load(tmp_path / "mine.toml")
+    assert set(elsewhere.learning_rates).isdisjoint(preset.learning_rates)
+    (read,) = read_setups(tmp_path / "out")
+    assert read.dataset.identical(written.dataset)
+    monkeypatch.setattr(trainer.Trainer, "step", lambda self: pytest.fail("computed again"))
+    assert run_preset(elsewhere, tmp_path / "out", one_worker).identical(first)
+    assert len(list((tmp_path / "out").glob("lr_*"))) == 4
+
+
+def test_the_learning_rates_are_stored_before_the_first_run(preset, tmp_path, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "sweep", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_preset(preset, tmp_path / "out")
+    assert Preset.load(tmp_path / "out" / PRESET).lr == preset.learning_rates
+    with pytest.raises(FileNotFoundError, match="holds no finished sweep"):
+        read_setups(tmp_path / "out")
+
+
+def test_seeds_come_through_to_the_analysis(preset, tmp_path, one_worker):
+    run_preset(preset, tmp_path / "out", one_worker)
+    (setup,) = read_setups(tmp_path / "out")
+    assert setup.dataset["seed"].values.tolist() == [0, 1]
+    stationary = setup.analysis.stationary
+    mean = setup.dataset["loss"][:, :, -2:].mean("iteration")
+    np.testing.assert_allclose(stationary["energy"], mean.mean("seed"))
+    np.testing.assert_allclose(stationary["energy_error"], np.abs(mean[:, 0] - mean[:, 1]) / 2)
+
+
+def test_a_folder_of_another_preset_keeps_its_own(preset, tmp_path, one_worker):
+    run_preset(preset, tmp_path / "out", one_worker)
+    other = Preset.load(tmp_path / "mine.toml", ["run.data.seed=9"])
+    before = (tmp_path / "out" / PRESET).read_text()
+    with pytest.raises(ValueError, match=r"data.seed: 1 there, 9 here"):
+        run_preset(other, tmp_path / "out", one_worker)
+    assert (tmp_path / "out" / PRESET).read_text() == before
+    assert pt.load_sweep(tmp_path / "out").sizes["seed"] == 2
