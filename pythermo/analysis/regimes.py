@@ -28,6 +28,7 @@ class Regime(StrEnum):
     transition of first order.
     UNKNOWN: U or S is not finite.
     EQUILIBRIUM: all others.
+    MIXED: of a learning rate none of whose regimes has more than half of the seeds.
     """
 
     CONVERGENCE = "convergence"
@@ -35,6 +36,7 @@ class Regime(StrEnum):
     JUMP = "jump"
     CHAOS = "chaos"
     UNKNOWN = "unknown"
+    MIXED = "mixed"
 
 
 def regimes(sweep: xr.Dataset, last: int, k: int) -> xr.DataArray:
@@ -85,12 +87,12 @@ def _regime(
     return Regime.EQUILIBRIUM
 
 
-def most_frequent(members: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return the regime [lr] of most seeds, and their share; of equally many, the first of `Regime`."""
+def of_most_seeds(members: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return the regime [lr] of more than half of the seeds, or `Regime.MIXED`, and the largest share."""
     order = [regime.value for regime in Regime]
     counts = np.stack([(members == regime).sum("seed").values for regime in order])
-    regime = np.array(order)[counts.argmax(axis=0)]
     share = counts.max(axis=0) / members.sizes["seed"]
+    regime = np.where(share > 0.5, np.array(order)[counts.argmax(axis=0)], Regime.MIXED.value)
     return tuple(xr.DataArray(one, coords={"lr": members["lr"]}, dims="lr") for one in (regime, share))  # type: ignore[return-value]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pythermo.analysis.regimes import Regime, longest_stretch, most_frequent, regimes
+from pythermo.analysis.regimes import Regime, longest_stretch, of_most_seeds, regimes
 from pythermo.analysis.stationary import stationary
 from pythermo.config.preset import FIGURE_K, FitConfig
 from pythermo.config.schema import RunConfig
@@ -21,7 +21,7 @@ class Analysis:
     ----------
     stationary : xarray.Dataset
         Of all learning rates: see `stationary`; and their ``regime``, that of most of their seeds (see
-        `Regime`), with the ``regime_share`` of the seeds that are in it.
+        `Regime`), with the largest ``regime_share`` of seeds in one.
     fit : TemperatureFit
         Of the learning rates of the fit's range.
     range_of_fit : str
@@ -76,7 +76,7 @@ def analyze(
     settings = fit or FitConfig()
     values = stationary(sweep, last, k)
     members = regimes(sweep, last, k)
-    values["regime"], values["regime_share"] = most_frequent(members)
+    values["regime"], values["regime_share"] = of_most_seeds(members)
     chosen, origin = _range_of_fit(values["regime"].values, settings)
     ranged = values.isel(lr=chosen)
     found = fit_temperature(

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pythermo.analysis.regimes import Regime
 from pythermo.analysis.setup import Setup
 from pythermo.analysis.stationary import shown_error
 from pythermo.analysis.temperatures import Analysis
@@ -23,7 +24,8 @@ def sweeps_report(setups: Sequence[Setup], k: int = FIGURE_K) -> Report:
         "measurements of a run, ± their standard deviation; of several seeds, the mean over these ± its "
         "standard error. The SNR is that of the mean squares, around the full gradient that each sweep "
         "names. Regimes: convergence, U and S still fall; equilibrium; jump, off the lower convex hull of "
-        "U(S); chaos, U is above the loss of the best constant prediction."
+        "U(S); chaos, U is above the loss of the best constant prediction; mixed, no regime has more than "
+        "half of the seeds."
     )
     return Report(
         "Thermodynamics of SGD", [Section(paragraphs=[words]), *(_section(one, k) for one in setups)]
@@ -93,7 +95,9 @@ def _temperature_cells(fit: TemperatureFit, lr: float) -> list[str]:
 
 def _regime_cell(one: xr.Dataset) -> str:
     share = float(one["regime_share"])
-    return str(one["regime"].item()) + ("" if share == 1.0 else f" ({share:.0%} of seeds)")
+    return str(one["regime"].item()) + (
+        "" if share == 1.0 or one["regime"] == Regime.MIXED else f" ({share:.0%} of seeds)"
+    )
 
 
 def _remark(fit: TemperatureFit, lr: float) -> str:

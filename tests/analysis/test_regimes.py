@@ -76,7 +76,8 @@ def test_the_regime_of_a_learning_rate_is_that_of_most_seeds():
     sweep = xr.concat([one, one, one.copy(deep=True)], dim="seed").assign_coords(seed=[0, 1, 2])
     sweep["loss"][2, 10] = 0.5  # below the loss of a constant prediction: this seed is not chaotic
     sweep["loss"][1:, 7] = 3.0
+    sweep["loss"][0, 0], sweep["loss"][1, 0] = 3.0, 0.5
     analysis = analyze(sweep, 20, FitConfig(first=3, last=6))
     found = analysis.stationary["regime"].values
-    assert (found[3], found[7], found[10]) == ("equilibrium", "chaos", "chaos")
-    np.testing.assert_allclose(analysis.stationary["regime_share"][[0, 3, 7, 10]], [1.0, 1.0, 2 / 3, 2 / 3])
+    assert (found[0], found[3], found[7], found[10]) == ("mixed", "equilibrium", "chaos", "chaos")
+    np.testing.assert_allclose(analysis.stationary["regime_share"][[0, 3, 7, 10]], [1 / 3, 1.0, 2 / 3, 2 / 3])
