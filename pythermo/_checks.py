@@ -79,6 +79,17 @@ def require_positive(name: str, value: Any) -> float:
     return number
 
 
+def require_not_negative(name: str, value: Any) -> float:
+    """Return ``value`` as a float if it is finite and not negative."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: must be a number, not {value!r}") from None
+    if not (number >= 0.0 and math.isfinite(number)):
+        raise ValueError(f"{name}: must be finite and not negative, not {value}")
+    return number
+
+
 def require_integer(name: str, value: Any, least: int, most: int = 2**62) -> int:
     """Return ``value`` as an int between two bounds, or raise naming the argument."""
     try:

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pythermo.studies.experiments import EXPERIMENTS, Experiment
+from pythermo.studies.experiments import EXPERIMENTS, STUDIES, Experiment, Study
 
 if TYPE_CHECKING:
     from pythermo.config.preset import Preset
@@ -76,31 +77,17 @@ for _name, _experiment in EXPERIMENTS.items():
     _add_experiment(_name, _experiment)
 
 
-@reproduce_app.command()
-def toy(out: Out = None) -> None:
-    """SGD on a sphere in three dimensions: figures 4 and 5, temperature, convergence, SNR (half a minute)."""
-    with _errors_as_messages():
-        from pythermo.studies.toy import reproduce_toy
+def _add_study(name: str, study: Study) -> None:
+    """Make a study a command: ``pythermo reproduce NAME``."""
 
-        _say_written(reproduce_toy(out or Path("out") / "toy"))
-
-
-@reproduce_app.command()
-def calibration(out: Out = None) -> None:
-    """Isotropic noise, whose temperature is known: U, S, T, radius measured beside theory (a minute)."""
-    with _errors_as_messages():
-        from pythermo.studies.calibration import calibrate
-
-        _say_written(calibrate(out or Path("out") / "calibration"))
+    @reproduce_app.command(name, help=study.description)
+    def reproduce_study(out: Out = None) -> None:
+        with _errors_as_messages():
+            _say_written(resolve_name(study.function)(out or Path("out") / name))
 
 
-@reproduce_app.command()
-def lemma(out: Out = None) -> None:
-    """Measure the SNR near an optimum of a small and a large network: Lemma 1 (a minute)."""
-    with _errors_as_messages():
-        from pythermo.studies.lemma import reproduce_lemma
-
-        _say_written(reproduce_lemma(out or Path("out") / "lemma"))
+for _name, _study in STUDIES.items():
+    _add_study(_name, _study)
 
 
 @app.command()
@@ -250,12 +237,11 @@ def info() -> None:
 
     import torch
 
-    import pythermo
     from pythermo import _core
 
     built = ", ".join(_core.instruction_sets())
     rows = {
-        "pythermo": pythermo.__version__,
+        "pythermo": version("pythermo"),
         "compiler": _core.compiler,
         "instruction sets": f"{built} built, {_core.chosen_instruction_set()} chosen",
         "threads": str(torch.get_num_threads()),

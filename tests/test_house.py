@@ -26,13 +26,17 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # The facade, which loads what is asked for, and `python -m pythermo`.
-DOORS = ("__init__", "__main__")
+DOORS = ("__init__", "__main__", "__init__ (stub)", "_core (stub)")
 
 
 def modules() -> dict[str, Path]:
     """Return the files of the package by the names of their modules, without the package's own."""
-    named = {path: path.relative_to(PACKAGE).with_suffix("").parts for path in PACKAGE.rglob("*.py")}
-    return {".".join(parts).removesuffix(".__init__"): path for path, parts in named.items()}
+    named = {path: path.relative_to(PACKAGE).with_suffix("").parts for path in PACKAGE.rglob("*.py*")}
+    return {
+        ".".join(parts).removesuffix(".__init__") + (" (stub)" if path.suffix == ".pyi" else ""): path
+        for path, parts in named.items()
+        if path.suffix in (".py", ".pyi")
+    }
 
 
 def imported(path: Path, known: set[str]) -> set[str]:
@@ -41,9 +45,14 @@ def imported(path: Path, known: set[str]) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
+            assert "pythermo" not in names, f"{path}: the package as a whole hides what is meant of it"
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports by full names"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            base = ["pythermo", *path.relative_to(PACKAGE).parts[: -node.level]] if node.level else []
+            whole = ".".join([*base, *([node.module] if node.module else [])])
+            names = [f"{whole}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Call):
+            assert "import_module" not in ast.unparse(node.func), f"{path}: imports in a way that is not seen"
+            continue
         else:
             continue
         for name in names:
@@ -54,7 +63,7 @@ def imported(path: Path, known: set[str]) -> set[str]:
 
 
 def room(module: str) -> str:
-    return module.partition(".")[0]
+    return module.partition(".")[0].partition(" ")[0]
 
 
 GRAPH = {name: imported(path, set(modules())) for name, path in modules().items() if name not in DOORS}
@@ -91,3 +100,7 @@ def test_the_test_sees_what_it_is_for(tmp_path):
     path = tmp_path / "module.py"
     path.write_text("def f():\n    from pythermo import figures\n    from pythermo.sweeps.run import run\n")
     assert imported(path, {"figures", "sweeps.run"}) == {"figures", "sweeps.run"}
+    for hidden in ("import pythermo", "import importlib\nimportlib.import_module('pythermo.cli')"):
+        path.write_text(hidden)
+        with pytest.raises(AssertionError, match=r"module\.py"):
+            imported(path, set())

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pythermo.analysis.stationary import with_seeds
+from pythermo.analysis.stationary import jackknife_error, with_seeds
 from pythermo.estimators.temperature import PowerLaw, fit_power_law
 
 
@@ -58,16 +58,25 @@ def pooled_gradients(sweep: xr.Dataset) -> xr.Dataset:
     -------
     xarray.Dataset
         ``full_grad_norm``, ``mean_grad_norm`` (loss units per weight unit) and ``snr`` [lr, iteration]. |G|
-        is the root of the mean estimate of |G|^2, NaN where that is negative.
+        is the root of the mean estimate of |G|^2, NaN where that is negative; and their standard errors over
+        seeds ``*_error``, by a jackknife.
     """
-    pooled = with_seeds(sweep)
-    squared = pooled["squared_full_grad_norm"].mean("seed", keep_attrs=True)
-    noise = (pooled["rms_noise_norm"] ** 2).mean("seed")
-    full = squared.where(squared >= 0.0) ** 0.5
-    return xr.Dataset(
-        {
-            "full_grad_norm": full,
-            "mean_grad_norm": pooled["mean_grad_norm"].mean("seed"),
-            "snr": full / noise**0.5,
-        }
-    )
+    runs = with_seeds(sweep)
+    pooled = {"full_grad_norm": _full, "mean_grad_norm": _minibatch, "snr": _snr}
+    errors = {f"{name}_error": jackknife_error(value_of, runs) for name, value_of in pooled.items()}
+    return xr.Dataset({name: value_of(runs) for name, value_of in pooled.items()} | errors)
+
+
+def _full(runs: xr.Dataset) -> xr.DataArray:
+    squared = runs["squared_full_grad_norm"].mean("seed")
+    return squared.where(squared >= 0.0) ** 0.5
+
+
+def _minibatch(runs: xr.Dataset) -> xr.DataArray:
+    mean: xr.DataArray = runs["mean_grad_norm"].mean("seed")
+    return mean
+
+
+def _snr(runs: xr.Dataset) -> xr.DataArray:
+    noise: xr.DataArray = (runs["rms_noise_norm"] ** 2).mean("seed")
+    return _full(runs) / noise**0.5

@@ -1,5 +1,7 @@
 """Stationary values of a sweep: means over the last measurements of its runs, and over their seeds."""
 
+from collections.abc import Callable
+
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -26,7 +28,8 @@ def stationary(sweep: xr.Dataset, last: int, k: int = FIGURE_K) -> xr.Dataset:
         the runs' means; ``*_std``, the standard deviation over the measurements of a run, averaged over
         seeds; ``*_error``, the standard error over seeds, NaN where there is one; and ``snr``, the root of
         mean |G|^2 over mean noise squared: single estimates of |G|^2 may be negative, and leaving these
-        out would be a bias. NaN where even their mean is negative.
+        out would be a bias. NaN where even their mean is negative. ``snr_error`` is its standard error over
+        seeds, by a jackknife.
 
     Raises
     ------
@@ -48,10 +51,14 @@ def stationary(sweep: xr.Dataset, last: int, k: int = FIGURE_K) -> xr.Dataset:
         result[name] = of_runs.mean("seed", skipna=False)
         result[f"{name}_std"] = values.std("iteration", skipna=False).mean("seed", skipna=False)
         result[f"{name}_error"] = standard_error(of_runs)
+    result["snr"], result["snr_error"] = _snr(tail), jackknife_error(_snr, tail)
+    return result
+
+
+def _snr(tail: xr.Dataset) -> xr.DataArray:
     signal = tail["squared_full_grad_norm"].mean(("iteration", "seed"))
     noise = (tail["rms_noise_norm"] ** 2).mean(("iteration", "seed"))
-    result["snr"] = (signal.where(signal >= 0.0) / noise) ** 0.5
-    return result
+    return (signal.where(signal >= 0.0) / noise) ** 0.5
 
 
 def with_seeds(sweep: xr.Dataset) -> xr.Dataset:
@@ -66,6 +73,16 @@ def standard_error(values: xr.DataArray) -> xr.DataArray:
         return xr.full_like(values.isel(seed=0, drop=True), np.nan)
     deviation: xr.DataArray = values.std("seed", ddof=1, skipna=False)
     return deviation / float(np.sqrt(count))
+
+
+def jackknife_error(value_of: Callable[[xr.Dataset], xr.DataArray], sweep: xr.Dataset) -> xr.DataArray:
+    """Return the standard error of what a function makes of all seeds; NaN where there is one."""
+    count = sweep.sizes["seed"]
+    if count == 1:
+        return xr.full_like(value_of(sweep), np.nan)
+    left_out = xr.concat([value_of(sweep.drop_isel(seed=index)) for index in range(count)], dim="left_out")
+    variance: xr.DataArray = left_out.var("left_out", skipna=False) * (count - 1)
+    return variance**0.5
 
 
 def shown_error(values: xr.Dataset, name: str) -> NDArray[np.float64]:

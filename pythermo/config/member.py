@@ -1,7 +1,10 @@
 """The members of a sweep: one configuration at different learning rates, with different training draws."""
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any, Self
+
+from pythermo._checks import require_integer, require_not_negative, require_positive
 
 # What distinguishes the members of a sweep, and the key of a run's configuration that says it.
 AXES = {
@@ -12,9 +15,11 @@ AXES = {
 }
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Member:
     """One run of a sweep: the key of its folder, of its results and of its failure.
+
+    Members have an order: by learning rate, then by seed.
 
     Attributes
     ----------
@@ -24,6 +29,12 @@ class Member:
         Seed of the training draws; the initial point and the head are common to a sweep.
     weight_decay, radius : float, optional
         Where a sweep goes over them too; None where the configuration says them for all members.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a learning rate or a radius that is not positive, a seed that is no integer from 0 to 2^63 - 1, a
+        weight decay that is negative.
 
     Examples
     --------
@@ -37,6 +48,26 @@ class Member:
     seed: int
     weight_decay: float | None = None
     radius: float | None = None
+
+    def __post_init__(self) -> None:
+        kept = {
+            "lr": require_positive("lr", self.lr),
+            "seed": require_integer("seed", self.seed, 0, 2**63 - 1),
+        }
+        if self.weight_decay is not None:
+            kept["weight_decay"] = require_not_negative("weight_decay", self.weight_decay)
+        if self.radius is not None:
+            kept["radius"] = require_positive("radius", self.radius)
+        for axis, value in kept.items():
+            object.__setattr__(self, axis, value)
+
+    def __lt__(self, other: Self) -> bool:
+        return self._order < other._order
+
+    @property
+    def _order(self) -> tuple[float, ...]:
+        values = (getattr(self, axis.name) for axis in fields(self))
+        return tuple(-math.inf if value is None else value for value in values)
 
     @property
     def coordinates(self) -> dict[str, float]:

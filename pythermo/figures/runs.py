@@ -39,8 +39,8 @@ def values_along_runs(sweeps: Mapping[str, xr.Dataset], runs: int = 12) -> Figur
             for index, color in zip(chosen, shades(len(chosen)), strict=True):
                 one = sweep.isel(lr=index).isel(iteration=slice(1, None))  # 0 has no place on a log axis
                 label = f"η = {float(one['lr']):.2g}"
-                _draw_mean(left, one["loss"], color=color, label=label)
-                _draw_mean(right, one["entropy"].sel(k=FIGURE_K), color=color)
+                for axes, values in ((left, one["loss"]), (right, one["entropy"].sel(k=FIGURE_K))):
+                    _draw_with_error(axes, values.mean("seed"), standard_error(values), color, label)
             left.set(xscale="log", yscale="log", ylabel=QUANTITIES["loss"].long_name)
             right.set(xscale="log", ylabel=QUANTITIES["entropy"].label)
             for axes in (left, right):
@@ -50,12 +50,11 @@ def values_along_runs(sweeps: Mapping[str, xr.Dataset], runs: int = 12) -> Figur
         return figure
 
 
-def _draw_mean(axes: Axes, values: xr.DataArray, color: Any, label: str | None = None) -> None:
-    """Draw values [iteration, seed] as their mean over seeds, in a band of its standard error."""
-    mean, error = values.mean("seed"), standard_error(values)
-    axes.plot(values["iteration"], mean, color=color, lw=1.0, label=label)
+def _draw_with_error(axes: Axes, values: xr.DataArray, error: xr.DataArray, color: Any, label: str) -> None:
+    """Draw values [iteration] as a line, in a band of their errors where these are known."""
+    axes.plot(values["iteration"], values, color=color, lw=1.0, label=label)
     if error.notnull().any():
-        axes.fill_between(values["iteration"], mean - error, mean + error, color=color, alpha=0.25, lw=0)
+        axes.fill_between(values["iteration"], values - error, values + error, color=color, alpha=0.25, lw=0)
 
 
 def gradients_along_runs(sweeps: Mapping[str, xr.Dataset], runs: int = 4) -> Figure:
@@ -74,23 +73,19 @@ def gradients_along_runs(sweeps: Mapping[str, xr.Dataset], runs: int = 4) -> Fig
         An estimate of |G|^2 that is negative has no root: these points are left out.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(13.5, 3.4 * len(sweeps)), layout="constrained")
+        figure = Figure(figsize=(13.5, 3.6 * len(sweeps)), layout="constrained")
         rows = figure.subplots(len(sweeps), 3, squeeze=False, sharex="row")
         for (title, sweep), row in zip(sweeps.items(), rows, strict=True):
             count, pooled = min(runs, sweep.sizes["lr"]), pooled_gradients(sweep)
             for axes, name in zip(row, ("full_grad_norm", "mean_grad_norm", "snr"), strict=True):
-                label = QUANTITIES[name].long_name
                 for index, color in zip(range(count), shades(count), strict=True):
                     one = pooled.isel(lr=index).isel(iteration=slice(1, None))
-                    known = one[name] > 0.0
-                    axes.plot(
-                        one["iteration"][known],
-                        one[name][known],
-                        color=color,
-                        lw=1.0,
-                        label=f"η = {float(one['lr']):.2g}",
-                    )
-                axes.set(title=title, xlabel="iteration", ylabel=label, xscale="log", yscale="log")
+                    one = one.isel(iteration=(one[name] > 0.0).values)
+                    label = f"η = {float(one['lr']):.2g}"
+                    _draw_with_error(axes, one[name], one[f"{name}_error"], color, label)
+                axes.set(
+                    title=title, xlabel="iteration", ylabel=QUANTITIES[name].label, xscale="log", yscale="log"
+                )
             legend_beside(row[2], row[0])
         return figure
 

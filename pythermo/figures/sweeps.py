@@ -39,7 +39,7 @@ def stationary_values(titled: Mapping[str, Analysis]) -> Figure:
     Parameters
     ----------
     titled : mapping of str to Analysis
-        Analysed sweeps by title.
+        Analyzed sweeps by title.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def thermodynamics(
     Parameters
     ----------
     titled : mapping of str to Analysis
-        Analysed sweeps by title; one row each.
+        Analyzed sweeps by title; one row each.
     baselines : mapping of str to Dataset, optional
         Uniform loss and entropy by the same titles, drawn dashed.
 
@@ -151,7 +151,7 @@ def signal_to_noise(titled: Mapping[str, Analysis]) -> Figure:
     Parameters
     ----------
     titled : mapping of str to Analysis
-        Analysed sweeps by title.
+        Analyzed sweeps by title.
 
     Returns
     -------
@@ -163,7 +163,15 @@ def signal_to_noise(titled: Mapping[str, Analysis]) -> Figure:
         axes = figure.subplots()
         for (title, analysis), (color, marker) in zip(titled.items(), distinct(), strict=False):
             values = analysis.stationary
-            axes.plot(values["lr"], values["snr"], marker + "-", color=color, lw=1.0, label=title)
+            axes.errorbar(
+                values["lr"],
+                values["snr"],
+                values["snr_error"],
+                fmt=marker + "-",
+                color=color,
+                lw=1.0,
+                label=title,
+            )
         axes.set(xscale="log", yscale="log", xlabel=LR_LABEL, ylabel=QUANTITIES["snr"].label)
         label_short_axis(axes.yaxis)
         axes.legend(fontsize=8)
@@ -197,7 +205,7 @@ def entropy_by_neighbors(title: str, by_k: Mapping[int, Analysis]) -> Figure:
         colors = shades(len(lr))
         for one, values, color in zip(lr, entropy.T, colors, strict=True):
             left.plot(ks, values, "o-", color=color, lw=1.0, label=f"η = {one:.2g}")
-        left.set(xscale="log", xlabel="neighbors k", ylabel="entropy $S_k$ (nats)")
+        left.set(xscale="log", xlabel="neighbors k", ylabel=f"entropy $S_k$ ({QUANTITIES['entropy'].unit})")
         legend_beside(left, left)
         shown = [k for k in _COMPARED_KS if k in by_k]
         for k, color, marker in zip(shown, (BLUE, GREEN, ORANGE), "osD", strict=False):
@@ -210,7 +218,11 @@ def entropy_by_neighbors(title: str, by_k: Mapping[int, Analysis]) -> Figure:
                 law += f": {fit.prefactor:.1e} · η^{fit.exponent:.2f}"
             usable = fit.feasible & (fit.temperature > 0.0)
             right.plot(fit.lr[usable], fit.temperature[usable], marker + "-", color=color, lw=1.0, label=law)
-        middle.set(xscale="log", xlabel=LR_LABEL, ylabel="$S_k - S_{50}$, 0 at the largest η (nats)")
+        middle.set(
+            xscale="log",
+            xlabel=LR_LABEL,
+            ylabel=f"$S_k - S_{{50}}$, 0 at the largest η ({QUANTITIES['entropy'].unit})",
+        )
         right.set(xscale="log", xlabel=LR_LABEL, ylabel="temperature T")
         if any((analysis.fit.temperature > 0.0).any() for analysis in by_k.values()):
             right.set_yscale("log")

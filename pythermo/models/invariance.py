@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pythermo._parameters import flatten
 from pythermo.models.layers import trained_parameters
 
 
@@ -107,8 +108,7 @@ def check_scale_invariance(
         direction = torch.randn(outputs.shape, generator=random).to(outputs)
         grads = torch.autograd.grad((outputs * direction).sum() / len(inputs), weights)
         changes = [_output_change(model, inputs, outputs, weights, factor) / scale for factor in factors]
-    flat_w = torch.cat([weight.detach().flatten() for weight in weights]).double()
-    flat_g = torch.cat([grad.flatten() for grad in grads]).double()
+    flat_w, flat_g = flatten(weights).double(), flatten(grads).double()
     radial = float((flat_w @ flat_g).abs() / (flat_w.norm() * flat_g.norm()))
     return ScaleInvariance(float(torch.stack(changes).max()), radial, tolerance)
 

@@ -242,7 +242,8 @@ def exponential_sgd_step_(weights: Any, grad: Any, lr: float | torch.Tensor, rad
     `projected_sgd_step_` to second order in ``lr``. In floating point a gradient whose radial part is c
     times its tangent part, which that of a scale-invariant loss has not, costs log10(c) digits.
 
-    Parameters, results, errors and passes over memory are those of `projected_sgd_step_`. Source:
+    The parameters ``weights``, ``grad``, ``lr`` and ``radius``, results, errors and passes over memory are
+    those of `projected_sgd_step_`. Source:
     arXiv 2505.23489; the retraction is the exponential map of the sphere.
     """
     return _checked_step(_exponential_step, weights, grad, lr, radius)

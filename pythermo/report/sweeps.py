@@ -71,13 +71,14 @@ def temperature_table(analysis: Analysis) -> Table:
     for index in range(values.sizes["lr"]):
         one = values.isel(lr=index)
         u, s = (f"{errors[name][index]:{form}}" for name, form in (("energy", ".2g"), ("entropy", ".0f")))
+        snr_error = float(one["snr_error"])
         rows.append(
             [
                 f"{float(one['lr']):.4g}",
                 f"{float(one['energy']):.4g} ± {u}",
                 f"{float(one['entropy']):.0f} ± {s}",
                 *_temperature_cells(analysis.fit, float(one["lr"])),
-                f"{float(one['snr']):.3g}",
+                f"{float(one['snr']):.3g}" + (f" ± {snr_error:.1g}" if np.isfinite(snr_error) else ""),
                 _regime_cell(one),
                 _remark(analysis.fit, float(one["lr"])),
             ]

@@ -1,4 +1,4 @@
-"""Experiments by name: the presets whose sweeps are shown side by side."""
+"""Experiments and studies by name: presets whose sweeps are shown side by side, and functions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +14,30 @@ class Experiment:
     description: str
     presets: Mapping[str, str]
     quick: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is measured and drawn by a function of its own, ``package.module:name``, of the folder for it."""
+
+    description: str
+    function: str
+
+
+STUDIES = {
+    "toy": Study(
+        "SGD on a sphere in three dimensions: figures 4 and 5, T, convergence, SNR (half a minute).",
+        "pythermo.studies.toy:reproduce_toy",
+    ),
+    "calibration": Study(
+        "Isotropic noise, whose temperature is known: U, S, T, radius measured beside theory (a minute).",
+        "pythermo.studies.calibration:calibrate",
+    ),
+    "lemma": Study(
+        "Measure the SNR near an optimum of a small and a large network: Lemma 1 (a minute).",
+        "pythermo.studies.lemma:reproduce_lemma",
+    ),
+}
 
 
 def _both(name: str, ending: str = "") -> dict[str, str]:

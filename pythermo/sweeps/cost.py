@@ -108,6 +108,11 @@ def measurement_images(
     return MeasurementImages(in_gradients, train_images + test_images)
 
 
+def window_bytes(measurement: MeasurementConfig, weights: int) -> int:
+    """Return the memory of the entropy's window of float32 iterates."""
+    return measurement.window * weights * _FLOAT32
+
+
 def cost_of_run(
     model: nn.Module,
     input_shape: tuple[int, ...],
@@ -150,7 +155,7 @@ def cost_of_run(
         gradients=gradients * _GRADIENT * forward,
         entropies=entropies * pairs * 3.0 * weights,
         evaluations=len(measured) * once.forward * forward,
-        window_bytes=measurement.window * weights * _FLOAT32,
+        window_bytes=window_bytes(measurement, weights),
         measurements_bytes=len(measured) * numbers * _FLOAT64,
         snapshots_bytes=len(kept_iterations(training.iterations, measurement.snapshots)) * weights * _FLOAT32,
     )

@@ -12,7 +12,7 @@ from pythermo._parameters import count
 from pythermo.config.preset import Preset
 from pythermo.config.schedule import measured_iterations
 from pythermo.estimators.entropy import default_ks
-from pythermo.sweeps.cost import measurement_images
+from pythermo.sweeps.cost import measurement_images, window_bytes
 from pythermo.training.torch_settings import one_torch_thread
 from pythermo.training.trainer import Trainer
 
@@ -93,7 +93,7 @@ def plan(preset: Preset) -> Plan:
         iterations=config.training.iterations,
         measurements=len(measured_iterations(config.training.iterations, measurement.count)),
         weights=weights,
-        window_bytes=4 * measurement.window * weights,
+        window_bytes=window_bytes(measurement, weights),
         data_bytes=images.train_images.nbytes + images.test_images.nbytes,
         step_seconds=step_seconds,
         measurement_seconds=once.passes / config.training.batch_size * step_seconds + entropy_seconds,

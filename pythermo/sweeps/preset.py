@@ -11,7 +11,15 @@ from pythermo.analysis.setup import Setup
 from pythermo.config.preset import Preset
 from pythermo.sweeps import files
 from pythermo.sweeps.baseline import uniform_baseline
-from pythermo.sweeps.sweep import SWEEP, claim_sweep, combined, finished_members, members_of, sweep
+from pythermo.sweeps.sweep import (
+    SWEEP,
+    claim_sweep,
+    combined,
+    finished_members,
+    members_of,
+    stored_learning_rates,
+    sweep,
+)
 from pythermo.training.network import build_network
 
 PRESET, BASELINE = "preset.toml", "baseline.nc"
@@ -50,8 +58,10 @@ def run_preset(
 
 
 def _stored_learning_rates(folder: Path) -> list[float]:
+    """Return those of the runs that are there, and those that were only planned."""
     path = folder / PRESET
-    return Preset.load(path).learning_rates if path.exists() else []
+    planned = Preset.load(path).learning_rates if path.exists() else []
+    return [*stored_learning_rates(folder), *planned]
 
 
 def read_setups(out: str | Path) -> list[Setup]:
@@ -78,15 +88,16 @@ def read_setups(out: str | Path) -> list[Setup]:
 
 def _read(folder: Path) -> Setup:
     preset = Preset.load(folder / PRESET)
-    members = members_of(preset.run, preset.learning_rates, preset.seeds)
     finished = finished_members(folder)
+    stored = [member.lr for member in finished]
+    members = members_of(preset.run, preset.learning_rates, preset.seeds, stored)
     missing = [str(member) for member in members if member not in finished]
     if missing:
         raise FileNotFoundError(
             f"out: {folder} lacks {len(missing)} of the runs that its {PRESET} names, such as {missing[0]}; "
             "the command that made it goes on with them"
         )
-    dataset = combined(finished[member] for member in members)
+    dataset = combined({member: finished[member] for member in members})
     return Setup(
         name=folder.name,
         title=f"{preset.run.model.title}, D = {dataset.attrs['weights']}",

@@ -2,7 +2,7 @@
 
 import socket
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -109,7 +109,7 @@ def sweep(
     if jobs is not None and executor is not None:
         raise ValueError("jobs: is for processes of this machine; an executor has its own number of workers")
     folder = Path(out).resolve()
-    members = members_of(config, lr, seeds, [member.lr for member in _member_folders(folder)])
+    members = members_of(config, lr, seeds, stored_learning_rates(folder))
     configs = {member: config.at(member) for member in members}
     claim_sweep(folder, config)
     threads = torch.get_num_threads()
@@ -124,7 +124,7 @@ def sweep(
     if failures:
         raise SweepError(failures, folder)
     finished = finished_members(folder)
-    dataset = combined(finished[member] for member in members)
+    dataset = combined({member: finished[member] for member in members})
     with files.exclusive(folder):
         files.write_dataset(folder / SWEEP, dataset)
     return dataset
@@ -153,9 +153,10 @@ def members_of(
 
 
 def claim_sweep(folder: Path, config: RunConfig) -> None:
-    """Make a folder for a sweep, or check that it was made for the same one; see `files.claim_folder`."""
+    """Make a folder for a sweep, or check that it was made for the same one and holds its runs alone."""
     with files.exclusive(folder):
         files.claim_folder(folder, config, MEMBER_KEYS)
+    finished_members(folder)
 
 
 def load_sweep(out: str | Path) -> xr.Dataset:
@@ -185,7 +186,7 @@ def load_sweep(out: str | Path) -> xr.Dataset:
     finished = finished_members(path)
     if not finished:
         raise FileNotFoundError(f"out: {path} holds no finished run of a sweep")
-    return combined(finished.values())
+    return combined(finished)
 
 
 def finished_members(folder: Path) -> dict[Member, xr.Dataset]:
@@ -212,16 +213,26 @@ def finished_members(folder: Path) -> dict[Member, xr.Dataset]:
     return finished
 
 
-def combined(runs: Iterable[xr.Dataset]) -> xr.Dataset:
-    """Return one Dataset of runs along their axes (`Member`); NaN where a run lacks.
+def combined(runs: Mapping[Member, xr.Dataset]) -> xr.Dataset:
+    """Return one Dataset of members' runs along the axes that these have; NaN where a run lacks.
 
     Its attribute ``config`` is the configuration without what tells the members apart.
+
+    Raises
+    ------
+    ValueError
+        For members that do not have the same axes.
     """
-    ones = list(runs)
-    axes = [axis for axis in AXES if axis in ones[0].coords]
+    first, *others = runs
+    axes = list(first.coordinates)
+    for other in others:
+        if list(other.coordinates) != axes:
+            raise ValueError(f"out: the runs {first} and {other} do not have the same axes")
+    ones = [one.drop_vars(axes, errors="ignore") for one in runs.values()]
+    attrs = {axis: one.attrs for one in runs.values() for axis, one in one.coords.items()}
     config = RunConfig.from_toml(ones[0].attrs["config"])
     stacked = xr.concat(
-        [one.drop_vars(axes) for one in ones],
+        ones,
         dim="member",
         combine_attrs="drop_conflicts",
         data_vars="all",
@@ -229,17 +240,19 @@ def combined(runs: Iterable[xr.Dataset]) -> xr.Dataset:
         coords="minimal",
         compat="equals",
     )
-    stacked = stacked.assign_coords({axis: ("member", [one[axis].item() for one in ones]) for axis in axes})
+    stacked = stacked.assign_coords(
+        {axis: ("member", [member.coordinates[axis] for member in runs]) for axis in axes}
+    )
     dataset = stacked.set_index(member=axes).unstack("member").transpose(*axes, "iteration", "k")
     for axis in axes:
-        dataset[axis].attrs = ones[0][axis].attrs
-    return dataset.assign_attrs(config=config.to_toml(MEMBER_KEYS))
+        dataset[axis].attrs = attrs.get(axis, {})
+    return dataset.assign_attrs(config=config.to_toml([AXES[axis] for axis in axes]))
 
 
-def _member_folders(folder: Path) -> list[Member]:
-    """Return the members that have a folder, finished or not."""
+def stored_learning_rates(folder: Path) -> list[float]:
+    """Return the learning rates of the members that have a folder, finished or not."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return [member for name in names if (member := Member.of_folder(name)) is not None]
+    return [member.lr for name in names if (member := Member.of_folder(name)) is not None]
 
 
 def _run_in_processes(

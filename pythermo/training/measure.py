@@ -90,6 +90,13 @@ class GradientMeter:
                 correct += float((logits.argmax(dim=1) == y).sum())
         return Evaluation(summed / len(labels), correct / len(labels)), total / len(labels)
 
+    def measure(self, iteration: int, window: EntropyEstimate) -> Measured:
+        """Measure the current weights, beside the entropy of the window of iterates that ends with them."""
+        train, full_gradient = self.evaluate()
+        images, labels = self.data.test_images, self.data.test_labels
+        test = evaluate(self.model, self.loss, images, labels, self.settings.evaluation_batch)
+        return Measured(train, test, self.noise_at(iteration, full_gradient), window)
+
     def noise_at(self, iteration: int, full_gradient: Tensor | None) -> GradientNoise:
         """Return the noise around the full gradient [D] or, without one, around the minibatches' mean.
 

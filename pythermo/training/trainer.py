@@ -1,12 +1,12 @@
 """A network in training at a fixed learning rate, its measurements, and its state."""
 
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 
-import pythermo
 from pythermo import data, ops
 from pythermo._parameters import count, flatten, write_
 from pythermo.config.schedule import kept_iterations, measured_iterations, recorded_iterates
@@ -18,7 +18,7 @@ from pythermo.models.losses import LOSSES, constant_prediction_loss
 from pythermo.ops._devices import require_device
 from pythermo.optim import ProjectedSGD
 from pythermo.training.batches import BATCHES, BatchesOnDevice
-from pythermo.training.measure import GradientMeter, Measured, evaluate
+from pythermo.training.measure import GradientMeter
 from pythermo.training.network import build_network
 from pythermo.training.quantities import QUANTITIES
 from pythermo.training.step import captured_step, plain_step
@@ -96,15 +96,9 @@ class Trainer:
     def measure(self) -> None:
         """Measure the current iterate; the run goes on as if this had not been called."""
         ops.raise_failed_steps(self.config.training.device)
-        images, settings = self.data, self.config.measurement
-        train, full_gradient = self.meter.evaluate()
-        test = evaluate(
-            self.model, self.loss, images.test_images, images.test_labels, settings.evaluation_batch
-        )
-        noise = self.meter.noise_at(self.iteration, full_gradient)
-        ready = self.iteration >= settings.window - 1
+        ready = self.iteration >= self.config.measurement.window - 1
         window = self._window.estimate() if ready else self._window.no_estimate()
-        measured = Measured(train, test, noise, window)
+        measured = self.meter.measure(self.iteration, window)
         self.rows.append({name: quantity.value(measured) for name, quantity in QUANTITIES.items()})
 
     def weights(self) -> torch.Tensor:
@@ -155,7 +149,7 @@ class Trainer:
                     self.config.training.loss, self.data.train_labels.cpu()
                 ),
                 "full_gradient": self.config.measurement.full_gradient,
-                "pythermo_version": pythermo.__version__,
+                "pythermo_version": version("pythermo"),
                 "torch_version": str(torch.__version__),
             },
         )

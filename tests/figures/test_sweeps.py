@@ -19,6 +19,47 @@ def drawn_texts(figure: Figure) -> str:
     return "\n".join(texts)
 
 
+def assert_drawn(axes, x, y):
+    """One of the axes' lines goes through these points."""
+    drawn = [line.get_xydata().astype(float) for line in axes.get_lines()]
+    wanted = np.column_stack([x, y]).astype(float)
+    assert any(one.shape == wanted.shape and np.allclose(one, wanted) for one in drawn)
+
+
+def several_seeds(count=4) -> xr.Dataset:
+    random, ones = np.random.default_rng(0), []
+    for seed in range(count):
+        one = made_sweep()
+        one["loss"] = one["loss"] * np.exp(0.1 * random.standard_normal((one.sizes["lr"], 1)))
+        one["squared_full_grad_norm"] = one["squared_full_grad_norm"] + 0.2 * random.standard_normal(
+            (one.sizes["lr"], 1)
+        )
+        ones.append(one.assign_coords(seed=seed))
+    return xr.concat(ones, dim="seed").transpose("lr", "seed", ...)
+
+
+def test_several_seeds_are_drawn_as_their_mean_with_its_error(tmp_path):
+    sweep = several_seeds()
+    analysis = analyze(sweep, 3, FitConfig())
+    mean = sweep["loss"].mean("seed")
+    runs = figures.values_along_runs({"UP": sweep})
+    assert_drawn(runs.axes[0], sweep["iteration"][1:], mean[0, 1:])
+    error = sweep["loss"].std("seed", ddof=1)[0, 1:] / 2
+    band = runs.axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    np.testing.assert_allclose(band.max(), float((mean[0, 1:] + error).max()))
+    snr = figures.signal_to_noise({"UP": analysis})
+    assert_drawn(snr.axes[0], sweep["lr"], analysis.stationary["snr"])
+    assert (analysis.stationary["snr_error"] > 0.0).all()
+    gradients = figures.gradients_along_runs({"UP": sweep})
+    assert gradients.axes[0].collections, "no band of the norm's error"
+    first = figures.stationary_values({"UP": analysis})
+    (bars,) = first.axes[0].containers[0][2]
+    heights = [segment[1, 1] - segment[0, 1] for segment in bars.get_segments()]
+    np.testing.assert_allclose(heights, 2 * analysis.stationary["energy_error"])
+    for name, figure in (("runs", runs), ("snr", snr), ("gradients", gradients), ("first", first)):
+        figures.save(figure, tmp_path / name)
+
+
 def test_figures(tmp_path):
     sweep = made_sweep()
     raised = sweep.copy(deep=True)
@@ -26,9 +67,10 @@ def test_figures(tmp_path):
     titled = {"UP": analyze(sweep, 3, FitConfig()), "OP": analyze(raised, 3, FitConfig())}
     baseline = xr.Dataset({"uniform_loss": 1.0, "uniform_entropy": ("k", [0.0, 1.0])}, coords={"k": [10, 50]})
     first = figures.stationary_values(titled)
-    assert len(first.axes) == 4
+    for row, analysis in zip((first.axes[:2], first.axes[2:]), titled.values(), strict=True):
+        for axes, name in zip(row, ("energy", "entropy"), strict=True):
+            assert_drawn(axes, analysis.stationary["lr"], analysis.stationary[name])
     second = figures.thermodynamics(titled, {"UP": baseline})
-    assert len(second.axes) == 8
     texts = drawn_texts(second)
     assert texts.count("uniform on the sphere") == 2
     assert "off the hull" in texts
@@ -48,14 +90,22 @@ def test_figures(tmp_path):
 def test_figures_along_runs():
     sweep = made_sweep()
     runs = figures.values_along_runs({"UP": sweep, "OP": sweep}, runs=5)
-    assert [len(axes.get_lines()) for axes in runs.axes] == [5, 5, 5, 5]
+    for axes in runs.axes[::2]:
+        assert_drawn(axes, sweep["iteration"][1:], sweep["loss"][0, 1:])
+        assert_drawn(axes, sweep["iteration"][1:], sweep["loss"][-1, 1:])
+    for axes in runs.axes[1::2]:
+        assert_drawn(axes, sweep["iteration"][1:], sweep["entropy"].sel(k=50)[-1, 1:])
     gradients = figures.gradients_along_runs({"OP": sweep}, runs=2)
-    assert [len(axes.get_lines()) for axes in gradients.axes] == [2, 2, 2]
+    known = sweep["squared_full_grad_norm"][1] > 0
+    assert_drawn(
+        gradients.axes[0], sweep["iteration"][known][1:], np.full(int(known.sum()) - 1, np.sqrt(5.0))
+    )
+    assert_drawn(gradients.axes[1], sweep["iteration"][1:], sweep["mean_grad_norm"][1, 1:])
     law = gradient_law(sweep)
     phase = figures.stochastic_against_full_gradient({"5k": law, "10k": law})
     assert drawn_texts(phase).count("12 · |G|^0.87") == 2  # the law that was planted
     snr = figures.signal_to_noise({"UP": analyze(sweep, 4, FitConfig())})
-    np.testing.assert_allclose(snr.axes[0].get_lines()[0].get_ydata(), np.sqrt(2.0 / 4.0))
+    assert_drawn(snr.axes[0], sweep["lr"], np.full(sweep.sizes["lr"], np.sqrt(2.0 / 4.0)))
 
 
 def test_regimes_are_shaded_and_named():
@@ -75,7 +125,6 @@ def test_the_figure_of_neighbors_compares_temperatures_by_k(tmp_path):
     right = figure.axes[2]
     ten, fifty = (line.get_ydata() for line in right.get_lines())
     np.testing.assert_allclose(ten, 2 * fifty, rtol=1e-9)
-    assert len(figure.axes[0].get_lines()) == sweep.sizes["lr"]
     assert drawn_texts(figure).count("k = 10") == drawn_texts(figure).count("k = 50") == 2
     figures.save(figure, tmp_path / "neighbors")
 

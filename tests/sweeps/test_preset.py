@@ -35,6 +35,15 @@ def one_worker():
         yield executor
 
 
+def round_differently(monkeypatch):
+    """Let powers of ten be the neighbors of what they are here."""
+
+    def logspace(start, stop, count):
+        return np.nextafter(10.0 ** np.linspace(start, stop, count), 1)
+
+    monkeypatch.setattr(preset_module.np, "logspace", logspace)
+
+
 def counted(monkeypatch, module, name):
     """Let a function of a module be counted."""
     calls, original = [], getattr(module, name)
@@ -66,11 +75,7 @@ def test_a_finished_sweep_is_whole_where_powers_of_ten_are_rounded_differently(
     first = run_preset(preset, tmp_path / "out", one_worker)
     (written,) = read_setups(tmp_path / "out")
     here = preset.learning_rates
-    monkeypatch.setattr(
-        preset_module.np,
-        "logspace",
-        lambda start, stop, count: np.nextafter(10.0 ** np.linspace(start, stop, count), 1),
-    )
+    round_differently(monkeypatch)
     elsewhere = Preset.load(tmp_path / "mine.toml")
     assert set(elsewhere.learning_rates).isdisjoint(here)
     (read,) = read_setups(tmp_path / "out")
@@ -78,6 +83,22 @@ def test_a_finished_sweep_is_whole_where_powers_of_ten_are_rounded_differently(
     monkeypatch.setattr(trainer.Trainer, "step", lambda self: pytest.fail("computed again"))
     assert run_preset(elsewhere, tmp_path / "out", one_worker).identical(first)
     assert len(list((tmp_path / "out").glob("lr_*"))) == 4
+
+
+def test_runs_that_another_grid_or_a_sweep_made_are_those_of_the_preset_too(
+    preset, tmp_path, one_worker, monkeypatch
+):
+    out, narrow = tmp_path / "out", ["grid=[{start=-2.0, stop=-2.0, count=1}]"]
+    run_preset(preset, out, one_worker)
+    run_preset(Preset.load(tmp_path / "mine.toml", narrow), out, one_worker)  # whose preset.toml lacks 0.1
+    pt.sweep(preset.run, preset.learning_rates, tmp_path / "swept", seeds=2, executor=one_worker)
+    round_differently(monkeypatch)
+    monkeypatch.setattr(trainer.Trainer, "step", lambda self: pytest.fail("computed again"))
+    for folder in (out, tmp_path / "swept"):
+        run_preset(Preset.load(tmp_path / "mine.toml"), folder, one_worker)
+        (setup,) = read_setups(folder)
+        assert setup.dataset.sizes["lr"] == 2
+        assert len(list(folder.glob("lr_*"))) == 4
 
 
 def test_the_learning_rates_are_stored_before_the_first_run(preset, tmp_path, monkeypatch):

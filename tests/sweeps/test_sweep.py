@@ -117,9 +117,34 @@ def test_folders_that_do_not_hold_the_run_of_their_name_are_named(tmp_path, one_
     shutil.move(tmp_path / folder(0.05), tmp_path / "a copy")
     with pytest.raises(ValueError, match="a copy: not the name of a member's folder"):
         pt.load_sweep(tmp_path)
+    with pytest.raises(ValueError, match="a copy: not the name"):  # before anything is computed
+        pt.sweep(TINY, RATES, tmp_path, executor=one_worker)
+    assert not (tmp_path / folder(0.001)).exists()
     shutil.rmtree(tmp_path / "a copy")
     (tmp_path / "notes").mkdir()
     assert pt.load_sweep(tmp_path).sizes["lr"] == 1
+
+
+def test_given_axes_become_dimensions(tmp_path):
+    """As a sweep over radii makes them."""
+    config = TINY.changed(**{"training.iterations": 6, "measurement.window": 3})
+    files.claim_folder(tmp_path, config, ["lr", "training.seed", "training.radius"])
+    members = [pt.Member(0.01, 0, radius=radius) for radius in (1.0, 2.0)]
+    for member in members:
+        pt.run(config.at(member), tmp_path / member.folder, report=lambda *_: None)
+    found = pt.load_sweep(tmp_path)
+    assert dict(found["loss"].sizes) == {
+        "lr": 1,
+        "seed": 1,
+        "radius": 2,
+        "iteration": found.sizes["iteration"],
+    }
+    assert found["radius"].values.tolist() == [1.0, 2.0]
+    pt.run(config.at(pt.Member(0.01, 0)), tmp_path / folder(0.01), report=lambda *_: None)
+    with pytest.raises(
+        ValueError, match=r"lr 0.01, seed 0 and lr 0.01, seed 0, radius 1 do not have the same axes"
+    ):
+        pt.load_sweep(tmp_path)
 
 
 def test_folders_from_before_a_key_with_a_default_are_valid(tmp_path, one_worker):
@@ -222,7 +247,7 @@ def test_wrong_arguments_are_named(tmp_path):
         pt.sweep(TINY, [], tmp_path)
     with pytest.raises(ValueError, match="none may repeat"):
         pt.sweep(TINY, [0.1, 0.1], tmp_path)
-    with pytest.raises(ValueError, match="lr: Input should be greater than 0"):
+    with pytest.raises(ValueError, match=r"lr: must be positive and finite, not -0.1"):
         pt.sweep(TINY, [0.1, -0.1], tmp_path)
     with pytest.raises(ValueError, match=r"lr: .*none may repeat"):
         pt.sweep(TINY, [0.1, 0.1 + 1e-17, 0.10000000000000002], tmp_path)
