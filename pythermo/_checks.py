@@ -48,7 +48,10 @@ def as_tensor_to_write(name: str, value: Any) -> "torch.Tensor":
     """Return a tensor through which a tensor or array can be changed in place, or raise by name."""
     if isinstance(value, np.ndarray) and not value.flags.writeable:
         raise ValueError(f"{name}: must be writeable, for it is changed in place")
-    return as_tensor(name, value)
+    tensor = as_tensor(name, value)
+    if tensor.requires_grad:
+        raise ValueError(f"{name}: must not require a gradient, for it is changed in place")
+    return tensor
 
 
 def as_tensor_to_read(name: str, value: Any) -> "torch.Tensor":

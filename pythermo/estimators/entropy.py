@@ -172,6 +172,8 @@ def knn_graph_entropy_error(
     ks = _numbers_of_neighbors(ks, n, "points")
     whole = knn_graph_entropy(tensor, ks, intrinsic_dim, gamma)  # checks the arguments
     edges = block_edges(n, blocks)
+    if tensor.numel() == 0:  # no clouds
+        return like_input(whole, points)
     left_out = []
     for first, last in pairwise(edges):
         rest = torch.cat([tensor[..., :first, :], tensor[..., last:, :]], dim=-2)

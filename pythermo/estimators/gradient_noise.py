@@ -161,7 +161,11 @@ def _assemble(
 
 def _each_gradient(grads: Iterable[Any], like: torch.Tensor | None) -> Iterator[torch.Tensor]:
     """Yield the gradients [D], contiguous, of the shape and device of ``like``, or of the first."""
-    if isinstance(grads, torch.Tensor | np.ndarray) and grads.ndim == 0 or not isinstance(grads, Iterable):
+    if isinstance(grads, torch.Tensor | np.ndarray):
+        grads = as_tensor_to_read("stochastic_grads", grads)
+        if grads.ndim == 0:
+            raise ValueError("stochastic_grads: must have the shape [m, D], not []")
+    if not isinstance(grads, Iterable):
         raise TypeError(f"stochastic_grads: must be gradients [m, D] or an iterable of them, not {grads!r}")
     for index, given in enumerate(grads):
         grad = as_tensor_to_read(f"stochastic_grads[{index}]", given).detach()

@@ -120,6 +120,8 @@ class TrajectoryEntropy:
             raise TypeError(f"dtype: must be torch.float32 or torch.float64, not {dtype!r}")
         sketch = None if sketch is None else require_integer("sketch", sketch, 1, dim)
         seed = require_integer("seed", seed, 0, 2**63 - 1)
+        if not isinstance(pinned, bool):
+            raise TypeError(f"pinned: must be True or False, not {pinned!r}")
         where = require_device(str(device))
         if pinned and (where.type != "cpu" or not torch.cuda.is_available()):
             raise ValueError(f"pinned: is for memory of the host beside a CUDA device, not for {where}")
@@ -300,9 +302,11 @@ class _SharedDistances:
         n, count = len(self._points), last - first
         begin = (first + self._appended) % n
         if begin + count <= n:
-            return ops.matrix_distance_sums(self._squared, ks, begin, begin + count)
-        rolled = self._squared.roll((-begin, -begin), (0, 1))
-        return ops.matrix_distance_sums(rolled, ks, 0, count)
+            sums: torch.Tensor = ops.matrix_distance_sums(self._squared, ks, begin, begin + count)
+        else:
+            rolled = self._squared.roll((-begin, -begin), (0, 1))
+            sums = ops.matrix_distance_sums(rolled, ks, 0, count)
+        return sums
 
     def autocorrelation_time(self) -> float:
         """Return the trajectory's autocorrelation time, by its mean squared displacement at each lag."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +87,8 @@ def check_scale_invariance(
     Raises
     ------
     ValueError, TypeError
-        For arguments of another kind, a model without trained weights, one whose outputs are not finite or all zero, no factors, or
+        For arguments of another kind, a model without trained weights, one whose outputs are not finite or
+        all zero or do not depend on ``params``, no factors, or
         factors that are not positive.
 
     Notes
@@ -119,15 +121,15 @@ def check_scale_invariance(
     return ScaleInvariance(float(torch.stack(changes).max()), radial, tolerance)
 
 
-def _weights(params: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+def _weights(params: Any) -> list[nn.Parameter]:
     given = list(params) if isinstance(params, Iterable) else [params]
     if not all(isinstance(one, Tensor) and one.requires_grad for one in given):
         raise TypeError(f"params: must be parameters that require a gradient, not {params!r}")
     return given
 
 
-def _factors(factors: Sequence[float]) -> list[float]:
-    if not isinstance(factors, Iterable) or isinstance(factors, str):
+def _factors(factors: Any) -> list[float]:
+    if not isinstance(factors, Iterable):
         raise TypeError(f"factors: must be a sequence of numbers, not {factors!r}")
     found = [require_positive("factors", factor) for factor in factors]
     if not found:

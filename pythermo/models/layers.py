@@ -142,7 +142,7 @@ def initialize_(model: nn.Module, seed: int = 1, head_seed: int = 4, radius: flo
 
 
 def require_images(x: Tensor, in_channels: int, least_side: int) -> None:
-    """Raise unless ``x`` is a batch of images [N, in_channels, H, W] of enough pixels, in a floating dtype."""
+    """Raise unless ``x`` is a batch of images [N, in_channels, H, W] of enough pixels in a floating dtype."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         found = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"x: must be a tensor of a floating dtype, not {found}")
@@ -154,9 +154,9 @@ def require_images(x: Tensor, in_channels: int, least_side: int) -> None:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Return images [N, C, H, W] laid out as `torch.channels_last`, by operations that `torch.func.vmap` knows.
+    """Return images [N, C, H, W] laid out as `torch.channels_last`, by operations that `vmap` knows.
 
-    A copy of one channel is made too: its strides tell torch the layout.
+    Those of one channel are copied too: their strides tell torch the layout.
     """
     rows = x.permute(0, 2, 3, 1)
     rows = rows.contiguous() if x.shape[1] > 1 else rows.clone(memory_format=torch.contiguous_format)

@@ -80,7 +80,7 @@ def gradient_sums_(grad: Any, center: Any = None, total: Any = None) -> Any:
     if not tensor.is_meta:
         kernel_for("gradient_sums", "grad", tensor)
     none = tensor.new_empty(0, dtype=torch.float64)
-    from_where = none if center is None else as_tensor_to_read("center", center)
+    from_where = none if center is None else as_tensor_to_read("center", center).detach()
     onto = none if total is None else as_tensor_to_write("total", total)
     for name, other in (("center", from_where), ("total", onto)):
         if other is none:

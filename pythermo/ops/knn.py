@@ -368,7 +368,9 @@ def matrix_distance_sums(matrix: Any, ks: Sequence[int], without: int = 0, witho
     tensor = as_tensor_to_read("matrix", matrix)
     flat = _flat_matrix(tensor)
     without_end = require_integer("without_end", without_end, 0, len(tensor))
-    without = require_integer("without", without, 0, without_end)
+    without = require_integer("without", without, 0)
+    if without > without_end:
+        raise ValueError(f"without, without_end: must be a range of points, not {without} to {without_end}")
     values = require_ks(ks, len(tensor) - (without_end - without))
     distinct = sorted(set(values))
     sums = tensor.new_empty(len(distinct))

@@ -167,5 +167,6 @@ def _require_finite_chains(weights: Array, rates: Array, replicas: Array) -> Non
     if not finite.all():
         lr, replica = np.argwhere(~finite)[0]
         raise ValueError(
-            f"lr: the chain at {rates[lr]:g} (replica {replicas[replica]}) left the finite numbers; it must be smaller"
+            f"lr: the chain at {rates[lr]:g} (replica {replicas[replica]}) left the finite numbers; "
+            "it must be smaller"
         )

@@ -6,6 +6,7 @@ from reference import normal
 from torch import nn
 
 import pythermo as pt
+from pythermo.models.layers import channels_last
 
 # arXiv 2505.23489, appendix: numbers of trained weights with 3 input channels and 10 classes.
 PUBLISHED_SIZES = [
@@ -197,8 +198,6 @@ def test_gradients_of_many_batches_or_members_at_once(network, channels):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("images", [2, 1])
 def test_layout_of_images_is_that_of_torch(images, channels):
-    from pythermo.models.layers import channels_last
-
     plain = normal(images, channels, 8, 9, seed=1)
     for given in (plain, plain.to(memory_format=torch.channels_last), plain.transpose(2, 3)):
         expected, found = given.to(memory_format=torch.channels_last), channels_last(given)
