@@ -141,7 +141,8 @@ def measured_steps(measure_at: ArrayLike | None, first: int, last: int) -> Array
     given = np.atleast_1d(as_numbers("measure_at", [last] if measure_at is None else measure_at))
     if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
         raise ValueError(
-            f"measure_at: must be integers that ascend, in one dimension, not {given.dtype} {list(given.shape)}"
+            "measure_at: must be integers that ascend, in one dimension, "
+            f"not {given.dtype} of the shape {list(given.shape)}"
         )
     steps = given.astype(np.int64)
     least = 0 if first == 0 else first + 1

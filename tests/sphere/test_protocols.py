@@ -91,7 +91,7 @@ def test_the_ideal_gas_keeps_the_shape_of_the_learning_rates():
 @pytest.mark.parametrize("function", [sphere.von_mises_fisher_energy, sphere.von_mises_fisher_entropy])
 def test_von_mises_fisher_refuses(function):
     for temperature in (0.0, -1.0, np.nan, [0.1, -0.1]):
-        with pytest.raises(ValueError, match="temperature: must be positive, not"):
+        with pytest.raises(ValueError, match="temperature: must be positive and finite, not"):
             function(temperature, 3)
     with pytest.raises(ValueError, match="dim: must be an integer from 2"):
         function(0.1, 1)
