@@ -8,6 +8,7 @@
 #include <numeric>
 #include <optional>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -42,12 +43,24 @@ class Leaves {
         high_[leaf * dim_ + d] = std::max<double>(high_[leaf * dim_ + d], x[d]);
       }
     }
+    least_.resize(count_);
+    by_least_.resize(count_);
+    std::iota(by_least_.begin(), by_least_.end(), std::size_t{0});
+    for (std::size_t leaf = 0; leaf < count_; ++leaf) {
+      const auto first = order_.begin() + static_cast<std::ptrdiff_t>(leaf * leaf_points);
+      least_[leaf] = *std::min_element(first, first + static_cast<std::ptrdiff_t>(size(leaf)));
+    }
+    std::sort(by_least_.begin(), by_least_.end(),
+              [&](std::size_t a, std::size_t b) { return least_[a] < least_[b]; });
   }
 
   std::size_t count() const { return count_; }
   std::size_t size(std::size_t leaf) const { return std::min(points_ - leaf * leaf_points, leaf_points); }
   std::size_t index(std::size_t leaf, std::size_t i) const { return order_[leaf * leaf_points + i]; }
   const double* coordinates(std::size_t leaf) const { return &coordinates_[leaf * dim_ * leaf_points]; }
+  // The leaves in the order of their least indices, and that index.
+  std::size_t by_least_index(std::size_t rank) const { return by_least_[rank]; }
+  std::size_t least_index(std::size_t leaf) const { return least_[leaf]; }
 
   // Squared distance between two leaves' boxes.
   double squared_distance(std::size_t a, std::size_t b) const {
@@ -72,18 +85,22 @@ class Leaves {
   void halve(const Cloud<T>& cloud, std::size_t first, std::size_t last) {
     const std::size_t leaves = (last - first + leaf_points - 1) / leaf_points;
     if (leaves <= 1) return;
-    const std::size_t side = longest_side(cloud, first, last), middle = first + leaves / 2 * leaf_points;
-    const auto begin = order_.begin();
-    std::nth_element(begin + static_cast<std::ptrdiff_t>(first), begin + static_cast<std::ptrdiff_t>(middle),
-                     begin + static_cast<std::ptrdiff_t>(last), [&](std::size_t a, std::size_t b) {
-                       return cloud.point(a)[side] < cloud.point(b)[side];
-                     });
+    const std::pair<T, std::size_t> longest = longest_side(cloud, first, last);
+    const std::size_t side = longest.second, middle = first + leaves / 2 * leaf_points;
+    const auto at = [&](std::size_t place) { return order_.begin() + static_cast<std::ptrdiff_t>(place); };
+    if (!(longest.first > 0)) {  // all are equal: leaves of consecutive indices
+      std::sort(at(first), at(last));
+      return;
+    }
+    std::nth_element(at(first), at(middle), at(last), [&](std::size_t a, std::size_t b) {
+      return cloud.point(a)[side] < cloud.point(b)[side];
+    });
     halve(cloud, first, middle);
     halve(cloud, middle, last);
   }
 
   template <class T>
-  std::size_t longest_side(const Cloud<T>& cloud, std::size_t first, std::size_t last) const {
+  std::pair<T, std::size_t> longest_side(const Cloud<T>& cloud, std::size_t first, std::size_t last) const {
     std::vector<T> low(cloud.point(order_[first]), cloud.point(order_[first]) + dim_), high = low;
     for (std::size_t place = first; place < last; ++place) {
       const T* x = cloud.point(order_[place]);
@@ -96,11 +113,11 @@ class Leaves {
     for (std::size_t d = 1; d < dim_; ++d) {
       if (high[d] - low[d] > high[side] - low[side]) side = d;
     }
-    return side;
+    return {high[side] - low[side], side};
   }
 
   std::size_t points_, dim_, count_;
-  std::vector<std::size_t> order_;
+  std::vector<std::size_t> order_, least_, by_least_;
   std::vector<double> coordinates_, low_, high_;
 };
 
@@ -117,8 +134,9 @@ class LeafSearch {
   template <class Finish>
   void search(const Leaves& leaves, std::size_t leaf, const Finish& finish) {
     by_distance_.clear();
-    for (std::size_t other = 0; other < leaves.count(); ++other) {
-      if (other != leaf) by_distance_.emplace_back(leaves.squared_distance(leaf, other), other);
+    for (std::size_t place = 0; place < leaves.count(); ++place) {
+      const std::size_t other = leaf_at(leaves, place);
+      if (other != leaf) by_distance_.emplace_back(leaves.squared_distance(leaf, other), place);
     }
     sorted_ = 0;
     for (std::size_t i = 0; i < leaves.size(leaf); ++i) {
@@ -130,6 +148,7 @@ class LeafSearch {
   }
 
  private:
+  static constexpr bool with_indices = !std::is_same_v<Candidate, double>;
   // Leaves that are sorted at once, by their distance.
   static constexpr std::size_t sorted_at_once = 32;
 
@@ -142,12 +161,24 @@ class LeafSearch {
       if (i == sorted_) sort_more();
       const double limit = squared_of(smallest_.limit());
       if (by_distance_[i].first > limit) return;
-      const std::size_t other = by_distance_[i].second;
+      const std::size_t other = leaf_at(leaves, by_distance_[i].second);
+      if (limit == 0.0 && none_before(smallest_.limit(), leaves.least_index(other))) return;
       if (leaves.squared_distance(x_.data(), other) > limit) continue;
       PYTHERMO_DISPATCH(
           isa::leaf_distances(x_.data(), leaves.coordinates(other), x_.size(), squared_.data()));
       offer(leaves, other);
     }
+  }
+
+  // Where indices decide among points at the same distance, leaves at the same distance come in the order of
+  // their least indices.
+  static std::size_t leaf_at(const Leaves& leaves, std::size_t place) {
+    return with_indices ? leaves.by_least_index(place) : place;
+  }
+
+  // Whether no duplicate with such an index or a higher one comes before the k-th, which is a duplicate too.
+  static bool none_before(const Candidate& limit, std::size_t index) {
+    return !(candidate<Candidate>(0.0, index) < limit);
   }
 
   void offer(const Leaves& leaves, std::size_t leaf) {

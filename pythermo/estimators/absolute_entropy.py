@@ -4,13 +4,11 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import betainc, betaln, digamma, gammaln
 
 from pythermo import ops
-from pythermo._checks import unit_rows
-
-Floats = NDArray[np.float64]
+from pythermo._checks import Floats, as_floats, require_integer, require_k, require_one_of, unit_rows
 
 # Beyond, the area of a cap may be below the least number.
 _LARGEST_SPHERE_DIM = 64
@@ -68,21 +66,19 @@ def kozachenko_leonenko_entropy(
     """
     clouds = _clouds(points)
     n, dim = clouds.shape[-2:]
-    if k != int(k) or not 1 <= k <= n - 1:
-        raise ValueError(f"k: must be an integer from 1 to {n - 1} for {n} points, not {k}")
+    k = require_k(k, n)
+    require_one_of("geometry", geometry, ("euclidean", "sphere"))
     if geometry == "euclidean":
         log_volume: Callable[[Floats, int], Floats] = _log_ball_volume
-    elif geometry == "sphere":
+    else:
         if not 2 <= dim <= _LARGEST_SPHERE_DIM:
             raise ValueError(f"points: on the sphere D must be 2 to {_LARGEST_SPHERE_DIM}, not {dim}")
         clouds = unit_rows("points", clouds)
         log_volume = _log_cap_area
-    else:
-        raise ValueError(f"geometry: must be euclidean or sphere, not {geometry!r}")
     flat = clouds.reshape(-1, n, dim)
     constant = digamma(n) - digamma(k)
     with np.errstate(divide="ignore"):
-        entropies = [log_volume(_kth_distances(cloud, int(k)), dim).mean() + constant for cloud in flat]
+        entropies = [log_volume(_kth_distances(cloud, k), dim).mean() + constant for cloud in flat]
     return np.array(entropies, dtype=np.float64).reshape(clouds.shape[:-2])
 
 
@@ -123,15 +119,13 @@ def sphere_histogram_entropy(points: ArrayLike, bands: int | None = None) -> Any
     n = clouds.shape[-2]
     if clouds.shape[-1] != 3:
         raise ValueError(f"points: the shape must be [..., n, 3], not {list(clouds.shape)}")
-    count = max(2, round(np.sqrt(n / 50.0))) if bands is None else bands
-    if count != int(count) or count < 1:
-        raise ValueError(f"bands: must be an integer of at least 1, not {bands}")
-    entropies = [_histogram_entropy(cloud, int(count)) for cloud in clouds.reshape(-1, n, 3)]
+    count = max(2, round(np.sqrt(n / 50.0))) if bands is None else require_integer("bands", bands, 1, 2**20)
+    entropies = [_histogram_entropy(cloud, count) for cloud in clouds.reshape(-1, n, 3)]
     return np.array(entropies, dtype=np.float64).reshape(clouds.shape[:-2])
 
 
 def _clouds(points: ArrayLike) -> Floats:
-    clouds = np.asarray(points, dtype=np.float64)
+    clouds = as_floats("points", points)
     if clouds.ndim < 2 or clouds.shape[-1] < 1 or clouds.shape[-2] < 2:
         raise ValueError(
             f"points: the shape must be [..., n, D] with n >= 2 and D >= 1, not {list(clouds.shape)}"

@@ -3,10 +3,10 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.fft import irfft, next_fast_len, rfft
 
-Floats = NDArray[np.float64]
+from pythermo._checks import Floats, as_floats
 
 # The sum over lags ends at the first one beyond this many autocorrelation times, and not before the least
 # (a quarter of a short series).
@@ -49,7 +49,7 @@ def integrated_autocorrelation_time(series: ArrayLike) -> Any:
     >>> 8 < float(pt.integrated_autocorrelation_time(series)) < 12
     True
     """
-    values = np.asarray(series, dtype=np.float64)
+    values = as_floats("series", series)
     if values.ndim < 1 or values.shape[-1] < 2:
         raise ValueError(f"series: must have the shape [..., n] with n >= 2, not {list(values.shape)}")
     return _times(values.reshape(-1, values.shape[-1])).reshape(values.shape[:-1])
@@ -80,7 +80,7 @@ def trajectory_autocorrelation_time(points: ArrayLike) -> Any:
     -----
     As `integrated_autocorrelation_time`: a window shorter than some 20 times gives a lower bound.
     """
-    values = np.asarray(points, dtype=np.float64)
+    values = as_floats("points", points)
     if values.ndim < 2 or values.shape[-2] < 2:
         raise ValueError(f"points: must have the shape [..., n, D] with n >= 2, not {list(values.shape)}")
     clouds = values.reshape(-1, *values.shape[-2:])
@@ -101,7 +101,7 @@ def effective_sample_size(series: ArrayLike) -> Any:
     array [...]
         From 1 to n^2 / 10; NaN for a series that is constant or not finite.
     """
-    values = np.asarray(series, dtype=np.float64)
+    values = as_floats("series", series)
     times = integrated_autocorrelation_time(values)
     return values.shape[-1] / times
 

@@ -8,37 +8,43 @@ from typing import Any
 import torch
 
 from pythermo import ops
-from pythermo._checks import as_tensor, like_input, require_positive
+from pythermo._checks import (
+    as_tensor_to_read,
+    like_input,
+    require_integer,
+    require_ks,
+    require_points,
+    require_positive,
+)
 
-_PAPER_KS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+# The paper's, of windows of 1000 points.
+DEFAULT_KS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 999)
 
 # L_k is not allowed below this, so that coinciding points have a finite entropy.
 _LEAST_LENGTH = 1e-8
 
 
 def default_ks(n: int) -> tuple[int, ...]:
-    """Return the numbers of neighbors 1, 2, 5, ... 500 that are below n - 1, and n - 1 itself.
+    """Return the numbers of neighbors in `DEFAULT_KS` that are below n, and n - 1.
 
     Raises
     ------
-    ValueError
-        For fewer than two points.
+    ValueError, TypeError
+        For fewer than two points, or no integer.
 
     Examples
     --------
     >>> pt.default_ks(30)
     (1, 2, 5, 10, 20, 29)
     """
+    n = require_integer("n", n, 0)
     if n < 2:
         raise ValueError(f"n: at least 2 points are needed for a neighbor, not {n}")
-    return (*(k for k in _PAPER_KS if k < n - 1), n - 1)
-
-
-DEFAULT_KS = default_ks(1000)
+    return (*(k for k in DEFAULT_KS if k < n - 1), n - 1)
 
 
 def knn_graph_entropy(
-    points: Any, ks: Sequence[int] = DEFAULT_KS, intrinsic_dim: int | None = None, gamma: float = 1.0
+    points: Any, ks: Sequence[int] | None = None, intrinsic_dim: int | None = None, gamma: float = 1.0
 ) -> Any:
     """Estimate the differential entropy of a distribution from points drawn from it, in nats.
 
@@ -49,9 +55,9 @@ def knn_graph_entropy(
     ----------
     points : Tensor or array [..., n, D]
         Clouds of n points; float32 or float64, finite.
-    ks : sequence of int
-        Numbers of neighbors, each from 1 to n - 1; the default is meant for n = 1000, see
-        `default_ks` for others.
+    ks : sequence of int, optional
+        Numbers of neighbors, each from 1 to n - 1; `default_ks` of n if not given: those of `DEFAULT_KS`
+        below n, and n - 1.
     intrinsic_dim : int, optional
         Dimension d of the set that the points lie on; D - 1, a sphere's, if not given.
     gamma : float
@@ -96,7 +102,7 @@ def knn_graph_entropy(
 def gradient_cloud_entropy(
     grads: Any,
     lr: float,
-    ks: Sequence[int] = DEFAULT_KS,
+    ks: Sequence[int] | None = None,
     intrinsic_dim: int | None = None,
     gamma: float = 1.0,
 ) -> Any:
@@ -126,7 +132,7 @@ def gradient_cloud_entropy(
 
 def knn_graph_entropy_error(
     points: Any,
-    ks: Sequence[int] = DEFAULT_KS,
+    ks: Sequence[int] | None = None,
     intrinsic_dim: int | None = None,
     gamma: float = 1.0,
     blocks: int = 10,
@@ -160,14 +166,18 @@ def knn_graph_entropy_error(
     It does not see a bias that all S_i share. Gaussian points, D = 3 ... 1000, independent or with times
     up to n / 50: between 0.8 and 1.3 times the standard deviation over repetitions, for all k.
     """
-    tensor = as_tensor("points", points)
-    n = tensor.shape[-2] if tensor.ndim >= 2 else 0
+    tensor = as_tensor_to_read("points", points)
+    require_points(tensor)
+    n = tensor.shape[-2]
+    ks = _numbers_of_neighbors(ks, n, "points")
     whole = knn_graph_entropy(tensor, ks, intrinsic_dim, gamma)  # checks the arguments
     edges = block_edges(n, blocks)
+    if tensor.numel() == 0:  # no clouds
+        return like_input(whole, points)
     left_out = []
     for first, last in pairwise(edges):
         rest = torch.cat([tensor[..., :first, :], tensor[..., last:, :]], dim=-2)
-        fewer = [min(int(k), rest.shape[-2] - 1) for k in ks]
+        fewer = [min(k, rest.shape[-2] - 1) for k in ks]
         left_out.append(knn_graph_entropy(rest, fewer, intrinsic_dim, gamma))
     error = jackknife_error(torch.stack(left_out))
     return like_input(error.reshape(whole.shape), points)
@@ -175,7 +185,8 @@ def knn_graph_entropy_error(
 
 def block_edges(n: int, blocks: int) -> list[int]:
     """Return where ``blocks`` blocks of n points begin and end."""
-    if blocks != int(blocks) or not 2 <= blocks <= n // 2:
+    blocks = require_integer("blocks", blocks, 0)
+    if not 2 <= blocks <= n // 2:
         raise ValueError(f"blocks: must be an integer from 2 to {n // 2} for {n} points, not {blocks}")
     return [n * block // blocks for block in range(blocks + 1)]
 
@@ -191,18 +202,32 @@ def entropy_of_lengths(lengths: torch.Tensor, n: int, d: int, gamma: float) -> t
     return d / gamma * (lengths.clamp(min=_LEAST_LENGTH).log() - (d - gamma) / d * math.log(n))
 
 
+def _numbers_of_neighbors(ks: Sequence[int] | None, n: int, name: str) -> list[int]:
+    """Return those that are asked for, or the default, among n points of an argument."""
+    if ks is not None:
+        return require_ks(ks, n)
+    if n < 2:
+        raise ValueError(f"{name}: at least 2 points are needed for a neighbor, not {n}")
+    return list(default_ks(n))
+
+
 def _graph_entropy(
-    points: Any, name: str, ks: Sequence[int], intrinsic_dim: int | None, gamma: float, scale: float
+    points: Any,
+    name: str,
+    ks: Sequence[int] | None,
+    intrinsic_dim: int | None,
+    gamma: float,
+    scale: float,
 ) -> Any:
     gamma = require_positive("gamma", gamma)
-    shape = getattr(points, "shape", None)
-    if shape is None:
-        raise TypeError(f"{name}: must be a torch tensor or a numpy array, not {type(points).__name__}")
-    if len(shape) < 2:
-        raise ValueError(f"{name}: the shape must be [..., n, D], not {list(shape)}")
-    n, ambient = shape[-2:]
-    d = ambient - 1 if intrinsic_dim is None else intrinsic_dim
-    if d < 1:
-        raise ValueError(f"intrinsic_dim: must be at least 1, not {d} ({name} [..., {n}, {ambient}])")
-    lengths = torch.as_tensor(ops.knn_distance_sums(points, ks, gamma)) * scale**gamma
-    return like_input(entropy_of_lengths(lengths, n, d, gamma), points)
+    tensor = as_tensor_to_read(name, points)
+    require_points(tensor, name)
+    n, ambient = tensor.shape[-2:]
+    if intrinsic_dim is None and ambient < 2:
+        raise ValueError(f"intrinsic_dim: must be given for points of {ambient} coordinate ({name})")
+    d = ambient - 1 if intrinsic_dim is None else require_integer("intrinsic_dim", intrinsic_dim, 1)
+    try:
+        lengths = ops.knn_distance_sums(tensor, _numbers_of_neighbors(ks, n, name), gamma)
+    except ValueError as error:
+        raise ValueError(str(error).replace("points:", f"{name}:", 1)) from None
+    return like_input(entropy_of_lengths(lengths * scale**gamma, n, d, gamma), points)

@@ -7,12 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pythermo import ops
-from pythermo._checks import as_tensor, require_float
-
-Floats = NDArray[np.float64]
+from pythermo._checks import Floats, as_tensor_to_read, require_float, require_values
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,8 @@ def gradient_noise(full_grad: Any, stochastic_grads: Any) -> GradientNoise:
     >>> noise.full_grad_norm, noise.rms_noise_norm, noise.snr
     (5.0, 1.0, 5.0)
     """
-    center = as_tensor("full_grad", full_grad).detach()
+    center = as_tensor_to_read("full_grad", full_grad).detach()
+    require_values("full_grad", center)
     require_float("full_grad", center)
     if center.ndim != 1:
         raise ValueError(f"full_grad: must have the shape [D], not {list(center.shape)}")
@@ -163,8 +161,14 @@ def _assemble(
 
 def _each_gradient(grads: Iterable[Any], like: torch.Tensor | None) -> Iterator[torch.Tensor]:
     """Yield the gradients [D], contiguous, of the shape and device of ``like``, or of the first."""
+    if isinstance(grads, torch.Tensor | np.ndarray):
+        grads = as_tensor_to_read("stochastic_grads", grads)
+        if grads.ndim == 0:
+            raise ValueError("stochastic_grads: must have the shape [m, D], not []")
+    if not isinstance(grads, Iterable):
+        raise TypeError(f"stochastic_grads: must be gradients [m, D] or an iterable of them, not {grads!r}")
     for index, given in enumerate(grads):
-        grad = as_tensor(f"stochastic_grads[{index}]", given).detach()
+        grad = as_tensor_to_read(f"stochastic_grads[{index}]", given).detach()
         require_float(f"stochastic_grads[{index}]", grad)
         like = grad.reshape(-1) if like is None else like
         if grad.shape != like.shape or grad.device != like.device:
@@ -172,6 +176,7 @@ def _each_gradient(grads: Iterable[Any], like: torch.Tensor | None) -> Iterator[
                 f"stochastic_grads[{index}]: must have the shape {list(like.shape)} on {like.device}, "
                 f"not {list(grad.shape)} on {grad.device}"
             )
+        require_values(f"stochastic_grads[{index}]", grad)
         yield grad.contiguous()
 
 

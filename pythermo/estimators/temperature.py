@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
+from pythermo._checks import Floats, as_floats, require_integer, require_not_negative
+
 Bools = NDArray[np.bool_]
 
 
@@ -129,9 +130,8 @@ def fit_temperature(
             "lr, energy and entropy: must have the same length, "
             f"not {len(lrs)}, {len(energies)} and {len(entropies)}"
         )
-    for name, value in (("tolerance", tolerance), ("smoothing", smoothing)):
-        if not (value >= 0.0 and np.isfinite(value)):
-            raise ValueError(f"{name}: must be finite and not negative, not {value}")
+    tolerance = require_not_negative("tolerance", tolerance)
+    smoothing = require_not_negative("smoothing", smoothing)
     if not (np.isfinite(lrs).all() and (lrs > 0.0).all()):
         raise ValueError("lr: all learning rates must be positive and finite")
     if len(np.unique(lrs)) != len(lrs):
@@ -249,7 +249,7 @@ def free_energy(energy: ArrayLike, entropy: ArrayLike, temperature: ArrayLike) -
     u, s = _vector("energy", energy), _vector("entropy", entropy)
     if len(u) != len(s):
         raise ValueError(f"energy and entropy: must have the same length, not {len(u)} and {len(s)}")
-    free: Floats = u - np.asarray(temperature, dtype=np.float64)[..., np.newaxis] * s
+    free: Floats = u - as_floats("temperature", temperature)[..., np.newaxis] * s
     return free
 
 
@@ -288,8 +288,7 @@ def temperature_along_run(energy: ArrayLike, entropy: ArrayLike, half_width: int
     u, s = _vector("energy", energy), _vector("entropy", entropy)
     if len(u) != len(s):
         raise ValueError(f"energy and entropy: must have the same length, not {len(u)} and {len(s)}")
-    if half_width < 1 or half_width != int(half_width):
-        raise ValueError(f"half_width: must be an integer of at least 1, not {half_width}")
+    half_width = require_integer("half_width", half_width, 1)
     temperature = np.full(len(u), np.nan)
     if len(u) <= 2 * half_width:
         return temperature
@@ -300,7 +299,7 @@ def temperature_along_run(energy: ArrayLike, entropy: ArrayLike, half_width: int
 
 
 def _vector(name: str, values: Any) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
+    array = as_floats(name, values)
     if array.ndim != 1:
         raise ValueError(f"{name}: must have one dimension, not {array.ndim}")
     if np.isinf(array).any():

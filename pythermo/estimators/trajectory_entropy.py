@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from pythermo import ops
-from pythermo._checks import as_tensor, is_float, require_ks
+from pythermo._checks import as_tensor_to_read, is_float, require_integer, require_ks, require_values
 from pythermo.estimators.autocorrelation import time_of_covariances, trajectory_autocorrelation_time
 from pythermo.estimators.entropy import (
     block_edges,
@@ -63,7 +63,7 @@ class TrajectoryEntropy:
     ks : sequence of int, optional
         Numbers of neighbors; `default_ks` of the window if not given.
     dtype : torch.dtype
-        float32 or float64; that of the weights.
+        torch.float32 or torch.float64; that of the weights.
     sketch : int, optional
         Keep this many numbers m of each point (`pythermo.ops.sketch`), not all D: for windows that do not
         fit into memory.
@@ -78,7 +78,7 @@ class TrajectoryEntropy:
     Raises
     ------
     ValueError, TypeError
-        For a dimension below 2, a window below 2, wrong ``ks``, dtype, ``sketch`` or device.
+        For a dimension below 2, a window below 2, wrong ``ks``, dtype, ``sketch``, seed or device.
 
     Notes
     -----
@@ -115,14 +115,13 @@ class TrajectoryEntropy:
         device: torch.device | str = "cpu",
         pinned: bool = False,
     ) -> None:
-        if dim < 2:
-            raise ValueError(f"dim: must be at least 2, not {dim}")
-        if window < 2:
-            raise ValueError(f"window: must be at least 2, not {window}")
-        if not is_float(dtype):
-            raise TypeError(f"dtype: must be float32 or float64, not {dtype}")
-        if sketch is not None and not 1 <= sketch <= dim:
-            raise ValueError(f"sketch: must be from 1 to the dimension {dim}, not {sketch}")
+        dim, window = require_integer("dim", dim, 2), require_integer("window", window, 2)
+        if not (isinstance(dtype, torch.dtype) and is_float(dtype)):
+            raise TypeError(f"dtype: must be torch.float32 or torch.float64, not {dtype!r}")
+        sketch = None if sketch is None else require_integer("sketch", sketch, 1, dim)
+        seed = require_integer("seed", seed, 0, 2**63 - 1)
+        if not isinstance(pinned, bool):
+            raise TypeError(f"pinned: must be True or False, not {pinned!r}")
         where = require_device(str(device))
         if pinned and (where.type != "cpu" or not torch.cuda.is_available()):
             raise ValueError(f"pinned: is for memory of the host beside a CUDA device, not for {where}")
@@ -143,8 +142,9 @@ class TrajectoryEntropy:
         return self._appended >= len(self._points)
 
     def append(self, weights: Any) -> None:
-        """Add a point [D]; the oldest one is dropped when the window is full."""
-        point = as_tensor("weights", weights)
+        """Add a point [D], a tensor or an array; the oldest one is dropped when the window is full."""
+        point = as_tensor_to_read("weights", weights)
+        require_values("weights", point)
         if point.shape != (self._dim,) or point.dtype != self._dtype:
             raise ValueError(
                 f"weights: must be {self._dtype} of shape [{self._dim}], "
@@ -154,7 +154,7 @@ class TrajectoryEntropy:
         if self._sketch is None:
             place.copy_(point.detach(), non_blocking=True)
         else:
-            place.copy_(ops.sketch(point.detach(), self._sketch, self._seed), non_blocking=True)
+            place.copy_(ops.sketch(point.detach().contiguous(), self._sketch, self._seed), non_blocking=True)
         if point.is_cuda and self._points.is_cpu:
             self._writer = point.device
         self._appended += 1
@@ -302,9 +302,11 @@ class _SharedDistances:
         n, count = len(self._points), last - first
         begin = (first + self._appended) % n
         if begin + count <= n:
-            return ops.matrix_distance_sums(self._squared, ks, begin, begin + count)
-        rolled = self._squared.roll((-begin, -begin), (0, 1))
-        return ops.matrix_distance_sums(rolled, ks, 0, count)
+            sums: torch.Tensor = ops.matrix_distance_sums(self._squared, ks, begin, begin + count)
+        else:
+            rolled = self._squared.roll((-begin, -begin), (0, 1))
+            sums = ops.matrix_distance_sums(rolled, ks, 0, count)
+        return sums
 
     def autocorrelation_time(self) -> float:
         """Return the trajectory's autocorrelation time, by its mean squared displacement at each lag."""

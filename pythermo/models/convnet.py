@@ -2,10 +2,10 @@
 
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
-from pythermo.models.layers import FrozenHead, NormReLU, conv3x3, require_images
+from pythermo._checks import require_integer
+from pythermo.models.layers import FrozenHead, NormReLU, channels_last, conv3x3, require_images
 
 
 class ConvNet(nn.Module):
@@ -25,6 +25,11 @@ class ConvNet(nn.Module):
     head_norm : float
         Frobenius norm of the head's weight matrix: 10 for cross-entropy, 1.5 for squared errors.
 
+    Raises
+    ------
+    ValueError, TypeError
+        For numbers that are not positive integers, or a norm that is not positive.
+
     Notes
     -----
     D = 24 408, 1 550 016 and 3 486 240 trained weights at width 8, 64 and 96 with 3 channels. Source:
@@ -35,7 +40,9 @@ class ConvNet(nn.Module):
         self, width: int, in_channels: int = 3, num_classes: int = 10, head_norm: float = 10.0
     ) -> None:
         super().__init__()
-        self.in_channels = in_channels
+        width = require_integer("width", width, 1)
+        self.in_channels = in_channels = require_integer("in_channels", in_channels, 1)
+        num_classes = require_integer("num_classes", num_classes, 1)
         layers: list[nn.Module] = []
         before = in_channels
         for depth, after in enumerate((width, 2 * width, 4 * width, 8 * width)):
@@ -47,5 +54,5 @@ class ConvNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [N, num_classes] of images [N, in_channels, H, W]."""
         require_images(x, self.in_channels, least_side=8)
-        x = x.to(memory_format=torch.channels_last)  # faster convolutions, the same function
+        x = channels_last(x)  # faster convolutions, the same function
         return cast(Tensor, self.head(self.features(x).amax(dim=(2, 3))))

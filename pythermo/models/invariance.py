@@ -1,14 +1,16 @@
 """Is a network scale-invariant? A numerical check for the ones here and for a user's own."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pythermo._checks import require_not_negative, require_positive
 from pythermo._parameters import flatten
-from pythermo.models.layers import trained_parameters
+from pythermo.models.layers import require_model, trained_parameters
 
 
 @contextmanager
@@ -85,8 +87,9 @@ def check_scale_invariance(
 
     Raises
     ------
-    ValueError
-        For a model without trained weights, one whose outputs are not finite or all zero, no factors, or
+    ValueError, TypeError
+        For arguments of another kind, a model without trained weights, one whose outputs are not finite or
+        all zero or do not depend on ``params``, no factors, or
         factors that are not positive.
 
     Notes
@@ -94,11 +97,13 @@ def check_scale_invariance(
     Source: arXiv 2505.23489. The loss whose gradient is taken is
     the mean of the outputs' inner product with fixed random numbers.
     """
-    weights = trained_parameters(model) if params is None else list(params)
+    require_model(model)
+    if not isinstance(inputs, Tensor) or inputs.ndim < 1:
+        raise TypeError(f"inputs: must be a batch [N, ...], a tensor, not {inputs!r}")
+    weights = trained_parameters(model) if params is None else _weights(params)
     if not weights:
         raise ValueError("params: the model has no trained weights")
-    if not factors or not all(factor > 0.0 for factor in factors):
-        raise ValueError(f"factors: some are needed, all positive, not {list(factors)}")
+    factors, tolerance = _factors(factors), require_not_negative("tolerance", tolerance)
     with buffers_restored(model):
         outputs = model(inputs)
         scale = outputs.detach().square().mean().sqrt()
@@ -106,11 +111,30 @@ def check_scale_invariance(
             raise ValueError("model: its outputs must be finite and not all zero")
         random = torch.Generator().manual_seed(0)
         direction = torch.randn(outputs.shape, generator=random).to(outputs)
-        grads = torch.autograd.grad((outputs * direction).sum() / len(inputs), weights)
+        loss = (outputs * direction).sum() / len(inputs)
+        grads = torch.autograd.grad(loss, weights, allow_unused=True)
+        if any(grad is None for grad in grads):
+            raise ValueError("params: some are not weights that the model's outputs depend on")
         changes = [_output_change(model, inputs, outputs, weights, factor) / scale for factor in factors]
     flat_w, flat_g = flatten(weights).double(), flatten(grads).double()
     radial = float((flat_w @ flat_g).abs() / (flat_w.norm() * flat_g.norm()))
     return ScaleInvariance(float(torch.stack(changes).max()), radial, tolerance)
+
+
+def _weights(params: Any) -> list[nn.Parameter]:
+    given = list(params) if isinstance(params, Iterable) else [params]
+    if not all(isinstance(one, Tensor) and one.requires_grad for one in given):
+        raise TypeError(f"params: must be parameters that require a gradient, not {params!r}")
+    return given
+
+
+def _factors(factors: Any) -> list[float]:
+    if not isinstance(factors, Iterable):
+        raise TypeError(f"factors: must be a sequence of numbers, not {factors!r}")
+    found = [require_positive("factors", factor) for factor in factors]
+    if not found:
+        raise ValueError("factors: some are needed, all positive, not []")
+    return found
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pythermo._checks import require_positive
+from pythermo._checks import require_integer, require_positive
 from pythermo.ops import batch_norm_relu
 from pythermo.optim import project_
 
@@ -77,7 +77,14 @@ class FrozenHead(nn.Linear):
 
 def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
     """Return the parameters of a model that require a gradient, in the order of the module."""
+    require_model(model)
     return [param for param in model.parameters() if param.requires_grad]
+
+
+def require_model(model: object) -> None:
+    """Raise TypeError unless the argument ``model`` is a module of torch."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: must be a torch.nn.Module, not {type(model).__name__}")
 
 
 def initialize_(model: nn.Module, seed: int = 1, head_seed: int = 4, radius: float = 1.0) -> nn.Module:
@@ -92,7 +99,7 @@ def initialize_(model: nn.Module, seed: int = 1, head_seed: int = 4, radius: flo
     model : nn.Module
         Its modules are drawn anew by their ``reset_parameters``.
     seed, head_seed : int
-        Seeds of the trained weights and of the heads (modules of type `FrozenHead`).
+        From 0 to 2^63 - 1. Seeds of the trained weights and of the heads (modules of type `FrozenHead`).
     radius : float
         Norm of all trained weights together, positive.
 
@@ -101,10 +108,23 @@ def initialize_(model: nn.Module, seed: int = 1, head_seed: int = 4, radius: flo
     nn.Module
         ``model`` itself.
 
+    Raises
+    ------
+    ValueError, TypeError
+        For seeds or a radius out of range, no module, or one without trained weights.
+
     Notes
     -----
     Source: arXiv 2505.23489.
     """
+    require_model(model)
+    seed, head_seed = (
+        require_integer(name, value, 0, 2**63 - 1)
+        for name, value in (("seed", seed), ("head_seed", head_seed))
+    )
+    radius = require_positive("radius", radius)
+    if not trained_parameters(model):
+        raise ValueError("model: has no trained weights, those that require a gradient")
     heads = [module for module in model.modules() if isinstance(module, FrozenHead)]
     others = [module for module in model.modules() if not isinstance(module, FrozenHead)]
     devices = sorted({param.get_device() for param in model.parameters() if param.is_cuda})
@@ -122,9 +142,22 @@ def initialize_(model: nn.Module, seed: int = 1, head_seed: int = 4, radius: flo
 
 
 def require_images(x: Tensor, in_channels: int, least_side: int) -> None:
-    """Raise ValueError unless ``x`` is a batch of images [N, in_channels, H, W] of enough pixels."""
+    """Raise unless ``x`` is a batch of images [N, in_channels, H, W] of enough pixels in a floating dtype."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        found = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"x: must be a tensor of a floating dtype, not {found}")
     if x.ndim != 4 or x.shape[1] != in_channels or min(x.shape[2:]) < least_side:
         raise ValueError(
             f"x: must be images [N, {in_channels}, H, W] with sides of at least {least_side} pixels, "
             f"not {list(x.shape)}"
         )
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Return images [N, C, H, W] laid out as `torch.channels_last`, by operations that `vmap` knows.
+
+    Those of one channel are copied too: their strides tell torch the layout.
+    """
+    rows = x.permute(0, 2, 3, 1)
+    rows = rows.contiguous() if x.shape[1] > 1 else rows.clone(memory_format=torch.contiguous_format)
+    return rows.permute(0, 3, 1, 2)

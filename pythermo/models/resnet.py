@@ -2,10 +2,10 @@
 
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
-from pythermo.models.layers import FrozenHead, NormReLU, batch_norm, conv3x3, require_images
+from pythermo._checks import require_integer
+from pythermo.models.layers import FrozenHead, NormReLU, batch_norm, channels_last, conv3x3, require_images
 
 
 class _Pointwise(nn.Conv2d):
@@ -58,6 +58,11 @@ class ResNet18(nn.Module):
     head_norm : float
         Frobenius norm of the head's weight matrix; the head has no bias.
 
+    Raises
+    ------
+    ValueError, TypeError
+        For numbers that are not positive integers, or a norm that is not positive.
+
     Notes
     -----
     D = 43 692, 2 790 240 and 6 277 392 trained weights at width 4, 32 and 48 with 3 channels. Source:
@@ -68,7 +73,9 @@ class ResNet18(nn.Module):
         self, width: int, in_channels: int = 3, num_classes: int = 10, head_norm: float = 10.0
     ) -> None:
         super().__init__()
-        self.in_channels = in_channels
+        width = require_integer("width", width, 1)
+        self.in_channels = in_channels = require_integer("in_channels", in_channels, 1)
+        num_classes = require_integer("num_classes", num_classes, 1)
         layers: list[nn.Module] = [conv3x3(in_channels, width)]
         before = width
         for after, stride in ((width, 1), (2 * width, 2), (4 * width, 2), (8 * width, 2)):
@@ -80,5 +87,5 @@ class ResNet18(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [N, num_classes] of images [N, in_channels, H, W]."""
         require_images(x, self.in_channels, least_side=8)
-        x = x.to(memory_format=torch.channels_last)  # faster convolutions, the same function
+        x = channels_last(x)  # faster convolutions, the same function
         return cast(Tensor, self.head(self.features(x).mean(dim=(2, 3))))

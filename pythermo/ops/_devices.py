@@ -13,7 +13,7 @@ def require_device(device: str) -> torch.device:
     """Return the device of a name, with its number, or raise ValueError saying why there is none."""
     try:
         found = torch.device(device)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError, OverflowError):
         found = torch.device("meta")
     if found.type == "cpu":
         return torch.device("cpu")

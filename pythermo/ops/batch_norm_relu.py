@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from pythermo import _core
-from pythermo._checks import as_tensor, is_float, like_input, require_positive
+from pythermo._checks import as_tensor_to_read, is_float, like_input, require_positive
 from pythermo.ops._backends import KERNELS, has_kernel, kernel, to_dlpack
 
 
@@ -70,7 +71,10 @@ def batch_norm_relu(x: Any, pool: int = 1, eps: float = 1e-12) -> Any:
     >>> batch_norm_relu(torch.tensor([1.0, 2.0, 3.0, 4.0]).reshape(1, 1, 2, 2), pool=2).shape
     torch.Size([1, 1, 1, 1])
     """
-    images, eps = as_tensor("x", x), require_positive("eps", eps)
+    images, eps = as_tensor_to_read("x", x), require_positive("eps", eps)
+    if not isinstance(pool, int | np.integer) or pool not in (1, 2):
+        raise ValueError(f"pool: must be 1 or 2, not {pool}")
+    pool = int(pool)
     _require(images, pool)
     in_table = has_kernel("batch_norm_relu", images) and is_float(images.dtype)
     if in_table and not torch.compiler.is_compiling():
@@ -81,8 +85,6 @@ def batch_norm_relu(x: Any, pool: int = 1, eps: float = 1e-12) -> Any:
 def _require(x: Tensor, pool: int) -> None:
     if not x.is_floating_point():
         raise TypeError(f"x: the dtype must be a floating one, not {x.dtype}")
-    if not isinstance(pool, int) or pool not in (1, 2):
-        raise ValueError(f"pool: must be 1 or 2, not {pool}")
     if x.ndim != 4 or min(x.shape[1], *(side // pool for side in x.shape[2:])) < 1:
         raise ValueError(
             f"x: must be images [N, C, H, W] with C >= 1 and H, W >= {pool}, not {list(x.shape)}"

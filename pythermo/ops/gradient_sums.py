@@ -1,9 +1,11 @@
 """The sums of gradients that their signal-to-noise ratio needs."""
 
+from typing import Any
+
 import torch
 
 from pythermo import _core
-from pythermo._checks import require_float
+from pythermo._checks import as_tensor_to_read, as_tensor_to_write, like_input, require_float
 from pythermo.ops._backends import CUDA, KERNELS, capsules, counter, kernel, kernel_for, stream_of, workspace
 
 
@@ -35,23 +37,21 @@ def _(grad: torch.Tensor, center: torch.Tensor, total: torch.Tensor) -> torch.Te
     return grad.new_empty(2, dtype=torch.float64)
 
 
-def gradient_sums_(
-    grad: torch.Tensor, center: torch.Tensor | None = None, total: torch.Tensor | None = None
-) -> torch.Tensor:
+def gradient_sums_(grad: Any, center: Any = None, total: Any = None) -> Any:
     """Return |g|^2 and |g - center|^2 of a gradient in one pass over it, which may also add it to a total.
 
     Parameters
     ----------
-    grad : Tensor [D]
+    grad : Tensor or array [D]
         A stochastic gradient g; float32 or float64, contiguous.
-    center : Tensor [D], optional
+    center : Tensor or array [D], optional
         What its noise is measured from, in float64 and contiguous; 0 if not given.
-    total : Tensor [D], optional
+    total : Tensor or array [D], optional
         In float64 and contiguous; g is added to it in place.
 
     Returns
     -------
-    Tensor [2]
+    Tensor or array [2]
         In float64 on the gradient's device, which nothing waits for. Not finite where the gradient is not.
 
     Raises
@@ -73,23 +73,23 @@ def gradient_sums_(
     >>> total
     tensor([3., 4.], dtype=torch.float64)
     """
-    require_float("grad", grad)
-    if grad.ndim != 1 or not grad.is_contiguous():
-        raise ValueError(f"grad: must have the shape [D] and be contiguous, not {list(grad.shape)}")
-    if not grad.is_meta:
-        kernel_for("gradient_sums", "grad", grad)
-    for name, other in (("center", center), ("total", total)):
-        if other is None:
+    tensor = as_tensor_to_read("grad", grad)
+    require_float("grad", tensor)
+    if tensor.ndim != 1 or not tensor.is_contiguous():
+        raise ValueError(f"grad: must have the shape [D] and be contiguous, not {list(tensor.shape)}")
+    if not tensor.is_meta:
+        kernel_for("gradient_sums", "grad", tensor)
+    none = tensor.new_empty(0, dtype=torch.float64)
+    from_where = none if center is None else as_tensor_to_read("center", center).detach()
+    onto = none if total is None else as_tensor_to_write("total", total)
+    for name, other in (("center", from_where), ("total", onto)):
+        if other is none:
             continue
         if other.dtype is not torch.float64:
             raise TypeError(f"{name}: the dtype must be float64, not {other.dtype}")
-        if other.shape != grad.shape or other.device != grad.device or not other.is_contiguous():
+        if other.shape != tensor.shape or other.device != tensor.device or not other.is_contiguous():
             raise ValueError(
-                f"{name}: must have the shape {list(grad.shape)} on {grad.device} and be contiguous, "
+                f"{name}: must have the shape {list(tensor.shape)} on {tensor.device} and be contiguous, "
                 f"not {list(other.shape)} on {other.device}"
             )
-    none = grad.new_empty(0, dtype=torch.float64)
-    sums: torch.Tensor = _gradient_sums_(
-        grad.detach(), none if center is None else center, none if total is None else total
-    )
-    return sums
+    return like_input(_gradient_sums_(tensor.detach(), from_where, onto), grad)

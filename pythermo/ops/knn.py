@@ -9,9 +9,11 @@ import torch
 
 from pythermo import _core
 from pythermo._checks import (
-    as_tensor,
+    as_tensor_to_read,
+    as_tensor_to_write,
     like_input,
     require_integer,
+    require_k,
     require_ks,
     require_points,
     require_positive,
@@ -150,7 +152,8 @@ def _(points: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
 def _knn_distance_sums(points: torch.Tensor, ks: Sequence[int], gamma: float) -> torch.Tensor:
     sums = points.new_empty((*points.shape[:-2], len(ks)), dtype=torch.float64)
     run = KERNELS[points.device.type, "knn_distance_sums"]
-    _refuse(run(_as_clouds(points), ks, gamma, sums.view(-1)), points)
+    if points.numel() > 0:
+        _refuse(run(_as_clouds(points), ks, gamma, sums.view(-1)), points)
     return sums
 
 
@@ -161,13 +164,12 @@ def _(points: torch.Tensor, ks: Sequence[int], gamma: float) -> torch.Tensor:
 
 def _find(points: torch.Tensor, k: int, distances: torch.Tensor, indices: torch.Tensor) -> None:
     run = KERNELS[points.device.type, "knn_distances"]
-    _refuse(run(_as_clouds(points), k, distances.view(-1), indices.view(-1)), points)
+    if points.numel() > 0:
+        _refuse(run(_as_clouds(points), k, distances.view(-1), indices.view(-1)), points)
 
 
 def _checked_points(points: Any) -> torch.Tensor:
-    if isinstance(points, np.ndarray) and min(points.strides, default=0) < 0:
-        points = points.copy()  # torch has no negative strides
-    tensor = as_tensor("points", points)
+    tensor = as_tensor_to_read("points", points)
     require_points(tensor)
     if not tensor.is_meta:
         kernel_for("knn_distances", "points", tensor)
@@ -201,8 +203,9 @@ def knn_distances(points: Any, k: int) -> Any:
     Parameters
     ----------
     points : Tensor or array [..., n, D]
-        Clouds of n points; float32 or float64, finite. Any n, D and batch, also none. Views are read in
-        place where each point's coordinates lie side by side, and copied otherwise.
+        Clouds of n points; float32 or float64, finite. Any n >= 2, D >= 1 and batch, also
+        one of no clouds. Views are read in place where each point's coordinates lie side by side, and copied
+        otherwise.
     k : int
         Number of neighbors, from 1 to n - 1.
 
@@ -239,7 +242,7 @@ def knn_distances(points: Any, k: int) -> Any:
            [2., 3.]])
     """
     tensor = _checked_points(points)
-    (k,) = require_ks([k], tensor.shape[-2], "k")
+    k = require_k(k, tensor.shape[-2])
     return like_input(_knn_distances(tensor, k), points)
 
 
@@ -257,7 +260,7 @@ def nearest_neighbors(points: Any, k: int) -> tuple[Any, Any]:
         Of the neighbors within their cloud, in int64.
     """
     tensor = _checked_points(points)
-    (k,) = require_ks([k], tensor.shape[-2], "k")
+    k = require_k(k, tensor.shape[-2])
     distances, indices = _nearest_neighbors(tensor, k)
     return like_input(distances, points), like_input(indices, points)
 
@@ -304,15 +307,15 @@ def knn_distance_sums(points: Any, ks: Sequence[int], gamma: float = 1.0) -> Any
     return like_input(sums[..., [distinct.index(k) for k in values]], points)
 
 
-def update_squared_distances_(matrix: torch.Tensor, points: torch.Tensor, first: int, changed: int) -> None:
+def update_squared_distances_(matrix: Any, points: Any, first: int, changed: int) -> None:
     """Bring a matrix of squared distances up to date after some points have changed, in place.
 
     Parameters
     ----------
-    matrix : Tensor [n, n]
+    matrix : Tensor or array [n, n]
         Squared distances in float64, with infinity on the diagonal; contiguous.
-    points : Tensor [n, D]
-        float32 or float64, their coordinates side by side.
+    points : Tensor or array [n, D]
+        float32 or float64.
     first, changed : int
         The points ``first`` to ``first + changed - 1`` have changed. ``0, n`` fills the matrix.
 
@@ -321,6 +324,7 @@ def update_squared_distances_(matrix: torch.Tensor, points: torch.Tensor, first:
     ValueError, TypeError
         For wrong shapes, dtypes, devices or ranges, or a changed row that is not finite (named).
     """
+    matrix, points = as_tensor_to_write("matrix", matrix), as_tensor_to_read("points", points)
     require_points(points)
     if matrix.device != points.device:
         raise ValueError(f"matrix: must lie on the device of points, {points.device}, not {matrix.device}")
@@ -338,14 +342,12 @@ def update_squared_distances_(matrix: torch.Tensor, points: torch.Tensor, first:
     _refuse(bad, points)
 
 
-def matrix_distance_sums(
-    matrix: torch.Tensor, ks: Sequence[int], without: int = 0, without_end: int = 0
-) -> torch.Tensor:
+def matrix_distance_sums(matrix: Any, ks: Sequence[int], without: int = 0, without_end: int = 0) -> Any:
     """Return the lengths L_k of `knn_distance_sums` from a matrix of squared distances.
 
     Parameters
     ----------
-    matrix : Tensor [n, n]
+    matrix : Tensor or array [n, n]
         As in `update_squared_distances_`.
     ks : sequence of int
         Numbers of neighbors among the points that are not left out, in any order.
@@ -354,7 +356,7 @@ def matrix_distance_sums(
 
     Returns
     -------
-    Tensor [len(ks)]
+    Tensor or array [len(ks)]
         In float64.
 
     Raises
@@ -363,12 +365,15 @@ def matrix_distance_sums(
         For a wrong shape or dtype, ``ks`` beyond the points that are left, a range beyond the matrix, or
         distances that overflow.
     """
-    flat = _flat_matrix(matrix)
-    without_end = require_integer("without_end", without_end, 0, len(matrix))
-    without = require_integer("without", without, 0, without_end)
-    values = require_ks(ks, len(matrix) - (without_end - without))
+    tensor = as_tensor_to_read("matrix", matrix)
+    flat = _flat_matrix(tensor)
+    without_end = require_integer("without_end", without_end, 0, len(tensor))
+    without = require_integer("without", without, 0)
+    if without > without_end:
+        raise ValueError(f"without, without_end: must be a range of points, not {without} to {without_end}")
+    values = require_ks(ks, len(tensor) - (without_end - without))
     distinct = sorted(set(values))
-    sums = matrix.new_empty(len(distinct))
-    run = kernel_for("matrix_distance_sums", "matrix", matrix)
+    sums = tensor.new_empty(len(distinct))
+    run = kernel_for("matrix_distance_sums", "matrix", tensor)
     run(flat, distinct, range(without, without_end), sums)
-    return sums[[distinct.index(k) for k in values]]
+    return like_input(sums[[distinct.index(k) for k in values]], matrix)

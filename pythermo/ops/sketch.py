@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from pythermo import _core
-from pythermo._checks import as_tensor, like_input, require_float, require_integer
+from pythermo._checks import as_tensor_to_read, like_input, require_float, require_integer
 from pythermo.ops._backends import CUDA, capsules, kernel, kernel_for, stream_of
 
 
@@ -61,7 +61,7 @@ def sketch(weights: Any, size: int, seed: int = 0) -> Any:
     >>> bool(np.all(projected == sketch(np.ones(1000), 10, seed=0)))
     True
     """
-    tensor = as_tensor("weights", weights)
+    tensor = as_tensor_to_read("weights", weights)
     require_float("weights", tensor)
     if tensor.ndim != 1 or not tensor.is_contiguous():
         raise ValueError(f"weights: must have the shape [D] and be contiguous, not {list(tensor.shape)}")

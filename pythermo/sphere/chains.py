@@ -36,9 +36,18 @@ _UNITS = {
 
 
 def run_chains(
-    system: System, settings: Settings, rates: Array, start: Array, plan: Plan, device: torch.device
+    system: System,
+    settings: Settings,
+    rates: Array,
+    replicas: Array,
+    start: Array,
+    plan: Plan,
+    device: torch.device,
 ) -> xr.Dataset:
-    """Run chains from points [lr, replica, D], from the plan's first step to its last."""
+    """Run chains from points [lr, replica, D], from the plan's first step to its last.
+
+    ``replicas`` are the numbers that their random draws are functions of.
+    """
     wanted = set(plan.record)
     if isinstance(system, IsotropicNoise) and "mean_grad_norm" in wanted:
         wanted.add("full_grad_norm")
@@ -48,7 +57,7 @@ def run_chains(
         "vectors": vectors.T.ravel().astype(kind),
         "weights": start.reshape(-1),
         "lr": np.repeat(rates.astype(kind), start.shape[1]),
-        "replica": np.tile(np.arange(start.shape[1], dtype=np.int64), start.shape[0]),
+        "replica": np.tile(replicas, start.shape[0]),
     }
     chains = len(given["lr"])
     layout = _layout(wanted, plan, chains, system.dim, kind)
@@ -66,12 +75,12 @@ def run_chains(
     weights = moved["weights"].cpu().numpy().reshape(start.shape)
     moments = {name: results[name] for name in _MOMENTS}
     found = {name: results["weights_at" if name == "weights" else name] for name in RECORDED}
-    _require_finite_chains(weights, rates)
+    _require_finite_chains(weights, rates, replicas)
     if isinstance(system, IsotropicNoise) and "mean_grad_norm" in wanted:
         found["mean_grad_norm"] = mean_noisy_norm(
             found["full_grad_norm"], system.sigma * found["mean_grad_norm"], system.dim - 1
         )
-    dataset = _labeled({name: found[name] for name in plan.record}, moments, rates, weights, plan)
+    dataset = _labeled({name: found[name] for name in plan.record}, moments, rates, replicas, weights, plan)
     if isinstance(system, IsotropicNoise):
         dataset.attrs["sigma"] = system.sigma
     else:
@@ -123,24 +132,25 @@ def _labeled(
     found: Mapping[str, Array],
     moments: Mapping[str, Array],
     rates: Array,
+    replicas: Array,
     weights: Array,
     plan: Plan,
 ) -> xr.Dataset:
     """Return the kernel's flat results as a Dataset with dimensions, coordinates and units."""
-    lrs, replicas, dim = weights.shape
+    lrs, count, dim = weights.shape
     window_steps = plan.last - plan.stride * np.arange(plan.window - 1, -1, -1)
-    dataset = xr.Dataset(coords={"lr": rates, "replica": np.arange(replicas)})
+    dataset = xr.Dataset(coords={"lr": rates, "replica": replicas})
     for name, values in found.items():
         along, length = ("step", len(plan.measure_at)) if name in AT_STEPS else ("window", len(window_steps))
         if name in ("weights", "trajectory"):
-            dataset[name] = (("lr", "replica", along, "dim"), values.reshape(lrs, replicas, length, dim))
+            dataset[name] = (("lr", "replica", along, "dim"), values.reshape(lrs, count, length, dim))
         else:
-            dataset[name] = (("lr", "replica", along), values.reshape(lrs, replicas, length))
+            dataset[name] = (("lr", "replica", along), values.reshape(lrs, count, length))
     dataset = dataset.assign_coords(step=plan.measure_at)
     if len(window_steps):
         for name, values in moments.items():
             full = name.replace("window_", "window_loss_")
-            dataset[full] = (("lr", "replica"), values.reshape(lrs, replicas))
+            dataset[full] = (("lr", "replica"), values.reshape(lrs, count))
         dataset = dataset.assign_coords(window_step=("window", window_steps))
     if "window_loss" in dataset and len(window_steps) >= 2:
         size = effective_sample_size(dataset["window_loss"].values)
@@ -152,10 +162,11 @@ def _labeled(
     return dataset
 
 
-def _require_finite_chains(weights: Array, rates: Array) -> None:
+def _require_finite_chains(weights: Array, rates: Array, replicas: Array) -> None:
     finite = np.isfinite(weights).all(axis=-1)
     if not finite.all():
         lr, replica = np.argwhere(~finite)[0]
         raise ValueError(
-            f"lr: the chain at {rates[lr]:g} (replica {replica}) left the finite numbers; it must be smaller"
+            f"lr: the chain at {rates[lr]:g} (replica {replicas[replica]}) left the finite numbers; "
+            "it must be smaller"
         )

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from pythermo._checks import require_integer, require_one_of
+from pythermo._checks import as_floats, as_numbers, require_integer, require_not_negative, require_one_of
 from pythermo.ops._devices import free_memory
 from pythermo.sphere.protocols import PROTOCOLS, ProtocolName
 from pythermo.sphere.systems import IsotropicNoise, System
@@ -37,8 +37,12 @@ class Settings:
     dtype: DType
 
     def __post_init__(self) -> None:
-        require_integer("batch_size", self.batch_size, 1, 2**15)
-        require_integer("seed", self.seed, 0, 2**63 - 1)
+        for name, plain in (
+            ("batch_size", require_integer("batch_size", self.batch_size, 1, 2**15)),
+            ("seed", require_integer("seed", self.seed, 0, 2**63 - 1)),
+            ("weight_decay", require_not_negative("weight_decay", self.weight_decay)),
+        ):
+            object.__setattr__(self, name, plain)
         for name, allowed in (
             ("retraction", Retraction),
             ("protocol", ProtocolName),
@@ -53,8 +57,6 @@ class Settings:
                 f"weight_decay: must be 0 on the sphere, where it has no effect, not {self.weight_decay}; "
                 f"the protocols {others} have one"
             )
-        if not (self.weight_decay >= 0.0 and np.isfinite(self.weight_decay)):
-            raise ValueError(f"weight_decay: must be finite and not negative, not {self.weight_decay}")
         if in_full_space and self.retraction != "projection":
             raise ValueError(f"retraction: {self.retraction} is for the sphere; {self.protocol} has none")
 
@@ -100,18 +102,20 @@ class Plan:
         threads: int | None,
     ) -> "Plan":
         """Return the plan that a user asks for, or raise naming the argument that is wrong."""
-        last = first + require_integer("steps", steps, 1, 2**48)
+        steps = require_integer("steps", steps, 1, 2**48)
         samples, spacing = require_integer("window", window, 0), require_integer("stride", stride, 1)
         if samples * spacing > steps:
             raise ValueError(
                 f"window: {samples} samples every {spacing} steps are more than the {steps} steps of the run"
             )
+        if isinstance(record, str) or not isinstance(record, Collection):
+            raise TypeError(f"record: must be a collection of names, not {record!r}")
         for name in record:
             require_one_of("record", name, RECORDED)
         return cls(
             first=first,
-            last=last,
-            measure_at=measured_steps(measure_at, first, last),
+            last=first + steps,
+            measure_at=measured_steps(measure_at, first, first + steps),
             window=samples,
             stride=spacing,
             record=tuple(name for name in RECORDED if name in record and (samples or name not in IN_WINDOW)),
@@ -121,10 +125,11 @@ class Plan:
 
 def learning_rates(lr: ArrayLike, dtype: str) -> Array:
     """Return learning rates [lr] in float64, all of them positive in the chains' dtype."""
-    rates = np.atleast_1d(np.asarray(lr, dtype=np.float64))
+    rates = np.atleast_1d(as_floats("lr", lr))
     if rates.ndim != 1 or len(rates) == 0:
         raise ValueError(f"lr: must be a number or have the shape [lr], not {list(rates.shape)}")
-    narrow = rates.astype(dtype)
+    with np.errstate(over="ignore"):
+        narrow = rates.astype(dtype)
     wrong = ~((narrow > 0.0) & np.isfinite(narrow))
     if wrong.any():
         raise ValueError(f"lr: must be positive and finite in {dtype}, not {rates[wrong][0]}")
@@ -133,9 +138,12 @@ def learning_rates(lr: ArrayLike, dtype: str) -> Array:
 
 def measured_steps(measure_at: ArrayLike | None, first: int, last: int) -> Array:
     """Return the steps to measure after, int64 and ascending, the last one if none are given."""
-    given = np.atleast_1d(np.asarray([last] if measure_at is None else measure_at))
-    if given.ndim != 1 or (given.size and not np.issubdtype(given.dtype, np.number)):
-        raise ValueError("measure_at: must be integers in one dimension")
+    given = np.atleast_1d(as_numbers("measure_at", [last] if measure_at is None else measure_at))
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+        raise ValueError(
+            "measure_at: must be integers that ascend, in one dimension, "
+            f"not {given.dtype} of the shape {list(given.shape)}"
+        )
     steps = given.astype(np.int64)
     least = 0 if first == 0 else first + 1
     if (steps != given).any() or (np.diff(steps) <= 0).any():

@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from pythermo import _core
-from pythermo._checks import require_finite, require_integer, unit_rows
+from pythermo._checks import as_floats, as_numbers, require_finite, require_integer, unit_rows
 from pythermo.ops._devices import require_device
 from pythermo.sphere.chains import run_chains
 from pythermo.sphere.protocols import PROTOCOLS, ProtocolName
@@ -130,12 +130,11 @@ def simulate(
         seed=seed,
         retraction=retraction,
         protocol=protocol,
-        weight_decay=float(weight_decay),
+        weight_decay=weight_decay,
         sampling=sampling,
         dtype=dtype,
     )
-    if not isinstance(system, Quadratics | IsotropicNoise):
-        raise TypeError(f"system: must be Quadratics or IsotropicNoise, not {type(system).__name__}")
+    _require_system(system)
     settings.check_system(system)
     where = require_device(device)
     rates = learning_rates(lr, dtype)
@@ -143,7 +142,8 @@ def simulate(
     require_memory({"weights": (len(rates) * count * system.dim, np.dtype(dtype).itemsize)})
     plan = Plan.checked(0, steps, measure_at, window, stride, record, threads)
     weights = _start(start, system, (len(rates), count), settings)
-    return run_chains(system, settings, rates, weights, plan, where)
+    labels = np.arange(count, dtype=np.int64)
+    return run_chains(system, settings, rates, labels, weights, plan, where)
 
 
 def resume(
@@ -162,7 +162,9 @@ def resume(
     Parameters
     ----------
     simulated : xarray.Dataset
-        What `simulate` or `resume` returned, or what was read back from a file that it was written to.
+        What `simulate` or `resume` returned, or what was read back from a file that it was written to; or a
+        part of it, any selection of ``lr`` and ``replica`` in any order, which goes on as it would in the
+        whole. A replica is known by its label.
     steps : int
         Further steps.
     measure_at, window, stride, device, record, threads
@@ -171,19 +173,35 @@ def resume(
     Returns
     -------
     xarray.Dataset
-        As `simulate`, of the further steps.
+        As `simulate`, of the further steps and the given chains, with their labels.
 
     Raises
     ------
     ValueError, TypeError
-        As `simulate`, and for a Dataset that lacks what is needed.
+        As `simulate`, and for a Dataset that lacks what is needed or whose replicas have other labels.
+
+    Examples
+    --------
+    >>> import pythermo as pt
+    >>> found = pt.sphere.simulate(pt.sphere.overparameterized(), lr=[0.1, 0.2], steps=10, replicas=4)
+    >>> part = pt.sphere.resume(found.sel(lr=[0.2], replica=[3, 1]), steps=10)
+    >>> part.sizes["lr"], part["replica"].values
+    (1, array([3, 1]))
     """
-    missing = {"final_weights", "steps", "system", *Settings.__dataclass_fields__}
+    if not isinstance(simulated, xr.Dataset):
+        raise TypeError(f"simulated: must be an xarray.Dataset, not {type(simulated).__name__}")
+    missing = {"final_weights", "lr", "replica", "steps", "system", *Settings.__dataclass_fields__}
     missing -= set(simulated.variables) | set(simulated.attrs)
     if missing:
         raise ValueError(
             f"simulated: lacks {', '.join(sorted(missing))}; it must come from simulate or resume"
         )
+    ends = simulated["final_weights"]
+    if "dim" not in ends.dims or not {"lr", "replica", "dim"} >= set(ends.dims):
+        raise ValueError(
+            f"simulated: final_weights must have the dimensions lr, replica, dim, not {ends.dims}"
+        )
+    ends = ends.expand_dims([one for one in ("lr", "replica") if one not in ends.dims])
     where = require_device(device)
     attrs = simulated.attrs
     settings = Settings.of(attrs)
@@ -194,10 +212,11 @@ def resume(
         object.__setattr__(system, "vectors", np.array(simulated["vectors"].values))
     else:
         system = IsotropicNoise(int(simulated.sizes["dim"]), float(attrs["sigma"]))
-    weights = np.array(simulated["final_weights"].transpose("lr", "replica", "dim").values, order="C")
+    weights = np.array(ends.transpose("lr", "replica", "dim").values, dtype=settings.dtype, order="C")
     first = int(attrs["steps"])
     plan = Plan.checked(first, steps, measure_at, window, stride, record, threads)
-    return run_chains(system, settings, simulated["lr"].values, weights, plan, where)
+    rates, labels = learning_rates(ends["lr"].values, settings.dtype), _labels(ends["replica"].values)
+    return run_chains(system, settings, rates, labels, weights, plan, where)
 
 
 def draws(
@@ -236,21 +255,36 @@ def draws(
     (1, 6, 1)
     """
     settings = Settings(batch_size, seed, "projection", "sphere", 0.0, sampling, "float64")
+    _require_system(system)
     settings.check_system(system)
     count, length = require_integer("replicas", replicas, 1), require_integer("steps", steps, 1)
     first = require_integer("first_step", first_step, 0, 2**53)
     noisy = isinstance(system, IsotropicNoise)
-    shape = (count, length, system.dim if noisy else batch_size)
+    shape = (count, length, system.dim if noisy else settings.batch_size)
     kind = np.dtype(np.float64 if noisy else np.int64)
     require_memory({"draws": (int(np.prod([int(n) for n in shape])), kind.itemsize)})
     out = np.empty(shape, kind)
     flat = out.reshape(-1).__dlpack__()
     if isinstance(system, IsotropicNoise):
-        _core.sphere_normals(flat, count, system.dim, start=False, seed=seed, first_step=first)
+        _core.sphere_normals(flat, count, system.dim, start=False, seed=settings.seed, first_step=first)
     else:
         samples = len(system.vectors)
-        _core.sphere_indices(flat, count, batch_size, samples, sampling == "epochs", seed, first)
+        epochs = settings.sampling == "epochs"
+        _core.sphere_indices(flat, count, settings.batch_size, samples, epochs, settings.seed, first)
     return out
+
+
+def _labels(replicas: Array) -> Array:
+    """Return the numbers of replicas, of which their random draws are functions."""
+    labels = as_numbers("simulated", replicas)
+    if labels.dtype.kind not in "iu" or not ((labels >= 0) & (labels < 2**32)).all():
+        raise ValueError(f"simulated: replicas are known by their numbers from 0, not by {labels}")
+    return labels.astype(np.int64)
+
+
+def _require_system(system: object) -> None:
+    if not isinstance(system, Quadratics | IsotropicNoise):
+        raise TypeError(f"system: must be Quadratics or IsotropicNoise, not {type(system).__name__}")
 
 
 def _start(start: ArrayLike | None, system: System, chains: tuple[int, int], settings: Settings) -> Array:
@@ -268,7 +302,7 @@ def _start(start: ArrayLike | None, system: System, chains: tuple[int, int], set
         )
         points = normals / np.linalg.norm(normals, axis=-1, keepdims=True)
     else:
-        points = np.asarray(start, dtype=np.float64)
+        points = as_floats("start", start)
         if points.ndim > 3 or points.ndim < 1 or points.shape != shape[3 - points.ndim :]:
             raise ValueError(
                 f"start: must have the shape {list(shape[2:])}, {list(shape[1:])} or {list(shape)}, "

@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pythermo._checks import Floats, require_finite, require_integer, unit_rows
+from pythermo._checks import (
+    Floats,
+    as_floats,
+    require_finite,
+    require_integer,
+    require_not_negative,
+    unit_rows,
+)
 from pythermo.sphere.protocols import Sphere
 
 
@@ -33,7 +40,7 @@ class Quadratics:
     vectors: Floats
 
     def __post_init__(self) -> None:
-        vectors = np.asarray(self.vectors, dtype=np.float64)
+        vectors = as_floats("vectors", self.vectors)
         if vectors.ndim != 2 or vectors.shape[0] < 1 or vectors.shape[1] < 2:
             raise ValueError(
                 f"vectors: must have the shape [N, D], N >= 1, D >= 2, not {list(vectors.shape)}"
@@ -60,7 +67,7 @@ class Quadratics:
 
     def gradients(self, w: ArrayLike) -> Floats:
         """Return the gradients [..., N, D] of the samples' losses at points [..., D] other than 0."""
-        points = np.asarray(w, dtype=np.float64)
+        points = _points(w, self.dim)
         norm = np.linalg.norm(points, axis=-1, keepdims=True)[..., None]
         a = self._projections(points)[..., None]
         result: Floats = 2.0 * a * (self.vectors - a * points[..., None, :] / norm) / norm
@@ -99,9 +106,8 @@ class IsotropicNoise:
     sigma: float
 
     def __post_init__(self) -> None:
-        require_integer("dim", self.dim, 2)
-        if not (self.sigma >= 0.0 and np.isfinite(self.sigma)):
-            raise ValueError(f"sigma: must be finite and not negative, not {self.sigma}")
+        object.__setattr__(self, "dim", require_integer("dim", self.dim, 2))
+        object.__setattr__(self, "sigma", require_not_negative("sigma", self.sigma))
 
     @property
     def min_loss(self) -> float:
@@ -115,7 +121,7 @@ class IsotropicNoise:
 
     def temperature(self, lr: ArrayLike) -> Any:
         """Return the temperature ``lr * sigma^2 / 2`` of SGD on the unit sphere, exact as lr -> 0."""
-        return Sphere().temperature(np.asarray(lr, dtype=np.float64), self.sigma**2, self.dim, 0.0)
+        return Sphere().temperature(as_floats("lr", lr), self.sigma**2, self.dim, 0.0)
 
 
 System = Quadratics | IsotropicNoise
@@ -135,7 +141,10 @@ def overparameterized() -> Quadratics:
 
 
 def _points(w: ArrayLike, dim: int) -> Floats:
-    points = np.asarray(w, dtype=np.float64)
+    points = as_floats("w", w)
     if points.ndim < 1 or points.shape[-1] != dim:
         raise ValueError(f"w: must have the shape [..., {dim}], not {list(points.shape)}")
+    require_finite("w", points)
+    if not points.any(axis=-1).all():
+        raise ValueError("w: a point is zero, where the loss is not defined")
     return points

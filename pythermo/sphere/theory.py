@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ive
 
-from pythermo._checks import require_integer, require_one_of, require_positive
+from pythermo._checks import as_floats, require_integer, require_one_of, require_positive
 from pythermo.sphere.protocols import PROTOCOLS, FullSpaceName
 
 
@@ -63,10 +63,10 @@ def von_mises_fisher_entropy(temperature: ArrayLike, dim: int) -> Any:
 
 
 def _temperatures(temperature: ArrayLike) -> Any:
-    values = np.asarray(temperature, dtype=np.float64)
-    wrong = ~(values > 0.0)
+    values = as_floats("temperature", temperature)
+    wrong = ~((values > 0.0) & np.isfinite(values))
     if wrong.any():
-        raise ValueError(f"temperature: must be positive, not {values[wrong].flat[0]}")
+        raise ValueError(f"temperature: must be positive and finite, not {values[wrong].flat[0]}")
     return values
 
 
@@ -126,7 +126,7 @@ def ideal_gas(
     T = 0.005, p V = 0.005
     """
     require_one_of("protocol", protocol, [name for name, one in PROTOCOLS.items() if one.in_full_space])
-    rates = np.asarray(lr, dtype=np.float64)
+    rates = as_floats("lr", lr)
     wrong = ~((rates > 0.0) & np.isfinite(rates))
     if wrong.any():
         raise ValueError(f"lr: must be positive and finite, not {rates[wrong].flat[0]}")

@@ -94,14 +94,17 @@ def test_shapes_and_duplicates():
     [
         (lambda p: pt.kozachenko_leonenko_entropy(p[0]), r"points: the shape must be \[..., n, D\]"),
         (lambda p: pt.kozachenko_leonenko_entropy(p[:1]), "n >= 2"),
-        (lambda p: pt.kozachenko_leonenko_entropy(p, 0), "k: must be an integer from 1 to 9"),
-        (lambda p: pt.kozachenko_leonenko_entropy(p, 10), "k: must be an integer from 1 to 9"),
-        (lambda p: pt.kozachenko_leonenko_entropy(p, 1, "flat"), "geometry: must be euclidean or sphere"),
+        (lambda p: pt.kozachenko_leonenko_entropy(p, 0), "k: .* integers from 1 to 9 are allowed"),
+        (lambda p: pt.kozachenko_leonenko_entropy(p, 10), "k: .* integers from 1 to 9 are allowed"),
+        (
+            lambda p: pt.kozachenko_leonenko_entropy(p, 1, "flat"),
+            "geometry: must be one of euclidean, sphere, not 'flat'",
+        ),
         (lambda p: pt.kozachenko_leonenko_entropy(2 * p, 1, "sphere"), r"points: row \[0\] has the norm 2"),
         (lambda p: pt.kozachenko_leonenko_entropy(p * np.nan), r"points: row \[0\] holds NaN"),
         (lambda p: pt.kozachenko_leonenko_entropy(uniform(5, 65), 1, "sphere"), "D must be 2 to 64"),
         (lambda p: pt.sphere_histogram_entropy(uniform(5, 4)), r"\[..., n, 3\]"),
-        (lambda p: pt.sphere_histogram_entropy(p, 0), "bands: must be an integer of at least 1"),
+        (lambda p: pt.sphere_histogram_entropy(p, 0), "bands: must be an integer from 1"),
     ],
 )
 def test_bad_input(call, message):

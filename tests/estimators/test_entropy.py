@@ -77,10 +77,10 @@ def test_gaussian_entropy_differences():
     ("points", "ks", "message"),
     [
         (torch.ones(5), [1], "shape must be"),
-        (torch.ones(3, 0), [1], "intrinsic_dim: must be at least 1"),
+        (torch.ones(3, 0), [1], "points: the shape must be"),
+        (torch.ones(3, 1), [1], "intrinsic_dim: must be given for points of 1 coordinate"),
         (torch.ones(3, 2), [3], "ks: 3 is not a number of neighbors among 3 points"),
         (torch.ones(3, 2), [0], "ks: 0 is not"),
-        (torch.ones(3, 2), [1.5], "ks: 1.5 is not"),
         (torch.ones(3, 2), [], "ks: at least one"),
         (torch.ones(1, 2), [1], "ks: 1 is not"),
         (torch.tensor([[1.0, 2.0], [1.0, math.nan], [0.0, 0.0]]), [1], r"points: row \[1\] holds NaN"),
@@ -99,16 +99,39 @@ def test_wrong_kinds_are_named():
         pt.knn_graph_entropy([[1.0, 2.0]], [1])
     with pytest.raises(ValueError, match="gamma: must be positive"):
         pt.knn_graph_entropy(torch.ones(5, 2), [1], gamma=0.0)
-    with pytest.raises(ValueError, match="intrinsic_dim: must be at least 1"):
+    with pytest.raises(ValueError, match="intrinsic_dim: must be an integer from 1"):
         pt.knn_graph_entropy(torch.ones(5, 2), [1], intrinsic_dim=0)
+    with pytest.raises(TypeError, match=r"intrinsic_dim: must be an int, not 2\.5"):
+        pt.knn_graph_entropy(torch.ones(5, 2), [1], intrinsic_dim=2.5)
+    with pytest.raises(TypeError, match=r"ks: must be an int, not 1\.5"):
+        pt.knn_graph_entropy(torch.ones(5, 2), [1.5])
 
 
 def test_default_ks():
     assert pt.DEFAULT_KS == (1, 2, 5, 10, 20, 50, 100, 200, 500, 999)
     assert pt.default_ks(2) == (1,)
     assert pt.default_ks(21) == (1, 2, 5, 10, 20)
+    assert pt.default_ks(1000) == pt.DEFAULT_KS
+    assert pt.default_ks(1200) == (*pt.DEFAULT_KS, 1199)
     with pytest.raises(ValueError, match="n: at least 2"):
         pt.default_ks(1)
+
+
+@pytest.mark.parametrize("n", [2, 30, 500, 1000, 1200])
+def test_numbers_of_neighbors_that_fit_are_taken_where_none_are_given(n):
+    cloud, ks = normal(n, 3, seed=1), pt.default_ks(n)
+    assert torch.equal(pt.knn_graph_entropy(cloud), pt.knn_graph_entropy(cloud, ks))
+    assert torch.equal(pt.gradient_cloud_entropy(cloud, 0.1), pt.gradient_cloud_entropy(cloud, 0.1, ks))
+    if n >= 30:
+        error = pt.knn_graph_entropy_error(cloud, blocks=3)
+        assert torch.equal(error, pt.knn_graph_entropy_error(cloud, ks, blocks=3))
+    assert pt.TrajectoryEntropy(3, window=n).ks == list(ks)
+
+
+def test_one_point_has_no_neighbor():
+    for entropy in (pt.knn_graph_entropy, pt.knn_graph_entropy_error):
+        with pytest.raises(ValueError, match="points: at least 2 points"):
+            entropy(torch.ones(1, 3))
 
 
 def test_gradient_cloud():
@@ -153,6 +176,6 @@ def test_standard_error_by_hand():
     # k = 5 is cut to the 3 neighbors among 4 points.
     torch.testing.assert_close(pt.knn_graph_entropy_error(points, [1, 5], blocks=3), expected)
     assert pt.knn_graph_entropy_error(points.expand(2, 3, 6, 2), [1], blocks=2).shape == (2, 3, 1)
-    for blocks in (1, 4, 2.5):
+    for blocks in (1, 4):
         with pytest.raises(ValueError, match="blocks: must be an integer from 2 to 3 for 6 points"):
             pt.knn_graph_entropy_error(points, [1], blocks=blocks)

@@ -48,17 +48,17 @@ def test_trajectory_window_refuses_other_points():
         window.append(torch.ones(5))
     with pytest.raises(ValueError, match=r"torch\.float32"):
         window.append(torch.ones(6).double())
-    with pytest.raises(ValueError, match="window: must be at least 2"):
+    with pytest.raises(ValueError, match="window: must be an integer from 2"):
         pt.TrajectoryEntropy(6, window=1)
-    with pytest.raises(ValueError, match="dim: must be at least 2"):
+    with pytest.raises(ValueError, match="dim: must be an integer from 2"):
         pt.TrajectoryEntropy(1)
-    with pytest.raises(TypeError, match=r"dtype: must be float32 or float64, not torch.int64"):
+    with pytest.raises(TypeError, match=r"dtype: must be torch.float32 or torch.float64, not torch.int64"):
         pt.TrajectoryEntropy(6, window=10, dtype=torch.int64)
     with pytest.raises(ValueError, match=r"state: a window of 10 points .* does not fit one of 20"):
         pt.TrajectoryEntropy(6, window=20).load_state_dict(window.state_dict())
     with pytest.raises(ValueError, match="ks: 50 is not"):
         pt.TrajectoryEntropy(6, window=10, ks=[50])
-    with pytest.raises(ValueError, match="sketch: must be from 1 to the dimension 6, not 7"):
+    with pytest.raises(ValueError, match="sketch: must be an integer from 1 to 6, not 7"):
         pt.TrajectoryEntropy(6, window=10, sketch=7)
     with pytest.raises(ValueError, match="state: a sketch of the seed 1 does not fit 0"):
         pt.TrajectoryEntropy(6, window=10, sketch=3).load_state_dict(

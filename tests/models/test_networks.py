@@ -6,6 +6,7 @@ from reference import normal
 from torch import nn
 
 import pythermo as pt
+from pythermo.models.layers import channels_last
 
 # arXiv 2505.23489, appendix: numbers of trained weights with 3 input channels and 10 classes.
 PUBLISHED_SIZES = [
@@ -166,3 +167,53 @@ def test_wrong_images_are_named(network):
         network(2)(normal(2, 1, 32, 32))
     with pytest.raises(ValueError, match="at least 8 pixels"):
         network(2)(normal(2, 3, 4, 4))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_gradients_of_many_batches_or_members_at_once(network, channels):
+    model = network(2, in_channels=channels).double()
+    weights = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
+    images = normal(3, 5, channels, 8, 8, seed=1, dtype=torch.float64)
+    labels = torch.randint(10, (3, 5), generator=torch.Generator().manual_seed(1))
+
+    def loss(weights, images, labels):
+        return nn.functional.cross_entropy(torch.func.functional_call(model, weights, (images,)), labels)
+
+    gradient = torch.func.grad(loss)
+    at_once = torch.func.vmap(gradient, (None, 0, 0))(weights, images, labels)
+    members = {name: torch.stack([weight, 1.5 * weight, -weight]) for name, weight in weights.items()}
+    of_members = torch.func.vmap(gradient, (0, None, None))(members, images[0], labels[0])
+    for each in range(3):
+        one_by_one = gradient(weights, images[each], labels[each])
+        of_member = gradient({name: member[each] for name, member in members.items()}, images[0], labels[0])
+        for name in weights:
+            # Roundings of gradients through up to twenty layers, of their largest element.
+            within = {"rtol": 0, "atol": 1e-11 * float(one_by_one[name].abs().max())}
+            torch.testing.assert_close(at_once[name][each], one_by_one[name], **within)
+            within["atol"] = 1e-11 * float(of_member[name].abs().max())
+            torch.testing.assert_close(of_members[name][each], of_member[name], **within)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("images", [2, 1])
+def test_layout_of_images_is_that_of_torch(images, channels):
+    plain = normal(images, channels, 8, 9, seed=1)
+    for given in (plain, plain.to(memory_format=torch.channels_last), plain.transpose(2, 3)):
+        expected, found = given.to(memory_format=torch.channels_last), channels_last(given)
+        assert torch.equal(found, expected)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        assert found.stride()[1:] == expected.stride()[1:]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [({"width": 0}, ValueError), ({"width": -1}, ValueError), ({"width": 2.5}, TypeError),
+     ({"width": None}, TypeError), ({"in_channels": 0}, ValueError), ({"num_classes": "x"}, TypeError),
+     ({"head_norm": 0.0}, ValueError), ({"head_norm": "x"}, TypeError)],
+)  # fmt: skip
+def test_wrong_sizes_are_named(network, wrong, error):
+    (name,) = wrong
+    with pytest.raises(error, match=f"^{name}: must be"):
+        network(**{"width": 2, **wrong})

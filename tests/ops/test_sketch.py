@@ -56,7 +56,7 @@ def test_wrong_arguments_are_named():
     for seed in (-1, 2**63):
         with pytest.raises(ValueError, match="seed: must be an integer from 0"):
             sketch(torch.ones(5), 2, seed)
-    with pytest.raises(TypeError, match=r"size: must be an integer, not 1\.5"):
+    with pytest.raises(TypeError, match=r"size: must be an int, not 1\.5"):
         sketch(torch.ones(5), 1.5)
     with pytest.raises(ValueError, match="weights: no kernel for the device meta; there are some for cpu"):
         sketch(torch.ones(5, device="meta"), 2)

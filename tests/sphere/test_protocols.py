@@ -71,8 +71,8 @@ GOOD = {"lr": 0.1, "weight_decay": 0.1, "sigma": 1.0, "dim": 3, "protocol": "fix
         ({"sigma": np.nan}, ValueError, "sigma: must be positive and finite, not nan"),
         ({"sigma": "one"}, TypeError, "sigma: must be a number"),
         ({"dim": 1}, ValueError, "dim: must be an integer from 2"),
-        ({"dim": 2.5}, TypeError, "dim: must be an integer, not 2.5"),
-        ({"dim": np.nan}, TypeError, "dim: must be an integer, not nan"),
+        ({"dim": 2.5}, TypeError, "dim: must be an int, not 2.5"),
+        ({"dim": np.nan}, TypeError, "dim: must be an int, not nan"),
         ({"lr": [0.1, 0.0]}, ValueError, "lr: must be positive and finite, not 0.0"),
         ({"lr": np.nan}, ValueError, "lr: must be positive and finite, not nan"),
         ({"lr": np.inf}, ValueError, "lr: must be positive and finite, not inf"),
@@ -91,7 +91,7 @@ def test_the_ideal_gas_keeps_the_shape_of_the_learning_rates():
 @pytest.mark.parametrize("function", [sphere.von_mises_fisher_energy, sphere.von_mises_fisher_entropy])
 def test_von_mises_fisher_refuses(function):
     for temperature in (0.0, -1.0, np.nan, [0.1, -0.1]):
-        with pytest.raises(ValueError, match="temperature: must be positive, not"):
+        with pytest.raises(ValueError, match="temperature: must be positive and finite, not"):
             function(temperature, 3)
     with pytest.raises(ValueError, match="dim: must be an integer from 2"):
         function(0.1, 1)

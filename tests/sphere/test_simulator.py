@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 
+import backends
 import numpy as np
 import pytest
 import sphere_reference as reference
@@ -370,7 +371,7 @@ def test_a_signal_stops_a_simulation():
 def test_bad_kinds():
     with pytest.raises(TypeError, match="system: must be Quadratics or IsotropicNoise"):
         sphere.simulate("UP", 0.1, 10)
-    with pytest.raises(TypeError, match=r"steps: must be an integer, not 1\.5"):
+    with pytest.raises(TypeError, match=r"steps: must be an int, not 1\.5"):
         sphere.simulate(UP, 0.1, 1.5)
     with pytest.raises(ValueError, match="isotropic noise has no samples"):
         sphere.simulate(sphere.IsotropicNoise(3, 1.0), 0.1, 10, batch_size=2)
@@ -414,3 +415,71 @@ def test_the_mean_norm_of_noisy_gradients_in_many_dimensions(freedom, full):
     found = mean_noisy_norm(np.array([full]), np.array([1.0]), freedom)
     # gammaln itself is off by some 1e-12 of thousands; the series by 1e-8.
     np.testing.assert_allclose(found, (weight * norm).sum(), rtol=2e-8)
+
+
+PARTS = {
+    "the first replicas": {"replica": [0, 1]},
+    "the last replicas": {"replica": [2, 3]},
+    "in another order": {"replica": [3, 0, 2], "lr": [2, 0]},
+    "one replica": {"replica": 3},
+    "one learning rate": {"lr": 1},
+    "one chain": {"lr": 1, "replica": 2},
+}
+KINDS_OF_DRAWS = [
+    (sphere.IsotropicNoise(3, 0.5), {}),
+    (sphere.IsotropicNoise(7, 0.5), {"dtype": "float32"}),
+    (sphere.overparameterized(), {"batch_size": 2}),
+    (UP, {"batch_size": 2, "sampling": "epochs"}),
+    (UP, {"protocol": "fixed-elr", "weight_decay": 0.1}),
+]
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("emulated", [False, True])
+def test_a_part_goes_on_as_it_would_in_the_whole(part, emulated, monkeypatch):
+    if emulated:
+        backends.emulate(monkeypatch, "shuffled")
+    # Dimensions that a single index leaves out come back.
+    whole = {name: np.atleast_1d(chosen) for name, chosen in PARTS[part].items()}
+    for system, settings in KINDS_OF_DRAWS:
+        found = sphere.simulate(system, [0.1, 0.2, 0.3], 7, replicas=4, seed=2, **settings)
+        further = {"steps": 11, "measure_at": [9, 18], "window": 3, "stride": 2}
+        expected = sphere.resume(found, **further).isel(whole)
+        again = sphere.resume(found.isel(PARTS[part]), **further)
+        xr.testing.assert_identical(again, expected)
+        # And a part of what went on.
+        twice = sphere.resume(again.isel(lr=[0], replica=[-1]), 5)
+        xr.testing.assert_identical(
+            twice, sphere.resume(sphere.resume(found, **further), 5).isel(whole).isel(lr=[0], replica=[-1])
+        )
+
+
+def test_parts_that_went_on_apart_are_the_whole():
+    found = sphere.simulate(UP, [0.1, 0.2], 5, replicas=4)
+    apart = [sphere.resume(found.sel(replica=replicas), 9) for replicas in ([0, 1], [2, 3])]
+    together = sphere.resume(found, 9)
+    xr.testing.assert_identical(
+        xr.concat(apart, "replica", data_vars="minimal", coords="minimal", compat="override")[
+            "final_weights"
+        ],
+        together["final_weights"],
+    )
+    assert not np.array_equal(apart[0]["final_weights"], apart[1]["final_weights"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda found: found.assign_coords(replica=[0, -1]),
+            "simulated: replicas are known by their numbers",
+        ),
+        (lambda found: found.assign_coords(replica=[0.5, 1.0]), "simulated: replicas are known by"),
+        (lambda found: found.drop_vars("replica"), "simulated: lacks replica"),
+        (lambda found: found.isel(dim=0), "simulated: final_weights must have the dimensions"),
+        (lambda found: found.stack(chain=("lr", "replica")), "simulated: "),
+    ],
+)
+def test_what_cannot_go_on_is_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        sphere.resume(change(sphere.simulate(UP, [0.1, 0.2], 5, replicas=2)), 5)
