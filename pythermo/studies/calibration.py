@@ -17,6 +17,7 @@ from pythermo.studies.chains import stationary_samples
 from pythermo.studies.checks import Check, checks_table, require_passed
 from pythermo.studies.gas import GAS_REPLICAS, SIGMA, gas_checks, gas_section, gas_sweep
 from pythermo.sweeps import files
+from pythermo.training.torch_settings import own_settings
 
 # The first and the last learning rate only serve as neighbors in the fit of the temperature.
 SPHERE_LRS = np.logspace(-3.25, -0.75, 11)
@@ -100,6 +101,7 @@ def sphere_checks(sweep: xr.Dataset) -> list[Check]:
     return checks
 
 
+@own_settings(threads=None)
 def calibrate(out: str | Path, progress: bool = True) -> list[Path]:
     """Measure everything, write Datasets, figure and summary into a folder, and check it.
 

@@ -15,6 +15,7 @@ from pythermo.report.sweeps import power_law_text
 from pythermo.sphere.systems import Quadratics
 from pythermo.studies.chains import stationary_samples
 from pythermo.sweeps import files
+from pythermo.training.torch_settings import own_settings
 
 Floats = NDArray[np.float64]
 
@@ -110,6 +111,7 @@ def lemma_slope(snr: xr.Dataset, below: float = 1e-2) -> float:
     return fit_power_law(near["distance"].values, near.values).exponent
 
 
+@own_settings(threads=None)
 def reproduce_toy(out: str | Path) -> list[Path]:
     """Run the toy, write Datasets, figures and a summary into a folder.
 

@@ -13,6 +13,7 @@ from pythermo.sweeps import files
 from pythermo.sweeps.baseline import uniform_baseline
 from pythermo.sweeps.sweep import SWEEP, claim_sweep, combined, finished_members, members_of, sweep
 from pythermo.training.network import build_network
+from pythermo.training.torch_settings import own_settings
 
 PRESET, BASELINE = "preset.toml", "baseline.nc"
 
@@ -36,8 +37,9 @@ def run_preset(
         Before anything is written, for data or a network that cannot be used.
     """
     folder = Path(out)
-    images = data.load(**preset.run.data.model_dump())
-    model = build_network(preset.run, images)
+    with own_settings():
+        images = data.load(**preset.run.data.model_dump())
+        model = build_network(preset.run, images)
     preset = preset.with_learning_rates_of(_stored_learning_rates(folder))
     claim_sweep(folder, preset.run)
     files.write_text(folder / PRESET, preset.to_toml())

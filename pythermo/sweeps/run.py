@@ -11,7 +11,7 @@ from tqdm import tqdm
 from pythermo.config.schema import RunConfig
 from pythermo.sweeps import files
 from pythermo.sweeps.snapshots import keep_snapshot
-from pythermo.training.torch_settings import reproducible_kernels
+from pythermo.training.torch_settings import own_settings
 from pythermo.training.trainer import Trainer
 
 MEASUREMENTS, CHECKPOINT, PROGRESS = "measurements.nc", "checkpoint.pt", "progress.txt"
@@ -39,8 +39,8 @@ def run(
         Folder of the run: its configuration, its measurements (NetCDF), the weights that it keeps (see
         `pythermo.load_network`) and, until it is finished, its checkpoint. A finished run is read and not
         computed again; an unfinished one goes on to results that are bit-equal to those of an uninterrupted
-        run with as many torch threads (`sweep` takes one). While another process works on the same folder,
-        this one waits. Without a folder nothing is kept on disk.
+        run. While another process works on the same folder, this one waits. Without a folder nothing is kept
+        on disk.
     report : callable, optional
         Called with iteration and last measured loss U, about once a second and at the end; a
         progress bar, shown on a terminal only, if not given.
@@ -60,6 +60,11 @@ def run(
         For a folder that another configuration made, naming the keys that differ.
     TypeError
         For a ``config`` that is not a RunConfig.
+
+    Notes
+    -----
+    The results depend on the configuration alone: the caller's autocast, default dtype and device, threads
+    and the like are set aside, and found again as they were. Like the runs of a sweep it takes one thread.
     """
     if not isinstance(config, RunConfig):
         raise TypeError(f"config: must be a pythermo.RunConfig, not {type(config).__name__}")
@@ -87,7 +92,7 @@ def _compute(
     config: RunConfig, folder: Path | None, report: Report | None, checkpoint_seconds: float
 ) -> xr.Dataset:
     """Train from the start or the folder's checkpoint to the end and return what was measured."""
-    with reproducible_kernels():
+    with own_settings():
         trainer = Trainer(config)
         if folder is not None and (folder / CHECKPOINT).exists():
             trainer.load_state_dict(files.read_state(folder / CHECKPOINT))

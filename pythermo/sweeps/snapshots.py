@@ -8,6 +8,7 @@ from torch import nn
 from pythermo import data
 from pythermo.sweeps import files
 from pythermo.training.network import build_network
+from pythermo.training.torch_settings import own_settings
 
 _PREFIX, _SUFFIX = "weights-", ".pt"
 
@@ -27,6 +28,7 @@ def snapshots(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
+@own_settings(threads=None)
 def load_network(folder: str | Path, iteration: int | None = None) -> nn.Module:
     """Return the network of a run as it was at an iteration, on the CPU and in training mode.
 

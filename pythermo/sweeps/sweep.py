@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import torch
 import xarray as xr
 from tqdm import tqdm
 
@@ -112,15 +111,11 @@ def sweep(
     members = members_of(config, lr, seeds, [member.lr for member in _member_folders(folder)])
     configs = {member: config.at(member) for member in members}
     claim_sweep(folder, config)
-    threads = torch.get_num_threads()
-    try:
-        if executor is not None:
-            failures = _run_all(configs, folder, executor, checkpoint_seconds)
-        else:
-            jobs = jobs or default_jobs(config.training.device)
-            failures = _run_in_processes(configs, folder, jobs, checkpoint_seconds)
-    finally:
-        torch.set_num_threads(threads)  # runs in threads of this process had set it to 1
+    if executor is not None:
+        failures = _run_all(configs, folder, executor, checkpoint_seconds)
+    else:
+        jobs = jobs or default_jobs(config.training.device)
+        failures = _run_in_processes(configs, folder, jobs, checkpoint_seconds)
     if failures:
         raise SweepError(failures, folder)
     finished = finished_members(folder)
@@ -286,13 +281,12 @@ def _run_all(
 
 
 def _run_one(config: RunConfig, folder: Path, checkpoint_seconds: float) -> None:
-    """Compute one run in a worker: one thread, so that results do not depend on the machine's cores."""
+    """Compute one run in a worker."""
     if not folder.parent.is_dir():
         raise FileNotFoundError(
             f"out: {folder.parent} is not to be seen from {socket.gethostname()}; the folder of a sweep must "
             "lie on a file system that all workers share, at the same path"
         )
-    torch.set_num_threads(1)
     with files.exclusive(folder):
         try:
             run_alone(config, folder, _ReportToFile(folder / PROGRESS), checkpoint_seconds)
