@@ -68,12 +68,19 @@ def require_ks(ks: Sequence[int], n: int, name: str = "ks") -> list[int]:
     return values
 
 
+def require_number(name: str, value: Any) -> float:
+    """Return ``value`` as a float, which may be infinite or NaN; a text is no number."""
+    try:
+        if isinstance(value, str | bytes):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name}: must be a number, not {value!r}") from None
+
+
 def require_positive(name: str, value: Any) -> float:
     """Return ``value`` as a float if it is positive and finite."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: must be a number, not {value!r}") from None
+    number = require_number(name, value)
     if not (number > 0.0 and math.isfinite(number)):
         raise ValueError(f"{name}: must be positive and finite, not {value}")
     return number

@@ -171,7 +171,7 @@ def simulate(
         import numpy as np
 
         from pythermo import sphere
-        from pythermo.sweeps.files import write_dataset
+        from pythermo.sweeps.files import destination, write_dataset
 
         systems: dict[str, sphere.System] = {
             "up": sphere.underparameterized(),
@@ -180,6 +180,7 @@ def simulate(
         }
         if system not in systems:
             raise ValueError(f"--system: must be one of {', '.join(systems)}, not {system!r}")
+        out = destination("OUT", out)
         found = sphere.simulate(
             systems[system],
             lr or [0.001, 0.003, 0.01, 0.03, 0.1, 0.3],

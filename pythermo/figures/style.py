@@ -13,7 +13,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 
-from pythermo.sweeps.files import write_whole
+from pythermo.sweeps.files import as_path, destination, write_whole
 
 # Okabe and Ito's colors, which color-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PURPLE, GRAY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
@@ -43,7 +43,10 @@ def shades(count: int) -> list[Any]:
 
 def save(figure: Figure, path: str | Path) -> list[Path]:
     """Write a figure as PNG and as PDF: ``path`` is their common name without an ending."""
-    targets = [Path(path).with_name(f"{Path(path).name}.{kind}") for kind in ("png", "pdf")]
+    if not isinstance(figure, Figure):
+        raise TypeError(f"figure: must be a matplotlib Figure, not {type(figure).__name__}")
+    stem = as_path("path", path)
+    targets = [destination("path", stem.with_name(f"{stem.name}.{kind}")) for kind in ("png", "pdf")]
     for target in targets:
         kind = target.suffix[1:]
         write_whole(target, partial(figure.savefig, format=kind, dpi=200, bbox_inches="tight"))

@@ -115,8 +115,7 @@ def calibrate(out: str | Path, progress: bool = True) -> list[Path]:
     CalibrationError
         After all is written, with the checks that failed.
     """
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = files.writable_folder("out", out)
     spheres = [sphere_sweep(dim, replicas, progress=progress) for dim, replicas in SPHERE_REPLICAS.items()]
     protocols: tuple[FullSpaceName, ...] = ("fixed-elr", "fixed-lr")
     gases = [gas_sweep(protocol, GAS_REPLICAS, progress=progress) for protocol in protocols]

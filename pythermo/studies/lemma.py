@@ -129,14 +129,13 @@ def reproduce_lemma(out: str | Path) -> list[Path]:
     list of Path
         ``up.nc``, ``op.nc``, and ``lemma`` as PNG and PDF.
     """
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = files.writable_folder("out", out)
     found = {}
     for name, settings in SETUPS.items():
         path = folder / f"{name}.nc"
         if not path.exists():
             files.write_dataset(path, snr_by_distance(settings))
-        found[name] = files.read_dataset(path)
+        found[name] = files.read_dataset(path, "remove it, and it is computed anew")
     drawn = figures.save(
         figures.snr_near_an_optimum(found, {name: slope(one) for name, one in found.items()}, LINEAR),
         folder / "lemma",

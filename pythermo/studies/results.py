@@ -41,7 +41,7 @@ def reproduce(
     list of Path
         The files written: see `write_results`.
     """
-    folder = Path(out)
+    folder = files.as_path("out", out)
     for name, preset in presets.items():
         run_preset(preset, folder / name, executor, jobs)
     return write_results(folder)
@@ -68,8 +68,9 @@ def write_results(out: str | Path) -> list[Path]:
     FileNotFoundError
         If no finished sweep of a preset is there.
     """
-    folder = Path(out)
+    folder = files.as_path("out", out)
     setups = read_setups(folder)
+    files.writable_folder("out", folder)
     drawn = [
         path for name, figure in _figures(setups).items() for path in figures.save(figure, folder / name)
     ]

@@ -121,8 +121,7 @@ def reproduce_toy(out: str | Path) -> list[Path]:
         ``up.nc`` and ``op.nc`` (the paper's runs), ``stationary.nc``, ``figure4``, ``figure5`` and
         ``thermodynamics`` as PNG and PDF, ``summary.md``.
     """
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = files.writable_folder("out", out)
     runs = {name: paper_runs(system) for name, system in SYSTEMS.items()}
     paths = {name: trajectories(system) for name, system in SYSTEMS.items()}
     states = stationary_states(SYSTEMS["UP"])

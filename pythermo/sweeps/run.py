@@ -2,19 +2,21 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 from tqdm import tqdm
 
+from pythermo._checks import require_number
 from pythermo.config.schema import RunConfig
 from pythermo.sweeps import files
-from pythermo.sweeps.snapshots import keep_snapshot
+from pythermo.sweeps.snapshots import MEASUREMENTS, keep_snapshot
 from pythermo.training.torch_settings import own_settings
 from pythermo.training.trainer import Trainer
 
-MEASUREMENTS, CHECKPOINT, PROGRESS = "measurements.nc", "checkpoint.pt", "progress.txt"
+CHECKPOINT, PROGRESS = "checkpoint.pt", "progress.txt"
 
 # Time between checkpoints, in units of what one takes: at least this.
 _STEPPING_PER_CHECKPOINT = 19.0
@@ -68,23 +70,52 @@ def run(
     """
     if not isinstance(config, RunConfig):
         raise TypeError(f"config: must be a pythermo.RunConfig, not {type(config).__name__}")
+    if report is not None and not callable(report):
+        raise TypeError(f"report: must be called with iteration and loss, which {report!r} cannot be")
+    checkpoint_seconds = require_seconds(checkpoint_seconds)
     if out is None:
         return _compute(config, None, report, checkpoint_seconds)
-    with files.exclusive(Path(out)):
-        return run_alone(config, Path(out), report, checkpoint_seconds)
+    folder = files.as_path("out", out)
+    if is_finished(folder):
+        return _read_finished(config, folder)
+    with files.exclusive(folder):
+        return run_alone(config, folder, report, checkpoint_seconds)
+
+
+def require_seconds(value: Any) -> float:
+    """Return seconds between checkpoints, or raise naming the argument."""
+    seconds = require_number("checkpoint_seconds", value)
+    if not seconds >= 0.0:
+        raise ValueError(f"checkpoint_seconds: must be 0 or more, not {value}")
+    return seconds
+
+
+def is_finished(folder: Path) -> bool:
+    """Return whether a folder holds a run with all that was measured of it."""
+    return (folder / MEASUREMENTS).exists() and (folder / files.CONFIG).exists()
+
+
+def _read_finished(config: RunConfig, folder: Path) -> xr.Dataset:
+    """Read a finished run, without its lock: the folder need not be writable."""
+    files.check_folder(folder, config)
+    dataset = files.read_dataset(folder / MEASUREMENTS, "remove it, and the same call computes the run anew")
+    with suppress(OSError):
+        (folder / CHECKPOINT).unlink(missing_ok=True)  # a process was killed before it did so
+    return dataset
 
 
 def run_alone(
     config: RunConfig, folder: Path, report: Report | None = None, checkpoint_seconds: float = 30.0
 ) -> xr.Dataset:
     """Do as `run` in a folder that the caller holds (`files.exclusive`)."""
-    files.claim_folder(folder, config)
-    if (folder / MEASUREMENTS).exists():
-        return files.read_dataset(folder / MEASUREMENTS)
+    if not is_finished(folder):
+        files.claim_folder(folder, config)
+        files.remove_partial(folder)
+    if is_finished(folder):
+        return _read_finished(config, folder)
     dataset = _compute(config, folder, report, checkpoint_seconds)
     files.write_dataset(folder / MEASUREMENTS, dataset)
-    for leftover in (folder / CHECKPOINT, files.partial(folder / CHECKPOINT)):
-        leftover.unlink(missing_ok=True)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
     return dataset
 
 
@@ -95,7 +126,8 @@ def _compute(
     with own_settings():
         trainer = Trainer(config)
         if folder is not None and (folder / CHECKPOINT).exists():
-            trainer.load_state_dict(files.read_state(folder / CHECKPOINT))
+            with files.reading(folder / CHECKPOINT, "remove it, and the run starts anew"):
+                trainer.load_state_dict(files.read_state(folder / CHECKPOINT))
         if report is not None:
             _train(trainer, folder, report, checkpoint_seconds)
         else:
