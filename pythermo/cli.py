@@ -310,10 +310,13 @@ def _errors_as_messages() -> Iterator[None]:
     """Turn the errors that a user can mend into one message and exit code 1, Ctrl-C into 130."""
     from pythermo.studies.checks import CalibrationError
     from pythermo.sweeps.sweep import SweepError
+    from pythermo.sweeps.workers import ProcessNotStartedError
 
     try:
         yield
-    except (ValueError, OSError, SweepError, CalibrationError) as error:
+    except BrokenPipeError:  # who read the output has left, which click knows to end
+        raise
+    except (ValueError, TypeError, OSError, SweepError, CalibrationError, ProcessNotStartedError) as error:
         typer.echo(f"pythermo: {error}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:

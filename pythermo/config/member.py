@@ -1,7 +1,10 @@
 """The members of a sweep: one configuration at different learning rates, with different training draws."""
 
 from dataclasses import dataclass, fields
+from math import inf
 from typing import Any, Self
+
+from pythermo._checks import require_integer, require_number, require_positive
 
 # What distinguishes the members of a sweep, and the key of a run's configuration that says it.
 AXES = {
@@ -25,6 +28,11 @@ class Member:
     weight_decay, radius : float, optional
         Where a sweep goes over them too; None where the configuration says them for all members.
 
+    Raises
+    ------
+    TypeError, ValueError
+        For numbers that no run can have; each is named.
+
     Examples
     --------
     >>> Member(0.01, seed=3)
@@ -37,6 +45,17 @@ class Member:
     seed: int
     weight_decay: float | None = None
     radius: float | None = None
+
+    def __post_init__(self) -> None:
+        require_positive("lr", self.lr)
+        require_integer("seed", self.seed, 0, 2**63 - 1)
+        if (
+            self.weight_decay is not None
+            and not 0.0 <= require_number("weight_decay", self.weight_decay) < inf
+        ):
+            raise ValueError(f"weight_decay: must be finite and 0 or more, not {self.weight_decay}")
+        if self.radius is not None:
+            require_positive("radius", self.radius)
 
     @property
     def coordinates(self) -> dict[str, float]:

@@ -193,6 +193,8 @@ class Preset(Section):
         values = _read_preset(name_or_path)
         if isinstance(settings, str):
             raise TypeError(f"settings: must be several, such as [{settings!r}], not one text")
+        if not isinstance(settings, Iterable):
+            raise TypeError(f"settings: must be several key=value, not {settings!r}")
         for setting in settings:
             _apply(values, setting)
         try:
@@ -270,8 +272,10 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 def _apply(values: dict[str, Any], setting: str) -> None:
     """Set one dotted key from ``key=value``; a value that is no TOML is taken as a string."""
+    if not isinstance(setting, str):
+        raise TypeError(f"settings: must be texts of the form key=value, not {setting!r}")
     key, equals, text = setting.partition("=")
-    if not equals or not key:
+    if not equals or not all(part.strip() for part in key.split(".")):
         raise ValueError(f"--set: '{setting}' is not of the form key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]

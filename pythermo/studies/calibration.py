@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from tqdm import tqdm
 
 from pythermo import figures, sphere
+from pythermo._progress import ProgressBar
 from pythermo.estimators.absolute_entropy import kozachenko_leonenko_entropy
 from pythermo.estimators.temperature import fit_temperature
 from pythermo.report.markdown import markdown
@@ -49,8 +49,8 @@ def sphere_sweep(dim: int, replicas: int, seed: int = 0, progress: bool = True) 
     minimum = -np.eye(dim)[-1]
     energy, entropy, size = [], [], []
     # Small learning rates take the longest: the bar counts correlation times in steps.
-    with tqdm(total=round(float(np.sum(1.0 / SPHERE_LRS))), disable=None if progress else True) as bar:
-        bar.set_description(f"sphere, D = {dim}")
+    with ProgressBar(round(float(np.sum(1.0 / SPHERE_LRS))), progress) as bar:
+        bar.describe(f"sphere, D = {dim}")
         for lr in SPHERE_LRS:
             found = stationary_samples(system, lr, int(10.0 / lr), minimum, replicas, seed)
             energy.append(found.energy)

@@ -173,8 +173,9 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def _say(text: str) -> None:
-    with suppress(OSError, ValueError):  # no stderr, or a closed one
-        print(text, file=sys.stderr)
+    if sys.stderr is not None:  # as pythonw has none
+        with suppress(OSError, ValueError):  # or a closed one
+            print(text, file=sys.stderr)
 
 
 def claim_folder(folder: Path, config: RunConfig, without: Collection[str] = ()) -> None:

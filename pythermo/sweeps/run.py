@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
-from tqdm import tqdm
 
 from pythermo._checks import require_number
+from pythermo._progress import ProgressBar
 from pythermo.config.schema import RunConfig
 from pythermo.sweeps import files
 from pythermo.sweeps.snapshots import MEASUREMENTS, keep_snapshot
@@ -131,8 +131,8 @@ def _compute(
         if report is not None:
             _train(trainer, folder, report, checkpoint_seconds)
         else:
-            with tqdm(total=config.training.iterations, unit="it", disable=None) as bar:
-                bar.set_description(f"lr {config.lr:.3g}")
+            with ProgressBar(config.training.iterations, unit="it") as bar:
+                bar.describe(f"lr {config.lr:.3g}")
                 _train(trainer, folder, _report_to(bar), checkpoint_seconds)
     return trainer.to_dataset()
 
@@ -158,9 +158,9 @@ def _train(trainer: Trainer, folder: Path | None, report: Report, checkpoint_sec
             next_checkpoint = written + max(checkpoint_seconds, _STEPPING_PER_CHECKPOINT * (written - now))
 
 
-def _report_to(bar: "tqdm[Any]") -> Report:
+def _report_to(bar: ProgressBar) -> Report:
     def report(iteration: int, loss: float) -> None:
-        bar.set_postfix_str(f"U {loss:.4g}", refresh=False)
-        bar.update(iteration - bar.n)
+        bar.note(f"U {loss:.4g}")
+        bar.update_to(iteration)
 
     return report

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
-from tqdm import tqdm
 
 from pythermo._checks import require_integer, require_positive
+from pythermo._progress import ProgressBar
 from pythermo.config.member import AXES, Member
 from pythermo.config.preset import as_stored
 from pythermo.config.schema import MEMBER_KEYS, RunConfig, differing_keys
@@ -20,7 +20,7 @@ from pythermo.ops._devices import default_jobs, devices_to_share
 from pythermo.sweeps import files
 from pythermo.sweeps.run import PROGRESS, is_finished, require_seconds, run_alone
 from pythermo.sweeps.snapshots import MEASUREMENTS
-from pythermo.sweeps.workers import Processes
+from pythermo.sweeps.workers import Processes, ProcessNotStartedError, is_starting
 
 SWEEP, ERROR_LOG = "sweep.nc", "error.log"
 
@@ -107,6 +107,8 @@ def sweep(
     """
     if not isinstance(config, RunConfig):
         raise TypeError(f"config: must be a pythermo.RunConfig, not {type(config).__name__}")
+    if executor is None and is_starting():
+        raise SystemExit(1)  # the parent says why: see ProcessNotStartedError
     jobs = None if jobs is None else require_integer("jobs", jobs, 1)
     if jobs is not None and executor is not None:
         raise ValueError("jobs: is for processes of this machine; an executor has its own number of workers")
@@ -302,7 +304,7 @@ def _run_all(
         for member, config in configs.items()
     }
     _show_progress(futures, configs, folder)
-    failures = {}
+    failures: dict[Member, str] = {}
     for future, member in futures.items():
         if future.cancelled():
             failures[member] = "given up by the executor, which lost its workers or its scheduler"
@@ -310,6 +312,8 @@ def _run_all(
         error = future.exception()
         if error is None:
             continue
+        if isinstance(error, ProcessNotStartedError):
+            raise error
         failures[member] = f"{type(error).__name__}: {error}"
         run = folder / member.folder
         if run.exists() and not (run / ERROR_LOG).exists():
@@ -357,7 +361,7 @@ def _show_progress(
 ) -> None:
     """Show one bar for the sweep, on a terminal only, until all futures are done."""
     lengths = {member: config.training.iterations for member, config in configs.items()}
-    with tqdm(total=sum(lengths.values()), unit="it", disable=None, smoothing=0.05) as bar:
+    with ProgressBar(sum(lengths.values()), unit="it", smoothing=0.05) as bar:
         waiting = set(futures)
         while waiting:
             _, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -367,13 +371,10 @@ def _show_progress(
                 if progress is not None:
                     running[member] = progress
             ended = [member for future, member in futures.items() if future not in waiting]
-            bar.set_description(f"{len(ended)}/{len(futures)} runs")
-            bar.set_postfix_str(
-                "; ".join(f"{member}: U {loss:.4g}" for member, (_, loss) in running.items()),
-                refresh=False,
-            )
+            bar.describe(f"{len(ended)}/{len(futures)} runs")
+            bar.note("; ".join(f"{member}: U {loss:.4g}" for member, (_, loss) in running.items()))
             position = sum(lengths[member] for member in ended) + sum(at for at, _ in running.values())
-            bar.update(max(position - bar.n, 0))
+            bar.update_to(position)
 
 
 def _read_progress(path: Path) -> tuple[int, float] | None:
