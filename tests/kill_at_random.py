@@ -61,6 +61,7 @@ def main(wanted: int, seed: int) -> None:
             folder = Path(place) / str(sweeps)
             while kills < wanted and killed(folder, moments.uniform(0.0, LATEST)):
                 kills += 1
+                print(f"{kills} kills", end="\r", flush=True)
             assert sweep(folder).identical(whole), f"after {kills} kills, seed {seed}: other results"
             assert pt.load_sweep(folder).identical(whole)
             left = sorted(path.name for path in folder.rglob("*") if path.suffix in (".pt", ".part"))

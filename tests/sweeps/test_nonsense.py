@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -79,7 +80,8 @@ def pytest_says_what(error):
 
 
 def test_arrays_of_numpy_are_several(tmp_path):
-    found = pt.sweep(TINY, np.array([0.01, 0.02], np.float32), tmp_path, np.int64(1), jobs=1)
+    with ThreadPoolExecutor(1) as one:
+        found = pt.sweep(TINY, np.array([0.01, 0.02], np.float32), tmp_path, np.int64(1), executor=one)
     assert found["lr"].values.tolist() == [float(np.float32(0.01)), float(np.float32(0.02))]
     with pytest.raises(TypeError, match=r"lr: must be numbers in a list or an array of one dimension"):
         pt.sweep(TINY, np.ones((2, 2)), tmp_path)
