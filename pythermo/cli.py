@@ -158,7 +158,7 @@ def simulate(
         import numpy as np
 
         from pythermo import sphere
-        from pythermo.sweeps.files import write_dataset
+        from pythermo.sweeps.files import destination, write_dataset
 
         systems: dict[str, sphere.System] = {
             "up": sphere.underparameterized(),
@@ -167,6 +167,7 @@ def simulate(
         }
         if system not in systems:
             raise ValueError(f"--system: must be one of {', '.join(systems)}, not {system!r}")
+        out = destination("OUT", out)
         found = sphere.simulate(
             systems[system],
             lr or [0.001, 0.003, 0.01, 0.03, 0.1, 0.3],
@@ -295,10 +296,13 @@ def _errors_as_messages() -> Iterator[None]:
     """Turn the errors that a user can mend into one message and exit code 1, Ctrl-C into 130."""
     from pythermo.studies.checks import CalibrationError
     from pythermo.sweeps.sweep import SweepError
+    from pythermo.sweeps.workers import ProcessNotStartedError
 
     try:
         yield
-    except (ValueError, OSError, SweepError, CalibrationError) as error:
+    except BrokenPipeError:  # who read the output has left, which click knows to end
+        raise
+    except (ValueError, TypeError, OSError, SweepError, CalibrationError, ProcessNotStartedError) as error:
         typer.echo(f"pythermo: {error}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:

@@ -183,9 +183,9 @@ def test_every_layout_is_a_plain_copy_or_refused_by_name(door, data):
     try:
         found = call(given_array)
     except (TypeError, ValueError) as error:
-        assert str(error).startswith(name), error
+        assert str(error).startswith(name), error  # noqa: PT017  # or the values are compared
         refusals = ("contiguous",)
-        assert any(word in str(error) for word in refusals), error
+        assert any(word in str(error) for word in refusals), error  # noqa: PT017
         return
     for one, other in zip(values(found), values(expected), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -259,7 +259,7 @@ def test_no_clouds_give_no_results(make):
     assert pt.integrated_autocorrelation_time(none).shape == (0, 10)
     assert pt.trajectory_autocorrelation_time(none).shape == (0,)
     for call in (lambda x: pt.ops.knn_distances(x, 1), pt.knn_graph_entropy, pt.kozachenko_leonenko_entropy):
-        with pytest.raises(ValueError, match="^points: the shape must be"):
+        with pytest.raises(ValueError, match=r"^points: the shape must be"):
             call(make((4, 0, 3)))
 
 
@@ -277,7 +277,7 @@ def test_numbers_of_numpy_and_torch_are_numbers():
     lr = np.float32(0.1)
     np.testing.assert_array_equal(simulated(lr=lr, seed=np.int64(2)), simulated(lr=float(lr), seed=2))
     for wrong in (3.0, np.float64(3.0), "3", None, np.ma.masked):
-        with pytest.raises((TypeError, ValueError), match="^k: "):
+        with pytest.raises((TypeError, ValueError), match=r"^k: "):
             pt.ops.knn_distances(cloud, wrong)
 
 
@@ -286,11 +286,11 @@ def test_what_is_changed_in_place_is_the_users_memory():
     pt.ops.gradient_sums_(VECTOR, total=total)
     np.testing.assert_array_equal(total, VECTOR)
     for wrong in (read_only(total), total[::-1], total.astype(">f8"), unaligned(total)):
-        with pytest.raises(ValueError, match="^total: must be"):
+        with pytest.raises(ValueError, match=r"^total: must be"):
             pt.ops.gradient_sums_(VECTOR, total=wrong)
-    with pytest.raises(ValueError, match="^matrix: must be"):
+    with pytest.raises(ValueError, match=r"^matrix: must be"):
         pt.ops.update_squared_distances_(read_only(MATRIX), CLOUD, 0, 12)
     weights = np.array([1.0, 0.0])
     for wrong in (weights[::-1], weights.astype(">f8"), unaligned(weights)):
-        with pytest.raises(ValueError, match="^weights: must be"):
+        with pytest.raises(ValueError, match=r"^weights: must be"):
             pt.ops.projected_sgd_step_(wrong, np.array([0.0, 1.0]), 0.1)

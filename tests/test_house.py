@@ -21,7 +21,7 @@ FLOORS = (
     ("optim",),
     ("ops",),
     ("config", "data"),
-    ("_checks", "_parameters"),
+    ("_checks", "_parameters", "_progress"),
     ("_core",),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

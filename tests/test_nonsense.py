@@ -191,7 +191,7 @@ def test_nonsense_works_or_is_named(call, argument):
             function(**{**given, argument: nonsense})
         except (ValueError, TypeError) as error:
             words = str(error).split(":")[0]
-            assert argument in words, f"{call}({argument}={nonsense!r}): {type(error).__name__}: {error}"
+            assert argument in words, f"{call}({argument}={nonsense!r}): {type(error).__name__}: {error}"  # noqa: PT017
         except Exception as error:
             raise AssertionError(
                 f"{call}({argument}={nonsense!r}): {type(error).__name__}: {error}"

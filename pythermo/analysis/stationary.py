@@ -6,7 +6,22 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pythermo._checks import require_integer
 from pythermo.config.preset import FIGURE_K
+
+_NEEDED = ("loss", "entropy", "squared_full_grad_norm", "rms_noise_norm")
+
+
+def require_sweep(sweep: object) -> None:
+    """Raise TypeError or ValueError unless ``sweep`` has what stationary values are made of."""
+    if not isinstance(sweep, xr.Dataset):
+        raise TypeError(f"sweep: must be an xarray.Dataset, as pythermo.sweep returns, not {sweep!r}")
+    lacking = [name for name in _NEEDED if name not in sweep.data_vars]
+    lacking += [
+        name for name in ("lr", "iteration", "k") if name not in sweep.dims or name not in sweep.coords
+    ]
+    if lacking:
+        raise ValueError(f"sweep: lacks {', '.join(lacking)}, which pythermo.sweep's Datasets have")
 
 
 def stationary(sweep: xr.Dataset, last: int, k: int = FIGURE_K) -> xr.Dataset:
@@ -40,9 +55,11 @@ def stationary(sweep: xr.Dataset, last: int, k: int = FIGURE_K) -> xr.Dataset:
     -----
     Source: arXiv 2505.23489. Whether a run is stationary is not checked here.
     """
+    require_sweep(sweep)
+    k, last = require_integer("k", k, 1), require_integer("last", last, 1)
     if k not in sweep["k"]:
         raise ValueError(f"k: the sweep has no entropies for {k} neighbors, but for {sweep['k'].values}")
-    if not 1 <= last <= sweep.sizes["iteration"]:
+    if last > sweep.sizes["iteration"]:
         raise ValueError(f"last: must lie between 1 and {sweep.sizes['iteration']}, not {last}")
     tail = with_seeds(sweep).isel(iteration=slice(-last, None))
     result = xr.Dataset()

@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pythermo.analysis.regimes import Regime, longest_stretch, of_most_seeds, regimes
-from pythermo.analysis.stationary import stationary
+from pythermo.analysis.stationary import require_sweep, stationary
 from pythermo.config.preset import FIGURE_K, FitConfig
 from pythermo.config.schema import RunConfig
 from pythermo.estimators.temperature import TemperatureFit, fit_temperature
@@ -71,8 +71,11 @@ def analyze(
     >>> sweep = pt.load_sweep("out/digits/up")  # doctest: +SKIP
     >>> pt.analyze(sweep).fit.temperature  # doctest: +SKIP
     """
+    require_sweep(sweep)
     if last is None:
-        last = RunConfig.from_toml(sweep.attrs["config"]).measurement.stationary
+        last = _stationary_of(sweep)
+    if fit is not None and not isinstance(fit, FitConfig):
+        raise TypeError(f"fit: must be a FitConfig, not {fit!r}")
     settings = fit or FitConfig()
     values = stationary(sweep, last, k)
     members = regimes(sweep, last, k)
@@ -85,6 +88,15 @@ def analyze(
     off_hull = np.isin(values["lr"], found.lr[~found.feasible]) & (values["regime"] == Regime.EQUILIBRIUM)
     values["regime"] = values["regime"].where(~off_hull, Regime.JUMP.value)
     return Analysis(values, found, origin, str(sweep.attrs["full_gradient"]))
+
+
+def _stationary_of(sweep: xr.Dataset) -> int:
+    if "config" not in sweep.attrs:
+        raise ValueError(
+            "last: must be given, for the sweep lacks the attribute config, which would say how many "
+            "measurements are stationary"
+        )
+    return RunConfig.from_toml(sweep.attrs["config"]).measurement.stationary
 
 
 def _range_of_fit(regime: NDArray[np.str_], settings: FitConfig) -> tuple[slice, str]:

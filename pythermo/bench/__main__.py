@@ -14,7 +14,7 @@ from pythermo import _core
 from pythermo.bench import batch_norm_relu, knn, projected_sgd_step, sphere, training
 from pythermo.bench import device as device_bench
 from pythermo.bench.device import FULL, QUICK, DeviceResult
-from pythermo.sweeps.files import write_text
+from pythermo.sweeps.files import destination, write_text
 
 
 class Part(StrEnum):
@@ -39,6 +39,11 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results there.")] = None,
 ) -> None:
     """Compare pythermo with other ways of doing the same work on this machine."""
+    if json_file is not None:
+        try:
+            json_file = destination("--json", json_file)
+        except OSError as error:
+            raise typer.BadParameter(str(error)) from error
     typer.echo(
         f"pythermo {_core.version}, torch {torch.__version__}, {_core.chosen_instruction_set()}; medians"
     )

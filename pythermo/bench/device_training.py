@@ -8,7 +8,7 @@ from torch.nn.functional import conv2d
 
 from pythermo.bench.device_clock import DeviceClock
 from pythermo.bench.training import configuration, random_images
-from pythermo.training.torch_settings import reproducible_kernels
+from pythermo.training.torch_settings import own_settings
 from pythermo.training.trainer import Trainer
 
 BATCH = 128
@@ -47,7 +47,7 @@ def training_step_seconds(clock: DeviceClock, width: int, graph: bool, images: i
     """Return the seconds of a training step of ConvNet with a batch of 128, all of it on the device."""
     config = configuration(10 * steps, 2, 2, window=10, width=width)
     config = config.changed(**{"training.device": str(clock.device), "training.cuda_graph": graph})
-    with reproducible_kernels():
+    with own_settings(threads=None):
         trainer = Trainer(config, random_images(images, BATCH))
 
         def train(count: int) -> None:
@@ -63,7 +63,7 @@ def convolution_seconds(clock: DeviceClock, width: int) -> Iterator[tuple[Convol
     for layer in convolutions(width):
         seconds = {}
         for name, layout in LAYOUTS.items():
-            with reproducible_kernels():
+            with own_settings(threads=None):
                 seconds[name] = clock.of_one([_both_passes(clock, layer, layout)], at_least=10)
         yield layer, seconds
 

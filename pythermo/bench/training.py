@@ -23,7 +23,7 @@ from pythermo.models.layers import NormReLU, batch_norm
 from pythermo.training.batches import Draw, IidBatches, Stream, iid_batch
 from pythermo.training.measure import GradientMeter
 from pythermo.training.network import build_network
-from pythermo.training.torch_settings import reproducible_kernels
+from pythermo.training.torch_settings import own_settings
 from pythermo.training.trainer import Trainer
 
 
@@ -332,7 +332,7 @@ def measure(config: RunConfig, images: Images) -> list[TrainingResult]:
         "published": Published,
         "pythermo": Watched,
     }
-    with reproducible_kernels():
+    with own_settings(threads=None):
         runs = {name: make(config, images) for name, make in contenders.items()}
         totals = dict.fromkeys(runs, 0.0)
         measured = measured_iterations(config.training.iterations, config.measurement.count)

@@ -1,6 +1,7 @@
 """A sweep as one writes it down: a run's configuration, its learning rates, the fit of the temperature."""
 
 import math
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
@@ -190,9 +191,18 @@ class Preset(Section):
             For an unknown preset, an unknown key, a value of the wrong type; each is named.
         """
         values = _read_preset(name_or_path)
+        if isinstance(settings, str):
+            raise TypeError(f"settings: must be several, such as [{settings!r}], not one text")
+        if not isinstance(settings, Iterable):
+            raise TypeError(f"settings: must be several key=value, not {settings!r}")
         for setting in settings:
             _apply(values, setting)
-        return cls.checked(values)
+        try:
+            return cls.checked(values)
+        except ValueError as error:
+            if not str(name_or_path).endswith(".toml"):
+                raise
+            raise ValueError(f"preset: {name_or_path} is not valid\n{error}") from None
 
 
 def as_stored(lr: float, stored: Iterable[float]) -> float:
@@ -207,12 +217,20 @@ def preset_names() -> list[str]:
     )
 
 
+def _text_of(path: Path) -> str:
+    if not path.is_file():
+        raise ValueError(f"preset: there is no file {path}")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"preset: {path} is not text in UTF-8, as TOML must be: {error}") from error
+
+
 def _read_preset(name_or_path: str | Path) -> dict[str, Any]:
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise TypeError(f"preset: must be a name or the path of a .toml file, not {name_or_path!r}")
     if str(name_or_path).endswith(".toml"):
-        path = Path(name_or_path)
-        if not path.is_file():
-            raise ValueError(f"preset: there is no file {path}")
-        text = path.read_text(encoding="utf-8")
+        text = _text_of(Path(name_or_path).expanduser())
     elif name_or_path in preset_names():
         text = (_PRESETS / f"{name_or_path}.toml").read_text(encoding="utf-8")
     else:
@@ -254,8 +272,10 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 def _apply(values: dict[str, Any], setting: str) -> None:
     """Set one dotted key from ``key=value``; a value that is no TOML is taken as a string."""
+    if not isinstance(setting, str):
+        raise TypeError(f"settings: must be texts of the form key=value, not {setting!r}")
     key, equals, text = setting.partition("=")
-    if not equals or not key:
+    if not equals or not all(part.strip() for part in key.split(".")):
         raise ValueError(f"--set: '{setting}' is not of the form key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]

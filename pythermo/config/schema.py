@@ -50,6 +50,8 @@ class Section(BaseModel):
         """
         nested = self.model_dump(exclude_unset=True)
         for key, value in values.items():
+            if not all(key.split(".")):
+                raise ValueError(f"{key!r}: is not a key; parts of it are empty")
             set_key(nested, key, value)
         return self.checked(nested)
 
@@ -217,6 +219,8 @@ class RunConfig(Section):
         >>> RunConfig.from_toml(text).training.batch_size
         128
         """
+        if not isinstance(text, str):
+            raise TypeError(f"text: must be a configuration in TOML, not {text!r}")
         try:
             return cls.checked(tomllib.loads(text))
         except tomllib.TOMLDecodeError as error:

@@ -5,8 +5,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
+from pythermo._progress import ProgressBar
 from pythermo.data.sources import DATA_SETS, DataSet, Edition, PublishedFile, data_folder
 
 _BLOCK = 1 << 16
@@ -120,7 +119,7 @@ def _deliver(file: PublishedFile, place: str, output: str, _: object) -> None:
 
     if _is_url(place):
         with (
-            tqdm(total=file.size, unit="B", unit_scale=True, desc=file.name, disable=None) as bar,
+            ProgressBar(file.size, unit="B", unit_scale=True, desc=file.name) as bar,
             _Bounded(output, file.size) as written,
         ):
             download = HTTPDownloader(

@@ -1,5 +1,6 @@
 """Figures of the paper and of our own experiments: Datasets in, matplotlib Figure out."""
 
+from pythermo.figures import _backend  # noqa: F401  # before all that imports matplotlib
 from pythermo.figures.calibration import calibration
 from pythermo.figures.lemma import snr_near_an_optimum
 from pythermo.figures.runs import (

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pythermo.figures.style import BLUE, GRAY, GREEN, LR_LABEL, ORANGE, STYLE
+from pythermo.figures.style import BLUE, GRAY, GREEN, LR_LABEL, ORANGE, own_style
 
 _UNITS = {"energy": "loss U", "entropy": "entropy S (nats)", "temperature": "temperature T"}
 _COLORS = (BLUE, ORANGE)
@@ -30,7 +29,7 @@ def calibration(spheres: Sequence[xr.Dataset], gases: Sequence[xr.Dataset]) -> F
         Above: measured on the sphere (points) and theory as lr -> 0 (lines). Below: what is left between
         them on the left, then the full space.
     """
-    with mpl.rc_context(STYLE):
+    with own_style():
         figure = Figure(figsize=(13.0, 7.0), layout="constrained")
         above, below = figure.subplots(2, 3)
         for axes, (name, label) in zip(above, _UNITS.items(), strict=True):

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 
-import matplotlib as mpl
 import xarray as xr
 from matplotlib.figure import Figure
 
 from pythermo.estimators.temperature import PowerLaw
-from pythermo.figures.style import BLUE, ORANGE, STYLE
+from pythermo.figures.style import BLUE, ORANGE, own_style, require_some
 
 
 def snr_near_an_optimum(
@@ -29,7 +28,8 @@ def snr_near_an_optimum(
     Figure
         Source: arXiv 2505.23489, Lemma 1.
     """
-    with mpl.rc_context(STYLE):
+    require_some("found", found)
+    with own_style():
         figure = Figure(figsize=(5.8, 4.2), layout="constrained")
         axes = figure.subplots()
         for (name, one), color, marker in zip(found.items(), (BLUE, ORANGE), "os", strict=True):

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from pythermo.analysis.gradients import GradientLaw, pooled_gradients
 from pythermo.analysis.stationary import standard_error, with_seeds
 from pythermo.config.preset import FIGURE_K
-from pythermo.figures.style import STYLE, distinct, label_short_axis, legend_beside, shades
+from pythermo.figures.style import distinct, label_short_axis, legend_beside, own_style, require_some, shades
 from pythermo.training.quantities import QUANTITIES
 
 
@@ -30,7 +29,8 @@ def values_along_runs(sweeps: Mapping[str, xr.Dataset], runs: int = 12) -> Figur
     -------
     Figure
     """
-    with mpl.rc_context(STYLE):
+    require_some("sweeps", sweeps)
+    with own_style():
         figure = Figure(figsize=(11.5, 3.6 * len(sweeps)), layout="constrained")
         rows = figure.subplots(len(sweeps), 2, squeeze=False)
         for (title, sweep), (left, right) in zip(sweeps.items(), rows, strict=True):
@@ -72,7 +72,8 @@ def gradients_along_runs(sweeps: Mapping[str, xr.Dataset], runs: int = 4) -> Fig
     Figure
         An estimate of |G|^2 that is negative has no root: these points are left out.
     """
-    with mpl.rc_context(STYLE):
+    require_some("sweeps", sweeps)
+    with own_style():
         figure = Figure(figsize=(13.5, 3.6 * len(sweeps)), layout="constrained")
         rows = figure.subplots(len(sweeps), 3, squeeze=False, sharex="row")
         for (title, sweep), row in zip(sweeps.items(), rows, strict=True):
@@ -103,7 +104,8 @@ def stochastic_against_full_gradient(laws: Mapping[str, GradientLaw]) -> Figure:
     Figure
         Source: arXiv 2505.23489.
     """
-    with mpl.rc_context(STYLE):
+    require_some("laws", laws)
+    with own_style():
         figure = Figure(figsize=(6.2, 4.4), layout="constrained")
         axes = figure.subplots()
         for (title, found), (color, marker) in zip(laws.items(), distinct(), strict=False):

@@ -1,6 +1,7 @@
 """What all figures share: colors, style, axes, and how they are written."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -13,7 +14,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 
-from pythermo.sweeps.files import write_whole
+from pythermo.sweeps.files import as_path, destination, write_whole
 
 # Okabe and Ito's colors, which color-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PURPLE, GRAY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
@@ -31,6 +32,25 @@ _FEW_POWERS, _NARROW = 1e3, 5.0
 LR_LABEL = "learning rate η"
 
 
+@contextmanager
+def own_style(changes: dict[Any, Any] | None = None) -> Iterator[None]:
+    """Draw as we do, whatever the user's rcParams say: they are set aside, and found again as they were."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update({**STYLE, **(changes or {})})
+        yield
+
+
+def require_some(name: str, titled: object) -> None:
+    """Raise unless there is something to be drawn, by title."""
+    if not isinstance(titled, Mapping):
+        raise TypeError(
+            f"{name}: must be a mapping from titles to what is drawn, not {type(titled).__name__}"
+        )
+    if not titled:
+        raise ValueError(f"{name}: at least one is needed to draw a figure")
+
+
 def distinct() -> Iterator[tuple[str, str]]:
     """Give colors with markers for things without an order, for ever."""
     return zip(cycle((BLUE, ORANGE, GREEN, PURPLE, "black")), cycle("osD^v"))
@@ -43,10 +63,14 @@ def shades(count: int) -> list[Any]:
 
 def save(figure: Figure, path: str | Path) -> list[Path]:
     """Write a figure as PNG and as PDF: ``path`` is their common name without an ending."""
-    targets = [Path(path).with_name(f"{Path(path).name}.{kind}") for kind in ("png", "pdf")]
-    for target in targets:
-        kind = target.suffix[1:]
-        write_whole(target, partial(figure.savefig, format=kind, dpi=200, bbox_inches="tight"))
+    if not isinstance(figure, Figure):
+        raise TypeError(f"figure: must be a matplotlib Figure, not {type(figure).__name__}")
+    stem = as_path("path", path)
+    targets = [destination("path", stem.with_name(f"{stem.name}.{kind}")) for kind in ("png", "pdf")]
+    with own_style():  # much of a figure is chosen when it is drawn
+        for target in targets:
+            kind = target.suffix[1:]
+            write_whole(target, partial(figure.savefig, format=kind, dpi=200, bbox_inches="tight"))
     return targets
 
 

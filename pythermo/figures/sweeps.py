@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Literal
 
-import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -20,10 +19,11 @@ from pythermo.figures.style import (
     GREEN,
     LR_LABEL,
     ORANGE,
-    STYLE,
     distinct,
     label_short_axis,
     legend_beside,
+    own_style,
+    require_some,
     shades,
 )
 from pythermo.training.quantities import QUANTITIES
@@ -45,7 +45,8 @@ def stationary_values(titled: Mapping[str, Analysis]) -> Figure:
     -------
     Figure
     """
-    with mpl.rc_context(STYLE):
+    require_some("titled", titled)
+    with own_style():
         figure = Figure(figsize=(9.0, 3.0 * len(titled)), layout="constrained")
         rows = figure.subplots(len(titled), 2, squeeze=False)
         for (title, analysis), (left, right) in zip(titled.items(), rows, strict=True):
@@ -75,7 +76,8 @@ def thermodynamics(
     -------
     Figure
     """
-    with mpl.rc_context(STYLE):
+    require_some("titled", titled)
+    with own_style():
         figure = Figure(figsize=(14.5, 3.4 * len(titled)), layout="constrained")
         rows = figure.subplots(len(titled), 4, squeeze=False, sharex="row")
         for (title, analysis), row in zip(titled.items(), rows, strict=True):
@@ -115,7 +117,7 @@ def temperature_decay(sweep: xr.Dataset, title: str, runs: int = 4, last: int = 
     Figure
         Positive temperatures on log axes; lines are power laws of the iteration.
     """
-    with mpl.rc_context(STYLE):
+    with own_style():
         figure = Figure(figsize=(5.2, 3.8), layout="constrained")
         axes = figure.subplots()
         colors = shades(runs)
@@ -158,7 +160,8 @@ def signal_to_noise(titled: Mapping[str, Analysis]) -> Figure:
     Figure
         Learning rates at which even the mean of the estimates of |G|^2 is negative are left out.
     """
-    with mpl.rc_context(STYLE):
+    require_some("titled", titled)
+    with own_style():
         figure = Figure(figsize=(5.6, 3.8), layout="constrained")
         axes = figure.subplots()
         for (title, analysis), (color, marker) in zip(titled.items(), distinct(), strict=False):
@@ -194,7 +197,8 @@ def entropy_by_neighbors(title: str, by_k: Mapping[int, Analysis]) -> Figure:
         Left: S, a line per learning rate. Middle: how far the S of one k rises with the learning rate
         otherwise than that of k = 50, common constant removed. Right: T.
     """
-    with mpl.rc_context(STYLE):
+    require_some("by_k", by_k)
+    with own_style():
         figure = Figure(figsize=(12.5, 3.8), layout="constrained")
         figure.suptitle(title)
         left, middle, right = figure.subplots(1, 3)

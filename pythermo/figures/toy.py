@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pythermo.estimators.temperature import TemperatureFit
-from pythermo.figures.style import BLUE, GRAY, GREEN, LR_LABEL, ORANGE, STYLE
+from pythermo.figures.style import BLUE, GRAY, GREEN, LR_LABEL, ORANGE, own_style, require_some
 from pythermo.sphere.systems import Quadratics
 
 Floats = NDArray[np.float64]
@@ -64,7 +64,8 @@ def toy_spheres(systems: Mapping[str, Quadratics], paths: Mapping[str, xr.Datase
     Figure
         Thin lines are the great circles where a sample's loss is 0; what lies behind is not seen.
     """
-    with mpl.rc_context({**STYLE, "axes.grid": False}):
+    require_some("systems", systems)
+    with own_style({"axes.grid": False}):
         figure = Figure(figsize=(5.6 * len(systems) + 0.8, 5.4), layout="constrained")
         row = figure.subplots(1, len(systems), squeeze=False)[0]
         view, colors = _View.of(azimuth=118.0, elevation=38.0), Normalize(0.0, 1.0)
@@ -129,7 +130,8 @@ def toy_runs(runs: Mapping[str, xr.Dataset], count: int = 7) -> Figure:
     Figure
         Means over some neighboring measurements; values of 0, and below 1e-34, are not shown.
     """
-    with mpl.rc_context(STYLE):
+    require_some("runs", runs)
+    with own_style():
         figure = Figure(figsize=(14.0, 3.1 * len(runs)), layout="constrained")
         rows = figure.subplots(len(runs), len(_QUANTITIES), squeeze=False)
         for (title, dataset), row in zip(runs.items(), rows, strict=True):
@@ -169,7 +171,7 @@ def toy_thermodynamics(
     -------
     Figure
     """
-    with mpl.rc_context(STYLE):
+    with own_style():
         figure = Figure(figsize=(13.0, 6.6), layout="constrained")
         above, below = figure.subplots(2, 3)
         above[0].plot(states["lr"], states["energy"], "o-", color=BLUE, lw=1.0)

@@ -1,5 +1,6 @@
 """Which code runs on a tensor: a table of kernels by the type of its device, and how CUDA's are launched."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,9 @@ import torch.utils.dlpack
 from pythermo import _core
 
 Kernel = Callable[..., Any]
+
+# A forked process has none of the threads that OpenMP counts on, and would wait for them for ever.
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 # By the type of a device and the kernel's name. The file of a kernel adds what runs on each device.
 KERNELS: dict[tuple[str, str], Kernel] = {}

@@ -1,6 +1,10 @@
 """Devices by their names, and what is free on them."""
 
+import math
 import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import torch
@@ -47,10 +51,45 @@ def devices_to_share(device: str) -> list[str]:
 
 
 def default_jobs(device: str) -> int:
-    """Return how many runs on ``device`` this machine takes at a time: one per core, or per CUDA device."""
+    """Return how many runs on ``device`` go at a time: one per core of this process, or per CUDA device."""
     if device == "cpu":
-        return os.cpu_count() or 1
+        return usable_cores()
     return max(1, len(devices_to_share(device)))
+
+
+def usable_cores(mount: Path = Path("/sys/fs/cgroup"), cgroups: Path = Path("/proc/self/cgroup")) -> int:
+    """Return on how many cores this process may run: by its affinity and the quotas of its cgroups."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quotas = [math.ceil(quota) for quota in _quotas(mount, cgroups)]
+    return max(1, min([cores, *quotas]))
+
+
+def _quotas(mount: Path, cgroups: Path) -> Iterator[float]:
+    """Yield the quotas in cores that a process is under: those of its groups and of all above them."""
+    for line in (_words(cgroups) or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = mount / controllers if controllers else mount
+        group = root / path.strip("/")
+        for folder in (group, *group.parents):
+            if not folder.is_relative_to(root):
+                break
+            both = _words(folder / "cpu.max") or (
+                f"{_words(folder / 'cpu.cfs_quota_us')} {_words(folder / 'cpu.cfs_period_us')}"
+            )
+            with suppress(ValueError):  # "max", or no such file: no quota
+                quota, period = map(int, both.split())
+                if quota > 0 and period > 0:
+                    yield quota / period
+
+
+def _words(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return None
 
 
 def _why_no_cuda(device: torch.device) -> str:

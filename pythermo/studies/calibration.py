@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from tqdm import tqdm
 
 from pythermo import figures, sphere
+from pythermo._progress import ProgressBar
 from pythermo.estimators.absolute_entropy import kozachenko_leonenko_entropy
 from pythermo.estimators.temperature import fit_temperature
 from pythermo.report.markdown import markdown
@@ -17,6 +17,7 @@ from pythermo.studies.chains import stationary_samples
 from pythermo.studies.checks import Check, checks_table, require_passed
 from pythermo.studies.gas import GAS_REPLICAS, SIGMA, gas_checks, gas_section, gas_sweep
 from pythermo.sweeps import files
+from pythermo.training.torch_settings import own_settings
 
 # The first and the last learning rate only serve as neighbors in the fit of the temperature.
 SPHERE_LRS = np.logspace(-3.25, -0.75, 11)
@@ -48,8 +49,8 @@ def sphere_sweep(dim: int, replicas: int, seed: int = 0, progress: bool = True) 
     minimum = -np.eye(dim)[-1]
     energy, entropy, size = [], [], []
     # Small learning rates take the longest: the bar counts correlation times in steps.
-    with tqdm(total=round(float(np.sum(1.0 / SPHERE_LRS))), disable=None if progress else True) as bar:
-        bar.set_description(f"sphere, D = {dim}")
+    with ProgressBar(round(float(np.sum(1.0 / SPHERE_LRS))), progress) as bar:
+        bar.describe(f"sphere, D = {dim}")
         for lr in SPHERE_LRS:
             found = stationary_samples(system, lr, int(10.0 / lr), minimum, replicas, seed)
             energy.append(found.energy)
@@ -100,6 +101,7 @@ def sphere_checks(sweep: xr.Dataset) -> list[Check]:
     return checks
 
 
+@own_settings(threads=None)
 def calibrate(out: str | Path, progress: bool = True) -> list[Path]:
     """Measure everything, write Datasets, figure and summary into a folder, and check it.
 
@@ -113,8 +115,7 @@ def calibrate(out: str | Path, progress: bool = True) -> list[Path]:
     CalibrationError
         After all is written, with the checks that failed.
     """
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = files.writable_folder("out", out)
     spheres = [sphere_sweep(dim, replicas, progress=progress) for dim, replicas in SPHERE_REPLICAS.items()]
     protocols: tuple[FullSpaceName, ...] = ("fixed-elr", "fixed-lr")
     gases = [gas_sweep(protocol, GAS_REPLICAS, progress=progress) for protocol in protocols]

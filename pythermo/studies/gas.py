@@ -3,9 +3,9 @@
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from pythermo import sphere
+from pythermo._progress import ProgressBar
 from pythermo.estimators.absolute_entropy import kozachenko_leonenko_entropy
 from pythermo.report.sections import Section, Table
 from pythermo.sphere.protocols import FullSpaceName
@@ -49,8 +49,8 @@ def gas_sweep(protocol: FullSpaceName, replicas: int, seed: int = 0, progress: b
     shape = (len(lrs), len(decays))
     energy, entropy, radius = np.empty(shape), np.empty(shape), np.empty(shape)
     theory = [[sphere.ideal_gas(lr, decay, SIGMA, GAS_DIM, protocol) for decay in decays] for lr in lrs]
-    with tqdm(total=energy.size, disable=None if progress else True) as bar:
-        bar.set_description(f"full space, {protocol}")
+    with ProgressBar(energy.size, progress) as bar:
+        bar.describe(f"full space, {protocol}")
         for cell in np.ndindex(shape):
             lr, decay = float(lrs[cell[0]]), float(decays[cell[1]])
             rate, effective = _relaxation(protocol, lr, decay)

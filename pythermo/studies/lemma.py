@@ -25,7 +25,7 @@ from pythermo.optim import ProjectedSGD, project_
 from pythermo.sweeps import files
 from pythermo.training.batches import Draw, Stream
 from pythermo.training.quantities import QUANTITIES
-from pythermo.training.torch_settings import one_torch_thread
+from pythermo.training.torch_settings import own_settings
 
 DISTANCES = np.geomspace(1e-6, 1.0, 25)
 # Nearer, what is left of the full gradient at a found optimum counts; farther, higher orders do.
@@ -59,6 +59,7 @@ SETUPS = {
 }
 
 
+@own_settings()
 def snr_by_distance(
     settings: LemmaSettings, distances: NDArray[np.float64] = DISTANCES, directions: int = 3, seed: int = 0
 ) -> xr.Dataset:
@@ -128,15 +129,13 @@ def reproduce_lemma(out: str | Path) -> list[Path]:
     list of Path
         ``up.nc``, ``op.nc``, and ``lemma`` as PNG and PDF.
     """
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = files.writable_folder("out", out)
     found = {}
     for name, settings in SETUPS.items():
         path = folder / f"{name}.nc"
         if not path.exists():
-            with one_torch_thread():
-                files.write_dataset(path, snr_by_distance(settings))
-        found[name] = files.read_dataset(path)
+            files.write_dataset(path, snr_by_distance(settings))
+        found[name] = files.read_dataset(path, "remove it, and it is computed anew")
     drawn = figures.save(
         figures.snr_near_an_optimum(found, {name: slope(one) for name, one in found.items()}, LINEAR),
         folder / "lemma",

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import xarray as xr
-from matplotlib.figure import Figure
 
 from pythermo import figures
 from pythermo.analysis.setup import Setup
@@ -15,6 +15,9 @@ from pythermo.report.sweeps import sweeps_report
 from pythermo.sweeps import files
 from pythermo.sweeps.preset import PRESET, read_setups, run_preset
 from pythermo.sweeps.sweep import SWEEP
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SUMMARY = "summary.md"
 
@@ -41,7 +44,7 @@ def reproduce(
     list of Path
         The files written: see `write_results`.
     """
-    folder = Path(out)
+    folder = files.as_path("out", out)
     for name, preset in presets.items():
         run_preset(preset, folder / name, executor, jobs)
     return write_results(folder)
@@ -68,8 +71,9 @@ def write_results(out: str | Path) -> list[Path]:
     FileNotFoundError
         If no finished sweep of a preset is there.
     """
-    folder = Path(out)
+    folder = files.as_path("out", out)
     setups = read_setups(folder)
+    files.writable_folder("out", folder)
     drawn = [
         path for name, figure in _figures(setups).items() for path in figures.save(figure, folder / name)
     ]
@@ -79,7 +83,7 @@ def write_results(out: str | Path) -> list[Path]:
     return [folder / SWEEP, *drawn, folder / SUMMARY]
 
 
-def _figures(setups: Sequence[Setup]) -> dict[str, Figure]:
+def _figures(setups: Sequence[Setup]) -> "dict[str, Figure]":
     """Return all figures of some setups by the names of their files."""
     analyses = {one.title: one.analysis for one in setups}
     datasets = {one.title: one.dataset for one in setups}

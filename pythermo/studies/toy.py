@@ -15,6 +15,7 @@ from pythermo.report.sweeps import power_law_text
 from pythermo.sphere.systems import Quadratics
 from pythermo.studies.chains import stationary_samples
 from pythermo.sweeps import files
+from pythermo.training.torch_settings import own_settings
 
 Floats = NDArray[np.float64]
 
@@ -110,6 +111,7 @@ def lemma_slope(snr: xr.Dataset, below: float = 1e-2) -> float:
     return fit_power_law(near["distance"].values, near.values).exponent
 
 
+@own_settings(threads=None)
 def reproduce_toy(out: str | Path) -> list[Path]:
     """Run the toy, write Datasets, figures and a summary into a folder.
 
@@ -119,8 +121,7 @@ def reproduce_toy(out: str | Path) -> list[Path]:
         ``up.nc`` and ``op.nc`` (the paper's runs), ``stationary.nc``, ``figure4``, ``figure5`` and
         ``thermodynamics`` as PNG and PDF, ``summary.md``.
     """
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = files.writable_folder("out", out)
     runs = {name: paper_runs(system) for name, system in SYSTEMS.items()}
     paths = {name: trajectories(system) for name, system in SYSTEMS.items()}
     states = stationary_states(SYSTEMS["UP"])

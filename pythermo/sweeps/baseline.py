@@ -15,6 +15,7 @@ from pythermo.ops._devices import require_device
 from pythermo.training.batches import Draw, Stream
 from pythermo.training.measure import evaluate
 from pythermo.training.quantities import QUANTITIES
+from pythermo.training.torch_settings import own_settings
 
 
 def uniform_points(n: int, dim: int, random: np.random.Generator) -> torch.Tensor:
@@ -63,6 +64,7 @@ def uniform_losses(
     return np.array(losses)
 
 
+@own_settings()
 def uniform_baseline(config: RunConfig, model: nn.Module, images: Images) -> xr.Dataset:
     """Return mean and deviation of U and S over uniform draws, for the network and window of a run.
 

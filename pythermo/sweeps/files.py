@@ -3,8 +3,10 @@
 import errno
 import fcntl
 import os
+import secrets
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,9 +19,60 @@ from pythermo.config.schema import RunConfig, differing_keys
 LOCK, CONFIG = ".lock", "config.toml"
 
 
+def as_path(name: str, value: object) -> Path:
+    """Return a path with ``~`` expanded, or raise TypeError naming the argument."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name}: must be a path, not {value!r}")
+    return Path(value).expanduser()
+
+
+def writable_folder(name: str, value: object) -> Path:
+    """Return a folder, made if it is not there, in which files can be made; else raise OSError naming it."""
+    folder = as_path(name, value)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _try_to_write(folder)
+    except OSError as error:
+        raise type(error)(
+            f"{name}: {folder} cannot be a folder for files ({_cause(error)}); name another, or make it "
+            "writable"
+        ) from error
+    return folder
+
+
+def destination(name: str, value: object) -> Path:
+    """Return the path of a file to be written, whose folder is there and can be; else raise naming it."""
+    path = as_path(name, value)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        _try_to_write(path.parent)
+    except OSError as error:
+        raise type(error)(
+            f"{name}: {path} cannot be written ({_cause(error)}); name a file in a folder that is there and "
+            "can be written"
+        ) from error
+    return path
+
+
+def _try_to_write(folder: Path) -> None:
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+def _cause(error: OSError) -> str:
+    return f"{error.strerror or error}: {error.filename}" if error.filename else str(error.strerror or error)
+
+
 def partial(path: Path) -> Path:
-    """Return where a file is written before it gets its name; a killed process may leave it there."""
-    return path.with_name(f".{path.name}.part")
+    """Return where a file is written before it gets its name, each time another; see `remove_partial`."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def remove_partial(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes left of a file, or of all files, of a folder that none writes to now."""
+    for leftover in folder.glob(f".{name}.*.part"):
+        leftover.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -53,9 +106,24 @@ def write_dataset(path: Path, dataset: xr.Dataset) -> None:
     write_whole(path, lambda part: dataset.to_netcdf(part, engine="h5netcdf"))
 
 
-def read_dataset(path: Path) -> xr.Dataset:
-    """Read a NetCDF file into memory."""
-    return xr.load_dataset(path, engine="h5netcdf")
+@contextmanager
+def reading(path: Path, remedy: str) -> Iterator[None]:
+    """Turn what readers raise for a damaged file into a ValueError that names it and says what to do."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, MemoryError):  # which say it themselves
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be read: it is damaged, or not what its name says; {remedy} "
+            f"({type(error).__name__}: {error})"
+        ) from error
+
+
+def read_dataset(path: Path, remedy: str = "remove it, and the same call makes it anew") -> xr.Dataset:
+    """Read a NetCDF file into memory; ValueError names one that is damaged, and the remedy."""
+    with reading(path, remedy):
+        return xr.load_dataset(path, engine="h5netcdf")
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -87,14 +155,14 @@ def exclusive(folder: Path) -> Iterator[None]:
     OSError
         If the file system has no locks, or the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    writable_folder("out", folder)
     path = folder / LOCK
     with path.open("ab+", buffering=0) as file:  # which frees the lock when it is closed
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = path.read_text() or "another process"
-            print(f"pythermo: waiting for {holder}, which works on {folder}", file=sys.stderr)
+            holder = path.read_text("utf-8", errors="replace") or "another process"
+            _say(f"pythermo: waiting for {holder}, which works on {folder}")
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
             raise OSError(error.errno, f"cannot be locked: {error.strerror}", str(path)) from error
@@ -102,6 +170,12 @@ def exclusive(folder: Path) -> Iterator[None]:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
+
+
+def _say(text: str) -> None:
+    if sys.stderr is not None:  # as pythonw has none
+        with suppress(OSError, ValueError):  # or a closed one
+            print(text, file=sys.stderr)
 
 
 def claim_folder(folder: Path, config: RunConfig, without: Collection[str] = ()) -> None:
@@ -122,11 +196,15 @@ def claim_folder(folder: Path, config: RunConfig, without: Collection[str] = ())
     ValueError
         With the keys that differ, if the folder was made by another configuration.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / CONFIG
-    if not path.exists():
-        write_text(path, config.to_toml(without))
-        return
+    if (folder / CONFIG).exists():
+        check_folder(folder, config, without)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / CONFIG, config.to_toml(without))
+
+
+def check_folder(folder: Path, config: RunConfig, without: Collection[str] = ()) -> None:
+    """Check that a folder was made for this configuration, which it holds; see `claim_folder`."""
     differences = differing_keys(read_config(folder), config, without)
     if differences:
         listed = "\n  ".join(differences)
@@ -142,4 +220,7 @@ def read_config(folder: Path) -> RunConfig:
     try:
         return RunConfig.from_toml(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"out: {path} is not the configuration of a run: {error}") from error
+        raise ValueError(
+            f"out: {path} is not the configuration of a run; put it back as it was, or move the folder away "
+            f"({error})"
+        ) from error

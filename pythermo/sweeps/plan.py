@@ -13,7 +13,7 @@ from pythermo.config.preset import Preset
 from pythermo.config.schedule import measured_iterations
 from pythermo.estimators.entropy import default_ks
 from pythermo.sweeps.cost import measurement_images, window_bytes
-from pythermo.training.torch_settings import one_torch_thread
+from pythermo.training.torch_settings import own_settings
 from pythermo.training.trainer import Trainer
 
 _PROBED_STEPS = 5
@@ -78,7 +78,7 @@ def plan(preset: Preset) -> Plan:
     """
     config, lr = preset.run, sorted(preset.learning_rates)
     measurement = config.measurement
-    with one_torch_thread():
+    with own_settings():
         # Without the memory of the window, which no step needs.
         trainer = Trainer(config.changed(lr=min(lr), **{"measurement.window": 2}))
         step_seconds = _median_seconds(trainer.step, config.training.device)

@@ -21,6 +21,7 @@ from pythermo.sweeps.sweep import (
     sweep,
 )
 from pythermo.training.network import build_network
+from pythermo.training.torch_settings import own_settings
 
 PRESET, BASELINE = "preset.toml", "baseline.nc"
 
@@ -43,12 +44,14 @@ def run_preset(
     ValueError, FileNotFoundError
         Before anything is written, for data or a network that cannot be used.
     """
-    folder = Path(out)
-    images = data.load(**preset.run.data.model_dump())
-    model = build_network(preset.run, images)
+    folder = files.as_path("out", out)
+    with own_settings():
+        images = data.load(**preset.run.data.model_dump())
+        model = build_network(preset.run, images)
     preset = preset.with_learning_rates_of(_stored_learning_rates(folder))
     claim_sweep(folder, preset.run)
-    files.write_text(folder / PRESET, preset.to_toml())
+    if _stored_text(folder) != preset.to_toml():
+        files.write_text(folder / PRESET, preset.to_toml())
     dataset = sweep(
         preset.run, preset.learning_rates, folder, seeds=preset.seeds, executor=executor, jobs=jobs
     )
@@ -59,9 +62,18 @@ def run_preset(
 
 def _stored_learning_rates(folder: Path) -> list[float]:
     """Return those of the runs that are there, and those that were only planned."""
-    path = folder / PRESET
-    planned = Preset.load(path).learning_rates if path.exists() else []
+    planned = _read_preset(folder).learning_rates if (folder / PRESET).exists() else []
     return [*stored_learning_rates(folder), *planned]
+
+
+def _stored_text(folder: Path) -> str | None:
+    path = folder / PRESET
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def _read_preset(folder: Path) -> Preset:
+    with files.reading(folder / PRESET, "put it back as it was, or move the folder away"):
+        return Preset.load(folder / PRESET)
 
 
 def read_setups(out: str | Path) -> list[Setup]:
@@ -77,7 +89,7 @@ def read_setups(out: str | Path) -> list[Setup]:
     FileNotFoundError
         If there is none, or if one lacks runs that its preset names.
     """
-    folder = Path(out)
+    folder = files.as_path("out", out)
     found = [folder] if (folder / PRESET).exists() else [path.parent for path in folder.glob(f"*/{PRESET}")]
     finished = [path for path in found if (path / SWEEP).exists() and (path / BASELINE).exists()]
     if not finished:
@@ -87,7 +99,7 @@ def read_setups(out: str | Path) -> list[Setup]:
 
 
 def _read(folder: Path) -> Setup:
-    preset = Preset.load(folder / PRESET)
+    preset = _read_preset(folder)
     finished = finished_members(folder)
     stored = [member.lr for member in finished]
     members = members_of(preset.run, preset.learning_rates, preset.seeds, stored)
@@ -103,7 +115,9 @@ def _read(folder: Path) -> Setup:
         title=f"{preset.run.model.title}, D = {dataset.attrs['weights']}",
         preset=preset,
         dataset=dataset,
-        baseline=files.read_dataset(folder / BASELINE),
+        baseline=files.read_dataset(
+            folder / BASELINE, "remove it, and the command that made it computes it anew"
+        ),
     )
 
 

@@ -2,19 +2,21 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
-from tqdm import tqdm
 
+from pythermo._checks import require_number
+from pythermo._progress import ProgressBar
 from pythermo.config.schema import RunConfig
 from pythermo.sweeps import files
-from pythermo.sweeps.snapshots import keep_snapshot
-from pythermo.training.torch_settings import reproducible_kernels
+from pythermo.sweeps.snapshots import MEASUREMENTS, keep_snapshot
+from pythermo.training.torch_settings import own_settings
 from pythermo.training.trainer import Trainer
 
-MEASUREMENTS, CHECKPOINT, PROGRESS = "measurements.nc", "checkpoint.pt", "progress.txt"
+CHECKPOINT, PROGRESS = "checkpoint.pt", "progress.txt"
 
 # Time between checkpoints, in units of what one takes: at least this.
 _STEPPING_PER_CHECKPOINT = 19.0
@@ -39,8 +41,8 @@ def run(
         Folder of the run: its configuration, its measurements (NetCDF), the weights that it keeps (see
         `pythermo.load_network`) and, until it is finished, its checkpoint. A finished run is read and not
         computed again; an unfinished one goes on to results that are bit-equal to those of an uninterrupted
-        run with as many torch threads (`sweep` takes one). While another process works on the same folder,
-        this one waits. Without a folder nothing is kept on disk.
+        run. While another process works on the same folder, this one waits. Without a folder nothing is kept
+        on disk.
     report : callable, optional
         Called with iteration and last measured loss U, about once a second and at the end; a
         progress bar, shown on a terminal only, if not given.
@@ -60,26 +62,60 @@ def run(
         For a folder that another configuration made, naming the keys that differ.
     TypeError
         For a ``config`` that is not a RunConfig.
+
+    Notes
+    -----
+    The results depend on the configuration alone: the caller's autocast, default dtype and device, threads
+    and the like are set aside, and found again as they were. Like the runs of a sweep it takes one thread.
     """
     if not isinstance(config, RunConfig):
         raise TypeError(f"config: must be a pythermo.RunConfig, not {type(config).__name__}")
+    if report is not None and not callable(report):
+        raise TypeError(f"report: must be called with iteration and loss, which {report!r} cannot be")
+    checkpoint_seconds = require_seconds(checkpoint_seconds)
     if out is None:
         return _compute(config, None, report, checkpoint_seconds)
-    with files.exclusive(Path(out)):
-        return run_alone(config, Path(out), report, checkpoint_seconds)
+    folder = files.as_path("out", out)
+    if is_finished(folder):
+        return _read_finished(config, folder)
+    with files.exclusive(folder):
+        return run_alone(config, folder, report, checkpoint_seconds)
+
+
+def require_seconds(value: Any) -> float:
+    """Return seconds between checkpoints, or raise naming the argument."""
+    seconds = require_number("checkpoint_seconds", value)
+    if not seconds >= 0.0:
+        raise ValueError(f"checkpoint_seconds: must be 0 or more, not {value}")
+    return seconds
+
+
+def is_finished(folder: Path) -> bool:
+    """Return whether a folder holds a run with all that was measured of it."""
+    return (folder / MEASUREMENTS).exists() and (folder / files.CONFIG).exists()
+
+
+def _read_finished(config: RunConfig, folder: Path) -> xr.Dataset:
+    """Read a finished run, without its lock: the folder need not be writable."""
+    files.check_folder(folder, config)
+    dataset = files.read_dataset(folder / MEASUREMENTS, "remove it, and the same call computes the run anew")
+    with suppress(OSError):
+        (folder / CHECKPOINT).unlink(missing_ok=True)  # a process was killed before it did so
+    return dataset
 
 
 def run_alone(
     config: RunConfig, folder: Path, report: Report | None = None, checkpoint_seconds: float = 30.0
 ) -> xr.Dataset:
     """Do as `run` in a folder that the caller holds (`files.exclusive`)."""
-    files.claim_folder(folder, config)
-    if (folder / MEASUREMENTS).exists():
-        return files.read_dataset(folder / MEASUREMENTS)
+    if not is_finished(folder):
+        files.claim_folder(folder, config)
+        files.remove_partial(folder)
+    if is_finished(folder):
+        return _read_finished(config, folder)
     dataset = _compute(config, folder, report, checkpoint_seconds)
     files.write_dataset(folder / MEASUREMENTS, dataset)
-    for leftover in (folder / CHECKPOINT, files.partial(folder / CHECKPOINT)):
-        leftover.unlink(missing_ok=True)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
     return dataset
 
 
@@ -87,15 +123,16 @@ def _compute(
     config: RunConfig, folder: Path | None, report: Report | None, checkpoint_seconds: float
 ) -> xr.Dataset:
     """Train from the start or the folder's checkpoint to the end and return what was measured."""
-    with reproducible_kernels():
+    with own_settings():
         trainer = Trainer(config)
         if folder is not None and (folder / CHECKPOINT).exists():
-            trainer.load_state_dict(files.read_state(folder / CHECKPOINT))
+            with files.reading(folder / CHECKPOINT, "remove it, and the run starts anew"):
+                trainer.load_state_dict(files.read_state(folder / CHECKPOINT))
         if report is not None:
             _train(trainer, folder, report, checkpoint_seconds)
         else:
-            with tqdm(total=config.training.iterations, unit="it", disable=None) as bar:
-                bar.set_description(f"lr {config.lr:.3g}")
+            with ProgressBar(config.training.iterations, unit="it") as bar:
+                bar.describe(f"lr {config.lr:.3g}")
                 _train(trainer, folder, _report_to(bar), checkpoint_seconds)
     return trainer.to_dataset()
 
@@ -121,9 +158,9 @@ def _train(trainer: Trainer, folder: Path | None, report: Report, checkpoint_sec
             next_checkpoint = written + max(checkpoint_seconds, _STEPPING_PER_CHECKPOINT * (written - now))
 
 
-def _report_to(bar: "tqdm[Any]") -> Report:
+def _report_to(bar: ProgressBar) -> Report:
     def report(iteration: int, loss: float) -> None:
-        bar.set_postfix_str(f"U {loss:.4g}", refresh=False)
-        bar.update(iteration - bar.n)
+        bar.note(f"U {loss:.4g}")
+        bar.update_to(iteration)
 
     return report

@@ -6,9 +6,12 @@ import torch
 from torch import nn
 
 from pythermo import data
+from pythermo._checks import require_integer
 from pythermo.sweeps import files
 from pythermo.training.network import build_network
+from pythermo.training.torch_settings import own_settings
 
+MEASUREMENTS = "measurements.nc"
 _PREFIX, _SUFFIX = "weights-", ".pt"
 
 
@@ -27,6 +30,7 @@ def snapshots(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
+@own_settings(threads=None)
 def load_network(folder: str | Path, iteration: int | None = None) -> nn.Module:
     """Return the network of a run as it was at an iteration, on the CPU and in training mode.
 
@@ -47,19 +51,21 @@ def load_network(folder: str | Path, iteration: int | None = None) -> nn.Module:
         For an iteration whose weights were not kept, naming those that were, and for a network of the
         user's own that has changed since.
     """
-    kept = snapshots(Path(folder))
+    folder = files.as_path("folder", folder)
+    kept = snapshots(folder)
     if not kept:
         raise FileNotFoundError(
             f"folder: {folder} holds no weights; it must be that of a run with measurement.snapshots above 0"
         )
-    if iteration is None:
-        iteration = max(kept)
+    iteration = max(kept) if iteration is None else require_integer("iteration", iteration, 0)
     if iteration not in kept:
         raise ValueError(f"iteration: the weights of {iteration} were not kept, only those of {sorted(kept)}")
-    config = files.read_config(Path(folder))
+    config = files.read_config(folder)
     model = build_network(config, data.load(**config.data.model_dump()))
-    state, tensors = files.read_state(kept[iteration]), _tensors(model)
-    shapes, expected = ({name: value.shape for name, value in one.items()} for one in (state, tensors))
+    tensors = _tensors(model)
+    with files.reading(kept[iteration], f"remove it and {MEASUREMENTS}, and the run's call computes it anew"):
+        state = files.read_state(kept[iteration])
+        shapes, expected = ({name: value.shape for name, value in one.items()} for one in (state, tensors))
     if shapes != expected:
         raise ValueError(
             f"folder: {config.model.title} is not the network whose weights {kept[iteration]} has"

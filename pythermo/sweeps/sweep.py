@@ -7,19 +7,20 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
 import xarray as xr
-from tqdm import tqdm
 
+from pythermo._checks import require_integer, require_positive
+from pythermo._progress import ProgressBar
 from pythermo.config.member import AXES, Member
 from pythermo.config.preset import as_stored
 from pythermo.config.schema import MEMBER_KEYS, RunConfig, differing_keys
 from pythermo.ops._devices import default_jobs, devices_to_share
 from pythermo.sweeps import files
-from pythermo.sweeps.run import MEASUREMENTS, PROGRESS, run_alone
-from pythermo.sweeps.workers import Processes
+from pythermo.sweeps.run import PROGRESS, is_finished, require_seconds, run_alone
+from pythermo.sweeps.snapshots import MEASUREMENTS
+from pythermo.sweeps.workers import Processes, ProcessNotStartedError, is_starting
 
 SWEEP, ERROR_LOG = "sweep.nc", "error.log"
 
@@ -104,30 +105,47 @@ def sweep(
     >>> config = Preset.load("digits-quick").run
     >>> sweep(config, [0.003, 0.01, 0.03], "out/mine", seeds=4)  # doctest: +SKIP
     """
-    if jobs is not None and jobs < 1:
-        raise ValueError(f"jobs: must be at least 1, not {jobs}")
+    if not isinstance(config, RunConfig):
+        raise TypeError(f"config: must be a pythermo.RunConfig, not {type(config).__name__}")
+    if executor is None and is_starting():
+        raise SystemExit(1)  # the parent says why: see ProcessNotStartedError
+    jobs = None if jobs is None else require_integer("jobs", jobs, 1)
     if jobs is not None and executor is not None:
         raise ValueError("jobs: is for processes of this machine; an executor has its own number of workers")
-    folder = Path(out).resolve()
+    if executor is not None and not isinstance(executor, Executor):
+        raise TypeError(f"executor: must be a concurrent.futures.Executor, not {executor!r}")
+    checkpoint_seconds = require_seconds(checkpoint_seconds)
+    folder = files.as_path("out", out).resolve()
     members = members_of(config, lr, seeds, stored_learning_rates(folder))
-    configs = {member: config.at(member) for member in members}
+    configs = {member: config.at(member) for member in members if not is_finished(folder / member.folder)}
     claim_sweep(folder, config)
-    threads = torch.get_num_threads()
-    try:
-        if executor is not None:
-            failures = _run_all(configs, folder, executor, checkpoint_seconds)
-        else:
-            jobs = jobs or default_jobs(config.training.device)
-            failures = _run_in_processes(configs, folder, jobs, checkpoint_seconds)
-    finally:
-        torch.set_num_threads(threads)  # runs in threads of this process had set it to 1
+    if not configs:
+        dataset = _of_members(folder, members)
+        with suppress(OSError):  # a folder of finished runs need not be writable
+            _keep(folder, dataset)
+        return dataset
+    files.writable_folder("out", folder)
+    if executor is not None:
+        failures = _run_all(configs, folder, executor, checkpoint_seconds)
+    else:
+        jobs = jobs or default_jobs(config.training.device)
+        failures = _run_in_processes(configs, folder, jobs, checkpoint_seconds)
     if failures:
         raise SweepError(failures, folder)
-    finished = finished_members(folder)
-    dataset = combined({member: finished[member] for member in members})
-    with files.exclusive(folder):
-        files.write_dataset(folder / SWEEP, dataset)
+    dataset = _of_members(folder, members)
+    _keep(folder, dataset)
     return dataset
+
+
+def _of_members(folder: Path, members: list[Member]) -> xr.Dataset:
+    finished = finished_members(folder)
+    return combined({member: finished[member] for member in members})
+
+
+def _keep(folder: Path, dataset: xr.Dataset) -> None:
+    with files.exclusive(folder):
+        files.remove_partial(folder, SWEEP)
+        files.write_dataset(folder / SWEEP, dataset)
 
 
 def members_of(
@@ -139,23 +157,34 @@ def members_of(
     that of the configuration, or which.
     """
     stored = list(stored)
-    rates = sorted(as_stored(float(rate), stored) for rate in lr)
+    rates = sorted(as_stored(require_positive("lr", rate), stored) for rate in _several("lr", lr))
     if not rates or any(as_stored(rate, rates[:index]) in rates[:index] for index, rate in enumerate(rates)):
         raise ValueError("lr: at least one learning rate is needed, and none may repeat")
-    if isinstance(seeds, int | np.integer):
-        seeds = range(config.training.seed, config.training.seed + int(seeds))
-    chosen = sorted(seeds)
+    if not isinstance(seeds, Iterable):
+        first = config.training.seed
+        seeds = range(first, first + require_integer("seeds", seeds, 1))
+    chosen = sorted(require_integer("seeds", seed, 0, 2**63 - 1) for seed in _several("seeds", seeds))
     if not chosen or len(set(chosen)) != len(chosen):
         raise ValueError("seeds: at least one is needed, and none may repeat")
-    if not all(isinstance(seed, int | np.integer) and seed >= 0 for seed in chosen):
-        raise ValueError(f"seeds: must be a positive number of seeds, or integers from 0, not {chosen}")
-    return [Member(rate, int(seed)) for rate in rates for seed in chosen]
+    return [Member(rate, seed) for rate in rates for seed in chosen]
+
+
+def _several(name: str, values: Any) -> Iterable[Any]:
+    """Return values one can go through, or raise TypeError naming the argument; a text is none."""
+    one_dimensional = isinstance(values, Iterable) and getattr(values, "ndim", 1) == 1
+    if not one_dimensional or isinstance(values, str | bytes):
+        raise TypeError(f"{name}: must be numbers in a list or an array of one dimension, not {values!r}")
+    several: Iterable[Any] = values
+    return several
 
 
 def claim_sweep(folder: Path, config: RunConfig) -> None:
     """Make a folder for a sweep, or check that it was made for the same one and holds its runs alone."""
-    with files.exclusive(folder):
-        files.claim_folder(folder, config, MEMBER_KEYS)
+    if (folder / files.CONFIG).exists():
+        files.check_folder(folder, config, MEMBER_KEYS)
+    else:
+        with files.exclusive(folder):
+            files.claim_folder(folder, config, MEMBER_KEYS)
     finished_members(folder)
 
 
@@ -180,9 +209,11 @@ def load_sweep(out: str | Path) -> xr.Dataset:
         For folders that do not hold the run that their name and the sweep's configuration say: a copied
         folder, say, or a run with another batch size. They are named.
     """
-    path = Path(out)
+    path = files.as_path("out", out)
+    if not path.exists():
+        raise FileNotFoundError(f"out: there is no folder and no file {path}")
     if path.is_file():
-        return files.read_dataset(path)
+        return files.read_dataset(path, "remove it, and the sweep's call writes it anew")
     finished = finished_members(path)
     if not finished:
         raise FileNotFoundError(f"out: {path} holds no finished run of a sweep")
@@ -197,7 +228,10 @@ def finished_members(folder: Path) -> dict[Member, xr.Dataset]:
     config = files.read_config(folder)
     finished, strangers = {}, []
     for run in found:
-        member, dataset = Member.of_folder(run.name), files.read_dataset(run / MEASUREMENTS)
+        member, dataset = (
+            Member.of_folder(run.name),
+            files.read_dataset(run / MEASUREMENTS, "remove it, and the sweep's call computes the run anew"),
+        )
         if member is None:
             strangers.append(f"{run.name}: not the name of a member's folder")
             continue
@@ -283,7 +317,7 @@ def _run_all(
         for member, config in configs.items()
     }
     _show_progress(futures, configs, folder)
-    failures = {}
+    failures: dict[Member, str] = {}
     for future, member in futures.items():
         if future.cancelled():
             failures[member] = "given up by the executor, which lost its workers or its scheduler"
@@ -291,6 +325,8 @@ def _run_all(
         error = future.exception()
         if error is None:
             continue
+        if isinstance(error, ProcessNotStartedError):
+            raise error
         failures[member] = f"{type(error).__name__}: {error}"
         run = folder / member.folder
         if run.exists() and not (run / ERROR_LOG).exists():
@@ -299,13 +335,12 @@ def _run_all(
 
 
 def _run_one(config: RunConfig, folder: Path, checkpoint_seconds: float) -> None:
-    """Compute one run in a worker: one thread, so that results do not depend on the machine's cores."""
+    """Compute one run in a worker."""
     if not folder.parent.is_dir():
         raise FileNotFoundError(
             f"out: {folder.parent} is not to be seen from {socket.gethostname()}; the folder of a sweep must "
             "lie on a file system that all workers share, at the same path"
         )
-    torch.set_num_threads(1)
     with files.exclusive(folder):
         try:
             run_alone(config, folder, _ReportToFile(folder / PROGRESS), checkpoint_seconds)
@@ -339,7 +374,7 @@ def _show_progress(
 ) -> None:
     """Show one bar for the sweep, on a terminal only, until all futures are done."""
     lengths = {member: config.training.iterations for member, config in configs.items()}
-    with tqdm(total=sum(lengths.values()), unit="it", disable=None, smoothing=0.05) as bar:
+    with ProgressBar(sum(lengths.values()), unit="it", smoothing=0.05) as bar:
         waiting = set(futures)
         while waiting:
             _, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -349,18 +384,15 @@ def _show_progress(
                 if progress is not None:
                     running[member] = progress
             ended = [member for future, member in futures.items() if future not in waiting]
-            bar.set_description(f"{len(ended)}/{len(futures)} runs")
-            bar.set_postfix_str(
-                "; ".join(f"{member}: U {loss:.4g}" for member, (_, loss) in running.items()),
-                refresh=False,
-            )
+            bar.describe(f"{len(ended)}/{len(futures)} runs")
+            bar.note("; ".join(f"{member}: U {loss:.4g}" for member, (_, loss) in running.items()))
             position = sum(lengths[member] for member in ended) + sum(at for at, _ in running.values())
-            bar.update(max(position - bar.n, 0))
+            bar.update_to(position)
 
 
 def _read_progress(path: Path) -> tuple[int, float] | None:
     try:
-        iteration, loss = path.read_text().split()
-    except (FileNotFoundError, ValueError):
+        iteration, loss = path.read_text(encoding="utf-8").split()
+        return int(iteration), float(loss)
+    except (OSError, ValueError):  # what cannot be shown need not end the sweep
         return None
-    return int(iteration), float(loss)

@@ -23,6 +23,17 @@ T = TypeVar("T")
 _SPAWN = multiprocessing.get_context("spawn")
 
 
+class ProcessNotStartedError(RuntimeError):
+    """A process ended before it could take its first call."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'put the call under `if __name__ == "__main__":`; a process of the sweep ended while it started, '
+            "where it imports the script that called. If the script has that line, what the process wrote "
+            "says why it ended, or it was killed for lack of memory"
+        )
+
+
 class Processes(Executor):
     """Processes of this machine; one that is killed breaks off its own call only and is replaced.
 
@@ -89,8 +100,11 @@ class _Worker:
         try:
             return self._pool.submit(fn, *args, **kwargs).result()
         except BrokenProcessPool:
+            begun = self._ended or self._begun.poll()
             self._lifeline.close()
             self._prepare()
+            if not begun:
+                raise ProcessNotStartedError from None
             raise
 
     def end(self) -> None:
@@ -100,15 +114,22 @@ class _Worker:
 
     def _prepare(self) -> None:
         theirs, self._lifeline = _SPAWN.Pipe(duplex=False)
+        self._begun, says_begun = _SPAWN.Pipe(duplex=False)
         if self._ended:
             self._lifeline.close()
         self._pool = ProcessPoolExecutor(
-            1, mp_context=_SPAWN, initializer=_begin, initargs=(theirs, self._device)
+            1, mp_context=_SPAWN, initializer=_begin, initargs=(theirs, says_begun, self._device)
         )
 
 
-def _begin(lifeline: Connection, device: str | None) -> None:
+def is_starting() -> bool:
+    """Return whether this process is a spawned one that still imports its parent's script."""
+    return bool(getattr(multiprocessing.current_process(), "_inheriting", False))
+
+
+def _begin(lifeline: Connection, begun: Connection, device: str | None) -> None:
     """Prepare a process: before CUDA starts, and before its first call."""
+    begun.send(True)
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()

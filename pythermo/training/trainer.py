@@ -22,6 +22,7 @@ from pythermo.training.measure import GradientMeter
 from pythermo.training.network import build_network
 from pythermo.training.quantities import QUANTITIES
 from pythermo.training.step import captured_step, plain_step
+from pythermo.training.torch_settings import own_settings
 
 
 class Trainer:
@@ -31,12 +32,13 @@ class Trainer:
     ----------
     config : RunConfig
         What defines the run, and nothing else does: the same configuration gives the same bits on the
-        same machine with the same number of threads.
+        same machine with the same number of threads, whatever else the caller has set (`own_settings`).
     images : Images, optional
         Images of the caller's own in the place of those that ``config.data`` names, which then says nothing
         about the run.
     """
 
+    @own_settings(threads=None)
     def __init__(self, config: RunConfig, images: data.Images | None = None) -> None:
         training, measurement = config.training, config.measurement
         device = require_device(training.device)
@@ -87,12 +89,14 @@ class Trainer:
         """Whether the current iterate is to be measured and has not been."""
         return len(self.rows) < len(self.measured) and self.measured[len(self.rows)] == self.iteration
 
+    @own_settings(threads=None)
     def step(self) -> None:
         """Make one training step."""
         self._step(self.batches.at(self.iteration))
         self.iteration += 1
         self._record()
 
+    @own_settings(threads=None)
     def measure(self) -> None:
         """Measure the current iterate; the run goes on as if this had not been called."""
         ops.raise_failed_steps(self.config.training.device)
@@ -115,6 +119,7 @@ class Trainer:
             "rows": self.rows,
         }
 
+    @own_settings(threads=None)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state of the same configuration."""
         write_(self.params, state["weights"])
@@ -124,6 +129,7 @@ class Trainer:
         self.rows = list(state["rows"])
         self.iteration = state["iteration"]
 
+    @own_settings(threads=None)
     def to_dataset(self) -> xr.Dataset:
         """Return the measurements so far."""
         variables = {

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 import pythermo as pt
 from pythermo.training.step import captured_step, plain_step
-from pythermo.training.torch_settings import reproducible_kernels
+from pythermo.training.torch_settings import own_settings
 
 
 def run(place: Place) -> None:
@@ -31,7 +31,7 @@ def network() -> torch.nn.Sequential:
 def captured() -> None:
     images, batch = pt.data.load("digits").to(torch.device("cuda")), torch.arange(16, device="cuda")
     states = []
-    with reproducible_kernels():
+    with own_settings(threads=None):
         for make in (plain_step, lambda *arguments: captured_step(*arguments, 16)):
             model = network()
             before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -120,7 +120,7 @@ def test_each_process_sees_a_device_of_its_own():
 )
 def test_runs_are_laid_over_the_devices_that_this_process_sees(monkeypatch, device, visible, expected):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    monkeypatch.setattr(_devices.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(_devices, "usable_cores", lambda: 16)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

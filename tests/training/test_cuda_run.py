@@ -8,7 +8,7 @@ import pythermo as pt
 from pythermo.config.schema import RunConfig
 from pythermo.training.batches import BatchesOnDevice, EpochBatches, IidBatches
 from pythermo.training.step import captured_step
-from pythermo.training.torch_settings import reproducible_kernels
+from pythermo.training.torch_settings import own_settings
 from pythermo.training.trainer import Trainer
 
 
@@ -86,7 +86,7 @@ def test_a_step_that_fails_on_another_stream_is_told():
 
 @pytest.mark.cuda
 def test_measuring_on_the_device_changes_nothing():
-    with reproducible_kernels():
+    with own_settings(threads=None):
         measured, unmeasured = (Trainer(config(device="cuda", cuda_graph=True)) for _ in range(2))
         for _ in range(120):
             measured.step(), unmeasured.step()
@@ -135,9 +135,9 @@ def test_batches_ahead_are_those_of_each_step(batches):
     assert torch.equal(on_cpu.at(700), batches.at(700))
 
 
-def test_reproducible_kernels_are_those_of_cudnn():
+def test_own_settings_have_reproducible_kernels_of_cudnn():
     before = torch.backends.cudnn.deterministic
-    with reproducible_kernels():
+    with own_settings(threads=None):
         assert torch.backends.cudnn.enabled
         assert torch.backends.cudnn.deterministic
         assert not torch.backends.cudnn.benchmark
