@@ -194,16 +194,6 @@ def require_number(name: str, value: Any) -> float:
         raise TypeError(f"{name}: must be a number, not {value!r}") from None
 
 
-def require_number(name: str, value: Any) -> float:
-    """Return ``value`` as a float, which may be infinite or NaN; a text is no number."""
-    try:
-        if isinstance(value, str | bytes):
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"{name}: must be a number, not {value!r}") from None
-
-
 def require_positive(name: str, value: Any) -> float:
     """Return ``value`` as a float if it is positive and finite."""
     number = require_number(name, value)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pythermo import figures
-from pythermo.studies.lemma import LemmaSettings, slope, snr_by_distance
+from pythermo.studies.lemma import LINEAR, LemmaSettings, slope, snr_by_distance
 
 # The exponents miss 1 and 0 by higher orders in the distance, and by what is left of the full gradient.
 WITHIN = 0.12
@@ -16,11 +16,10 @@ def test_the_snr_falls_with_the_distance_where_the_data_cannot_be_fitted():
     assert float(found["loss"]) > 0.1
     assert float(found["full_grad_norm"]) < 0.05 * float(found["rms_grad_norm"])
     assert slope(found).exponent == pytest.approx(1.0, abs=WITHIN)
-    texts = [
-        text.get_text()
-        for text in figures.snr_near_an_optimum({"up": found, "op": found}).axes[0].get_legend().get_texts()
-    ]
-    assert len(texts) == 2
+    laws = {"up": slope(found), "op": slope(found)}
+    figure = figures.snr_near_an_optimum({"up": found, "op": found}, laws, LINEAR)
+    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert [f"distance^{laws['up'].exponent:.2f}" in text for text in texts] == [True, True]
 
 
 @pytest.mark.slow
