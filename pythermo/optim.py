@@ -106,8 +106,9 @@ class ProjectedSGD(Optimizer):
         require_positive("radius", options["radius"])
         _retraction(options["retraction"])
         params = param_group["params"]
-        if not isinstance(params, Tensor | set):
-            param_group = {**param_group, "params": list(params)}
+        if not isinstance(params, set):  # which torch refuses, for its order
+            params = [params] if isinstance(params, Tensor) else list(params)
+            param_group = {**param_group, "params": params}
             _require_listed_once(
                 [param for group in (*self.param_groups, param_group) for param in group["params"]]
             )
