@@ -1,6 +1,7 @@
 // A typed, checked view of a DLPack tensor: the only gate into native code.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <stdexcept>
@@ -82,16 +83,15 @@ class TensorView {
   }
 
   void require_layout_of(const TensorView& other) const {
-    if (element_count() != other.element_count()) {
-      fail("has " + std::to_string(element_count()) + " elements, but " + other.name_ + " has " +
-           std::to_string(other.element_count()));
+    if (!std::equal(tensor_.shape, tensor_.shape + tensor_.ndim, other.tensor_.shape,
+                    other.tensor_.shape + other.tensor_.ndim)) {
+      fail("must have the shape " + other.shape_text() + ", not " + shape_text());
     }
-    bool same = tensor_.ndim == other.tensor_.ndim;
-    for (int axis = 0; same && axis < tensor_.ndim; ++axis) {
-      same = tensor_.shape[axis] == other.tensor_.shape[axis] &&
-             (tensor_.shape[axis] == 1 || stride(axis) == other.stride(axis));
+    for (int axis = 0; axis < tensor_.ndim; ++axis) {
+      if (tensor_.shape[axis] > 1 && stride(axis) != other.stride(axis) && element_count() > 0) {
+        fail(std::string("must have the strides of ") + other.name_);
+      }
     }
-    if (!same && element_count() > 0) fail(std::string("must have the shape and strides of ") + other.name_);
     require_device_of(other);
   }
 

@@ -133,9 +133,9 @@ _STEPS = {name: _register_step(name) for name in ("projected_sgd_step", "exponen
 def _checked_step(name: str, weights: Any, grad: Any, lr: float | Tensor, radius: float) -> Any:
     """Check what the kernel does not, make the step in place and return ``weights`` as given."""
     radius = require_positive("radius", radius)
-    if isinstance(weights, list | tuple) and isinstance(grad, list | tuple):
-        parts = [_as_weights(one) for one in weights]
-        grads = [one if one is None else as_tensor("grad", one) for one in grad]
+    if isinstance(weights, (list, tuple)) and isinstance(grad, (list, tuple)):
+        parts = [one if isinstance(one, Tensor) else _as_weights(one) for one in weights]
+        grads = [one if one is None or isinstance(one, Tensor) else as_tensor("grad", one) for one in grad]
         _step_together(name, parts, grads, lr, radius)
         return weights
     w, g = _as_weights(weights), as_tensor("grad", grad)
@@ -182,30 +182,48 @@ def _step_together(name: str, weights: _Tensors, grads: _Grads, lr: float | Tens
     first = weights[0]
     require_float("weights", first)
     run = kernel_for(name, "weights", first)
-    moved, taken = list(weights), list(grads)
-    copied = []
-    for i, (w, g) in enumerate(zip(weights, grads, strict=True)):
-        _require_alike("weights", i, w, first)
-        if not w.is_contiguous() and not _is_dense(i, w):
-            moved[i] = w.contiguous()
-            copied.append(i)
-        if g is None:
-            continue
-        _require_alike("grad", i, g, first)
-        if g.shape != w.shape:
-            raise ValueError(f"grad: tensor {i} must have the shape {list(w.shape)}, not {list(g.shape)}")
-        if not _lie_alike(moved[i], g):
-            taken[i] = torch.empty_like(moved[i]).copy_(g)
-    if copied:
-        _require_apart(weights, copied)
+    moved, taken = weights, grads
+    if not _are_plain(weights, grads):
+        moved, taken = _laid_out_alike(weights, grads)
     run(moved, taken, *_rate_and_radius(lr, radius, first))
-    for i in copied:
-        weights[i].copy_(moved[i])
+    if moved is not weights:
+        for w, m in zip(weights, moved, strict=True):
+            if m is not w:
+                w.copy_(m)
     _mark_changed(weights)
 
 
+def _are_plain(weights: _Tensors, grads: _Grads) -> bool:
+    """Return whether all are contiguous and of one dtype and device, as they mostly are."""
+    dtype, device, dense = weights[0].dtype, weights[0].device, torch.strided
+    for w, g in zip(weights, grads, strict=True):
+        if w.layout is not dense or w.dtype is not dtype or w.device != device or not w.is_contiguous():
+            return False
+        if g is not None and (
+            g.layout is not dense or g.dtype is not dtype or g.device != device or not g.is_contiguous()
+        ):
+            return False
+    return True
+
+
+def _laid_out_alike(weights: _Tensors, grads: _Grads) -> tuple[_Tensors, _Grads]:
+    """Return weights without gaps in memory and gradients in their order: themselves, or copies."""
+    moved, taken = list(weights), list(grads)
+    for i, (w, g) in enumerate(zip(weights, grads, strict=True)):
+        _require_alike("weights", i, w, weights[0])
+        if not w.is_contiguous() and not _is_dense(i, w):
+            moved[i] = w.contiguous()
+        if g is None:
+            continue
+        _require_alike("grad", i, g, weights[0])
+        if g.shape == w.shape and not _lie_alike(moved[i], g):
+            taken[i] = torch.empty_like(moved[i]).copy_(g)
+    _require_apart(weights, [i for i, (w, m) in enumerate(zip(weights, moved, strict=True)) if m is not w])
+    return moved, taken
+
+
 def _require_alike(name: str, index: int, tensor: Tensor, first: Tensor) -> None:
-    """Raise unless a tensor is dense and has the dtype and device of the first."""
+    """Raise unless a tensor is not sparse and has the dtype and device of the first."""
     if tensor.layout is not torch.strided:
         raise TypeError(f"{name}: tensor {index} must be dense, not {_layout_name(tensor)}")
     if tensor.dtype is not first.dtype:

@@ -145,7 +145,7 @@ BAD_LISTS = {
     "too few": ([torch.ones(2)], [], ValueError, "must be as many, at least one, not 1 and 0"),
     "one shape": (
         [torch.ones(2), torch.ones(2, 3)], [None, torch.ones(3, 2)],
-        ValueError, r"grad: tensor 1 must have the shape \[2, 3\], not \[3, 2\]",
+        ValueError, r"grad: tensor 1: must have the shape \[2, 3\], not \[3, 2\]",
     ),
     "dtype": (
         [torch.ones(2), torch.ones(2).double()], [None, None],
