@@ -7,9 +7,11 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <optional>
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "keep_going.hpp"
 #include "tensor_view.hpp"
@@ -29,6 +31,36 @@ struct FromPython<TensorView> {
   using Given = pybind11::capsule;
   static TensorView take(const Given& given, const char* name) {
     return {given.get_pointer<dlpack::ManagedTensor>()->tensor, name};
+  }
+};
+
+// A list of tensors, which messages tell apart by their index where there are several.
+template <>
+struct FromPython<std::vector<TensorView>> {
+  using Given = std::vector<pybind11::capsule>;
+  static std::vector<TensorView> take(const Given& given, const char* name) {
+    std::vector<TensorView> tensors;
+    tensors.reserve(given.size());
+    for (const pybind11::capsule& one : given) {
+      const int index = given.size() > 1 ? static_cast<int>(tensors.size()) : -1;
+      tensors.emplace_back(one.get_pointer<dlpack::ManagedTensor>()->tensor, name, index);
+    }
+    return tensors;
+  }
+};
+
+// A list in which some may be None.
+template <>
+struct FromPython<std::vector<std::optional<TensorView>>> {
+  using Given = std::vector<std::optional<pybind11::capsule>>;
+  static std::vector<std::optional<TensorView>> take(const Given& given, const char* name) {
+    std::vector<std::optional<TensorView>> tensors(given.size());
+    for (std::size_t i = 0; i < given.size(); ++i) {
+      if (!given[i].has_value()) continue;
+      const int index = given.size() > 1 ? static_cast<int>(i) : -1;
+      tensors[i].emplace(given[i]->get_pointer<dlpack::ManagedTensor>()->tensor, name, index);
+    }
+    return tensors;
   }
 };
 

@@ -64,7 +64,7 @@ inline void bind_cuda_kernels(pybind11::module_& module) {
   bind_struct<cuda::StepArguments, double, TensorView, double, TensorView, TensorView, std::uintptr_t, unsigned>(module, "StepArguments", {"lr", "lr_on_device", "radius", "workspace", "status", "stream", "threads"});
   bind(module, "projected_sgd_step", &cuda::projected_sgd_step, {"weights", "grad", "arguments"});
   bind(module, "exponential_sgd_step", &cuda::exponential_sgd_step, {"weights", "grad", "arguments"});
-  bind(module, "step_workspace_size", &cuda::step_workspace_size);
+  bind(module, "step_workspace_size", &cuda::step_workspace_size, {"tensors"});
 
   bind(module, "sketch", &cuda::sketch, {"weights", "out", "seed", "stream"});
 

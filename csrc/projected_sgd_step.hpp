@@ -11,7 +11,7 @@
 
 #include "elementary.hpp"
 #include "portable.hpp"
-#include "tensor_view.hpp"
+#include "segments.hpp"
 
 namespace pythermo {
 
@@ -105,13 +105,14 @@ struct Exponential {
 // The whole kernel on the CPU: checks, threads and vectors.
 namespace pythermo::cpu {
 
-// Each moves `weights` in place. A zero gradient leaves them as they are. Throws std::invalid_argument,
-// with the weights untouched, for a gradient that is not finite, for weights that are all zero, and for a
-// step that ends in the center; also for weights that are not finite, which may have changed where they are
-// very many. The same bits for any number of threads.
-void projected_sgd_step(const TensorView& weights, const TensorView& grad, double lr, double radius,
+// Each moves `weights`, the tensors of one vector, in place; a gradient that there is not counts as zero. The
+// same bits for any number of threads and however the vector is divided into tensors. A zero gradient, or a
+// learning rate of zero, leaves the weights as they are. Throws std::invalid_argument, with the weights
+// untouched, for a gradient that is not finite, for weights that are all zero, and for a step that ends in
+// the center; also for weights that are not finite, which may have changed where they are very many.
+void projected_sgd_step(const Tensors& weights, const OptionalTensors& grads, double lr, double radius,
                         int threads);
-void exponential_sgd_step(const TensorView& weights, const TensorView& grad, double lr, double radius,
+void exponential_sgd_step(const Tensors& weights, const OptionalTensors& grads, double lr, double radius,
                           int threads);
 
 }  // namespace pythermo::cpu

@@ -1,6 +1,7 @@
 // A typed, checked view of a DLPack tensor: the only gate into native code.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <stdexcept>
@@ -36,10 +37,16 @@ struct RowsView {
 
 class TensorView {
  public:
-  // `name` is the argument's name in messages; it must outlive the view.
-  TensorView(const dlpack::Tensor& tensor, const char* name) : tensor_(tensor), name_(name) {}
+  // `name` is the argument's name in messages; it must outlive the view. `index`: in a list of several.
+  TensorView(const dlpack::Tensor& tensor, const char* name, int index = -1)
+      : tensor_(tensor), name_(name), index_(index) {}
 
   const char* name() const { return name_; }
+
+  // Which tensor of a list it is, or nothing: " of tensor 2, of shape [3, 4],".
+  std::string place_in_list() const {
+    return index_ < 0 ? "" : " of tensor " + std::to_string(index_) + ", of shape " + shape_text() + ",";
+  }
 
   ScalarType scalar_type() const {
     const auto& dtype = tensor_.dtype;
@@ -63,6 +70,35 @@ class TensorView {
   template <class T>
   VectorView<T> cpu_vector() const {
     return vector_on<T>(dlpack::DeviceType::cpu);
+  }
+
+  // The elements of a tensor of any shape and order of its axes, in the order of memory, where they lie side
+  // by side.
+  template <class T>
+  VectorView<T> memory_on(dlpack::DeviceType device) const {
+    T* const data = typed_data_on<T>(device);
+    const std::size_t size = element_count();
+    if (size > 0 && !is_dense()) fail("its elements must lie side by side in memory");
+    return {data, size};
+  }
+
+  void require_layout_of(const TensorView& other) const {
+    if (!std::equal(tensor_.shape, tensor_.shape + tensor_.ndim, other.tensor_.shape,
+                    other.tensor_.shape + other.tensor_.ndim)) {
+      fail("must have the shape " + other.shape_text() + ", not " + shape_text());
+    }
+    for (int axis = 0; axis < tensor_.ndim; ++axis) {
+      if (tensor_.shape[axis] > 1 && stride(axis) != other.stride(axis) && element_count() > 0) {
+        fail(std::string("must have the strides of ") + other.name_);
+      }
+    }
+    require_device_of(other);
+  }
+
+  void require_device_of(const TensorView& other) const {
+    if (tensor_.device.index != other.tensor_.device.index) {
+      fail("lies on another device than the arguments before it");
+    }
   }
 
   // Those of one that has `size` elements.
@@ -100,14 +136,20 @@ class TensorView {
  private:
   template <class T>
   T* data_on(dlpack::DeviceType device, int ndim) const {
+    T* const data = typed_data_on<T>(device);
+    if (tensor_.ndim != ndim) {
+      fail("must have " + std::to_string(ndim) + " dimensions, not " + std::to_string(tensor_.ndim));
+    }
+    return data;
+  }
+
+  template <class T>
+  T* typed_data_on(dlpack::DeviceType device) const {
     static_assert(std::is_same_v<T, float> || std::is_same_v<T, double> || std::is_same_v<T, std::int64_t>);
     if (tensor_.device.type != device) {
       fail(device == dlpack::DeviceType::cpu ? "must lie on the CPU" : "must lie on a CUDA device");
     }
     if (scalar_type() != scalar_type_of<T>) fail("has another dtype than the arguments before it");
-    if (tensor_.ndim != ndim) {
-      fail("must have " + std::to_string(ndim) + " dimensions, not " + std::to_string(tensor_.ndim));
-    }
     return reinterpret_cast<T*>(static_cast<std::byte*>(tensor_.data) + tensor_.byte_offset);
   }
 
@@ -118,12 +160,49 @@ class TensorView {
     }
   }
 
+  std::size_t element_count() const {
+    std::size_t count = 1;
+    for (int axis = 0; axis < tensor_.ndim; ++axis) count *= static_cast<std::size_t>(tensor_.shape[axis]);
+    return count;
+  }
+
+  std::int64_t stride(int axis) const {
+    if (tensor_.strides != nullptr) return tensor_.strides[axis];
+    std::int64_t product = 1;
+    for (int later = axis + 1; later < tensor_.ndim; ++later) product *= tensor_.shape[later];
+    return product;
+  }
+
+  // Whether the axes in some order follow each other without a gap: for each place there is one next to it.
+  bool is_dense() const {
+    std::int64_t next = 1;
+    const auto has_stride = [&](int axis) { return tensor_.shape[axis] > 1 && stride(axis) == next; };
+    const auto count = static_cast<std::int64_t>(element_count());
+    while (next < count) {
+      int axis = 0;
+      while (axis < tensor_.ndim && !has_stride(axis)) ++axis;
+      if (axis == tensor_.ndim) return false;
+      next *= tensor_.shape[axis];
+    }
+    return true;
+  }
+
+  std::string shape_text() const {
+    std::string text = "[";
+    for (int axis = 0; axis < tensor_.ndim; ++axis) {
+      text += (axis > 0 ? ", " : "") + std::to_string(tensor_.shape[axis]);
+    }
+    return text + "]";
+  }
+
   [[noreturn]] void fail(const std::string& what) const {
-    throw std::invalid_argument(std::string(name_) + ": " + what);
+    const std::string which = index_ < 0 ? "" : "tensor " + std::to_string(index_) + ": ";
+    throw std::invalid_argument(std::string(name_) + ": " + which + what);
   }
 
   dlpack::Tensor tensor_;
   const char* name_;
+  int index_;
 };
 
 }  // namespace pythermo

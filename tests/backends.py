@@ -55,7 +55,7 @@ def raising(step):
 
     def run(weights, *arguments):
         step(weights, *arguments)
-        pt.ops.raise_failed_steps(weights.device)
+        pt.ops.raise_failed_steps(weights[0].device)
 
     return run
 
@@ -78,6 +78,8 @@ def _there(argument, copies):
         copy = twin(argument, DEVICE)
         copies.append((argument, copy))
         return copy
+    if isinstance(argument, list):
+        return [_there(one, copies) for one in argument]
     if isinstance(argument, dict):
         return {name: one if name == "measure_at" else _there(one, copies) for name, one in argument.items()}
     return argument

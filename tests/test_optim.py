@@ -64,15 +64,19 @@ def test_how_gradients_are_cleared_makes_no_difference():
     assert torch.equal(*results)
 
 
-def test_parameters_stay_ordinary_and_lie_in_one_buffer():
+def test_parameters_and_gradients_stay_what_and_where_they_are():
     model = network()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
     params = trained(model)
-    pt.ProjectedSGD(params, lr=0.1)
+    backward(model)
+    grads = [param.grad for param in params]
+    places = [tensor.data_ptr() for tensor in (*params, *grads)]
+    values = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = pt.ProjectedSGD(params, lr=0.1)
+    assert all(torch.equal(values[name], value) for name, value in model.state_dict().items())
+    optimizer.step()
     assert all(type(param) is nn.Parameter for param in params)
-    assert len({param.untyped_storage().data_ptr() for param in params}) == 1
-    assert len({param.grad.untyped_storage().data_ptr() for param in params}) == 1
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(param.grad is grad for param, grad in zip(params, grads, strict=True))
+    assert [tensor.data_ptr() for tensor in (*params, *grads)] == places
 
 
 def test_a_gradient_that_the_user_assigns_is_used_and_kept():
@@ -185,7 +189,7 @@ def test_a_bad_gradient_is_refused_with_the_weights_untouched():
     backward(model)
     before = flat(trained(model))
     trained(model)[1].grad.view(-1)[3] = float("nan")
-    with pytest.raises(ValueError, match=r"grad: element \d+ is nan"):
+    with pytest.raises(ValueError, match=r"grad: element 3 of tensor 1, of shape \[.*\], is nan"):
         optimizer.step()
     assert torch.equal(flat(trained(model)), before)
 
@@ -204,8 +208,8 @@ def test_a_sparse_gradient_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lr": 0.0}, "lr: must be positive"),
-        ({"lr": -1.0}, "lr: must be positive"),
+        ({"lr": float("nan")}, "lr: must be finite and not negative"),
+        ({"lr": -1.0}, "lr: must be finite and not negative"),
         ({"lr": 0.1, "radius": 0.0}, "radius: must be positive"),
         ({"lr": 0.1, "retraction": "cayley"}, "retraction: must be one of"),
     ],
@@ -258,22 +262,36 @@ def test_a_refused_group_leaves_the_optimizer_as_it_was():
     assert not torch.equal(a.detach(), sphere_point(10))
 
 
-def test_a_model_that_changed_its_dtype_is_refused():
+def test_a_model_that_changed_its_dtype_is_stepped_in_the_new_one():
     model = network()
-    optimizer = pt.ProjectedSGD(trained(model), lr=0.1)
+    optimizer = pt.ProjectedSGD(trained(model), lr=0.125)
     model.double()
     before = flat(trained(model))
+    grads = [normal(*param.shape, seed=i, dtype=torch.float64) for i, param in enumerate(trained(model))]
+    for param, grad in zip(trained(model), grads, strict=True):
+        param.grad = grad
+    optimizer.step()
+    expected = projected_step(before, flat(grads), 0.125, 1.0)
+    torch.testing.assert_close(flat(trained(model)), expected, rtol=0, atol=1e-14)
+
+
+def test_a_group_of_which_a_part_changed_its_dtype_is_refused():
+    model = network()
+    params = trained(model)
+    optimizer = pt.ProjectedSGD(params, lr=0.1)
+    params[1].data = params[1].data.double()
+    before = [param.detach().clone() for param in params]
     with pytest.raises(
-        TypeError, match=r"params: the dtype must be torch.float32, as at first, not torch.float64"
+        TypeError, match=r"weights: the dtype of tensor 1 must be .*float32, not torch.float64"
     ):
         optimizer.step()
-    assert torch.equal(flat(trained(model)), before)
+    assert all(torch.equal(param, was) for param, was in zip(params, before, strict=True))
 
 
 def test_a_gradient_that_the_user_keeps_is_not_overwritten():
     param = nn.Parameter(sphere_point(10))
     optimizer = pt.ProjectedSGD([param], lr=0.1)
-    (param @ normal(10, seed=1)).backward()  # accumulated into the optimizer's buffer
+    (param @ normal(10, seed=1)).backward()
     kept = param.grad
     optimizer.step()
     optimizer.zero_grad()

@@ -14,17 +14,18 @@ using Sums = std::array<double, 3>;
 
 // clang-format off
 PYTHERMO_FOR_EACH_ISA(
-  // Adds up in lanes of type Lane: double, or float in short runs whose sums are added up in double.
+  // Adds up `size` elements from the place `begin` on, which lies in `segment`, in lanes of type Lane: double, or
+  // float in short runs whose sums are added up in double.
   template <class Retraction, class T, class Lane>
-  Sums sum_block(const T* weights, const T* grad, std::size_t size, double lr);
+  Sums sum_block(const Segment<T>* segment, std::size_t begin, std::size_t size, double lr);
 
   // The same sums, and the update of each element beside them.
   template <class Retraction, class T>
-  Sums update_and_sum_block(T* weights, const T* grad, std::size_t size, double lr,
-                                 const typename Retraction::template Update<T>& update);
+  Sums update_and_sum_block(const Segment<T>* segment, std::size_t begin, std::size_t size, double lr,
+                            const typename Retraction::template Update<T>& update);
 
   template <class Update, class T>
-  void update_block(T* weights, const T* grad, std::size_t size, const Update& update);
+  void update_block(const Segment<T>* segment, std::size_t begin, std::size_t size, const Update& update);
 )
 // clang-format on
 

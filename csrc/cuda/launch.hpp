@@ -119,13 +119,6 @@ T* device_array(const TensorView& view, std::size_t size) {
   return view.sized_on<T>(device_type, size);
 }
 
-template <class T>
-bool overlap(const T* a, const T* b, std::size_t size) {
-  const auto begin_a = reinterpret_cast<std::uintptr_t>(a), begin_b = reinterpret_cast<std::uintptr_t>(b);
-  const std::uintptr_t bytes = size * sizeof(T);
-  return begin_a < begin_b + bytes && begin_b < begin_a + bytes;
-}
-
 // Null for an array that is empty, which means that it is not asked for.
 template <class T>
 T* optional_array(const TensorView& view, std::size_t size) {

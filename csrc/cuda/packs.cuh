@@ -16,7 +16,7 @@ struct alignas(count * sizeof(T)) Pack {
 };
 
 template <class T, int width = Pack<T>::width>
-bool is_aligned(const T* data) {
+__host__ __device__ bool is_aligned(const T* data) {
   return reinterpret_cast<std::uintptr_t>(data) % sizeof(Pack<T, width>) == 0;
 }
 
@@ -29,19 +29,6 @@ __device__ __forceinline__ Pack<T, width> load_pack(const T* data, std::size_t a
 #pragma unroll
   for (int i = 0; i < width; ++i) pack.value[i] = at + i < size ? data[at + i] : T{0};
   return pack;
-}
-
-template <class T, int width>
-__device__ __forceinline__ void store_pack(T* data, std::size_t at, std::size_t size, bool aligned,
-                                           const Pack<T, width>& pack) {
-  if (aligned && at + width <= size) {
-    *reinterpret_cast<Pack<T, width>*>(data + at) = pack;
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < width; ++i) {
-    if (at + i < size) data[at + i] = pack.value[i];
-  }
 }
 
 // Begins to copy a pack into shared memory, zeros beyond the `left` elements that there are.

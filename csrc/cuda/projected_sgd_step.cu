@@ -1,8 +1,10 @@
 #include <cooperative_groups.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <type_traits>
+#include <vector>
 
 #include "../projected_sgd_step.hpp"
 #include "bundles.cuh"
@@ -36,19 +38,101 @@ using StepBundles = Bundles<Pack<T>::width, strands>;
 template <class T>
 constexpr std::size_t item_bytes = 2 * most_threads * sizeof(Pack<T>);
 
+// So many segments come with the launch, in its arguments; more are written to the workspace first.
+constexpr std::size_t few_segments = 64;
+
 template <class T>
 struct StepJob {
-  T* weights;
-  const T* grad;
+  Segment<T> few[few_segments];
+  const Segment<T>* many;  // null where there are few
+  std::size_t segment_count;
   std::size_t size;
   StepBundles<T> bundles;
   unsigned slots;  // for items in shared memory, at least `ring`
-  bool aligned;    // to a pack
   double lr;
   const double* lr_on_device;
   double radius;
   double* parts;  // [2, sums + flags, bundles]
   std::int64_t* status;
+};
+
+template <class T>
+struct SegmentBatch {
+  Segment<T> segments[few_segments];
+  std::size_t count;
+  Segment<T>* to;
+};
+
+template <class T>
+__global__ void write_segments(const __grid_constant__ SegmentBatch<T> batch) {
+  for (std::size_t i = threadIdx.x; i < batch.count; i += blockDim.x) batch.to[i] = batch.segments[i];
+}
+
+// Weights and gradients by their places in the whole vector, a pack at a time.
+template <class T>
+class Places {
+ public:
+  __device__ __forceinline__ explicit Places(const StepJob<T>& job)
+      : segments_(job.many != nullptr ? job.many : job.few),
+        count_(job.segment_count),
+        size_(job.size),
+        last_(segments_) {}
+
+  // Begins to copy the packs from a place on into shared memory, zeros beyond the end.
+  __device__ __forceinline__ void copy(std::size_t at, T* weights, T* grad) {
+    constexpr std::size_t width = Pack<T>::width;
+    if (at < size_) {
+      const Segment<T>& one = segment_at(at);
+      const T* const from = one.weights + (at - one.begin);
+      const T* const grad_from = one.grad == nullptr ? nullptr : one.grad + (at - one.begin);
+      if (at + width <= one.end && is_aligned(from) && is_aligned(grad_from)) {
+        __pipeline_memcpy_async(weights, from, sizeof(Pack<T>));
+        if (grad_from != nullptr) {
+          __pipeline_memcpy_async(grad, grad_from, sizeof(Pack<T>));
+        } else {
+          *reinterpret_cast<Pack<T>*>(grad) = {};
+        }
+        return;
+      }
+    }
+#pragma unroll 1
+    for (std::size_t i = 0; i < width; ++i) copy_one(at + i, weights + i, grad + i);
+  }
+
+  __device__ __forceinline__ void store(std::size_t at, const Pack<T>& pack) {
+    if (at >= size_) return;
+    const Segment<T>& one = segment_at(at);
+    T* const to = one.weights + (at - one.begin);
+    if (at + Pack<T>::width <= one.end && is_aligned(to)) {
+      *reinterpret_cast<Pack<T>*>(to) = pack;
+      return;
+    }
+#pragma unroll
+    for (int i = 0; i < Pack<T>::width; ++i) {
+      if (at + i >= size_) return;
+      const Segment<T>& own = segment_at(at + i);
+      own.weights[at + i - own.begin] = pack.value[i];
+    }
+  }
+
+ private:
+  __device__ __forceinline__ void copy_one(std::size_t at, T* weight, T* grad) {
+    *weight = *grad = T{0};
+    if (at >= size_) return;
+    const Segment<T>& one = segment_at(at);
+    __pipeline_memcpy_async(weight, one.weights + (at - one.begin), sizeof(T));
+    if (one.grad != nullptr) __pipeline_memcpy_async(grad, one.grad + (at - one.begin), sizeof(T));
+  }
+
+  // Mostly that of the place before, for places that follow each other.
+  __device__ __forceinline__ const Segment<T>& segment_at(std::size_t at) {
+    if (at < last_->begin || at >= last_->end) last_ = segments_ + segment_with(at, segments_, count_);
+    return *last_;
+  }
+
+  const Segment<T>* segments_;
+  std::size_t count_, size_;
+  const Segment<T>* last_;
 };
 
 // The items of a block, one bundle after the other: the first of them come into the ring's slots, those from
@@ -59,6 +143,7 @@ class Items {
  public:
   __device__ __forceinline__ Items(const StepJob<T>& job, unsigned strand)
       : job_(job),
+        places_(job),
         strand_(strand),
         packs_(static_cast<unsigned>(job.bundles.packs_per_lane())),
         bundles_(bundles_of_block(job)),
@@ -73,7 +158,7 @@ class Items {
 
   // Calls visit(item, weights, gradient) from the first to the last.
   template <class Visit>
-  __device__ __forceinline__ void read(const Visit& visit) const {
+  __device__ __forceinline__ void read(const Visit& visit) {
 #pragma unroll 1
     for (unsigned e = 0; e < ring; ++e) begin(e, e);
 #pragma unroll 1
@@ -96,7 +181,7 @@ class Items {
 
   // After `read`: calls visit(item, weights, gradient) for each again, the other way round.
   template <class Visit>
-  __device__ __forceinline__ void read_again(const Visit& visit) const {
+  __device__ __forceinline__ void read_again(const Visit& visit) {
     unsigned e = in_ring_;
 #pragma unroll 1
     for (unsigned r = 0; r < ring; ++r) {
@@ -127,13 +212,10 @@ class Items {
            ((which * 2 + array) * most_threads + strand_ * warp_threads + lane_index()) * Pack<T>::width;
   }
 
-  __device__ __forceinline__ void copy(unsigned t, unsigned to) const {
-    if (t >= count_) return;
-    const std::size_t at = place(t), left = at < job_.size ? job_.size - at : 0;
-    copy_pack(job_.weights + at, left, job_.aligned, slot(to, 0));
-    copy_pack(job_.grad + at, left, job_.aligned, slot(to, 1));
+  __device__ __forceinline__ void copy(unsigned t, unsigned to) {
+    if (t < count_) places_.copy(place(t), slot(to, 0), slot(to, 1));
   }
-  __device__ __forceinline__ void begin(unsigned t, unsigned to) const {
+  __device__ __forceinline__ void begin(unsigned t, unsigned to) {
     copy(t, to);
     __pipeline_commit();
   }
@@ -144,17 +226,18 @@ class Items {
           *reinterpret_cast<const Pack<T>*>(slot(from, 1)));
   }
   template <class Visit>
-  __device__ __forceinline__ void use_and_follow(unsigned e, const Visit& visit) const {
+  __device__ __forceinline__ void use_and_follow(unsigned e, const Visit& visit) {
     if (e < in_ring_) use(item(e), e % ring, visit);
     begin(item(e + ring), e % ring);
   }
   template <class Visit>
-  __device__ __forceinline__ void use_again(unsigned e, const Visit& visit) const {
+  __device__ __forceinline__ void use_again(unsigned e, const Visit& visit) {
     use(item(e), e % ring, visit);
     if (e >= ring) copy(item(e - ring), e % ring);
   }
 
   const StepJob<T>& job_;
+  Places<T> places_;
   unsigned strand_, packs_, bundles_, count_, in_ring_;
 };
 
@@ -232,7 +315,7 @@ __device__ __forceinline__ double* sums_of_block(const StepJob<T>& job) {
 template <class Retraction, class T, class Lane>
 __device__ __forceinline__ void sum_items(const StepJob<T>& job, Lane lr) {
   each_of_warp(strands, [&](unsigned strand) {
-    const Items<T> items(job, strand);
+    Items<T> items(job, strand);
     double* to = sums_of_block(job);
     StrandSums<Retraction, T, Lane> sums;
     unsigned j = 0;
@@ -295,20 +378,22 @@ __device__ __forceinline__ StepError find_error(const double (&totals)[count], c
 template <class T, class Update>
 __device__ __forceinline__ void update_items(const StepJob<T>& job, const Update& update) {
   each_of_warp(strands, [&](unsigned strand) {
-    const Items<T> items(job, strand);
+    Items<T> items(job, strand);
+    Places<T> places(job);
     items.read_again([&](unsigned t, Pack<T> w, const Pack<T>& g) {
 #pragma unroll
       for (int i = 0; i < Pack<T>::width; ++i) w.value[i] = update(w.value[i], g.value[i]);
-      store_pack(job.weights, items.place(t), job.size, job.aligned, w);
+      places.store(items.place(t), w);
     });
   });
 }
 
 template <class Retraction, class T>
-__global__ void __launch_bounds__(most_threads, 1) step_kernel(const StepJob<T> job) {
+__global__ void __launch_bounds__(most_threads, 1) step_kernel(const __grid_constant__ StepJob<T> job) {
   constexpr int count = Retraction::sum_count + flags;
   const double lr = job.lr_on_device != nullptr ? *job.lr_on_device : job.lr;
   const T narrow_lr = static_cast<T>(lr);
+  if (narrow_lr == T{0} && !(lr < 0.0)) return;
   double totals[count];
   sum_items<Retraction, T, T>(job, narrow_lr);
   total_sums(job, job.parts, totals);
@@ -318,7 +403,7 @@ __global__ void __launch_bounds__(most_threads, 1) step_kernel(const StepJob<T> 
       total_sums(job, job.parts + count * job.bundles.count(), totals);
     }
   }
-  const bool lr_usable = narrow_lr > T{0} && is_finite(narrow_lr);
+  const bool lr_usable = lr > 0.0 && is_finite(narrow_lr);
   const auto update = Retraction::template update<T>(totals, lr, job.radius);
   const StepError error = find_error<Retraction>(totals, update, lr_usable);
   if (error != StepError::none) {
@@ -330,31 +415,47 @@ __global__ void __launch_bounds__(most_threads, 1) step_kernel(const StepJob<T> 
   update_items(job, update);
 }
 
+constexpr std::size_t parts_size = 2 * (Exponential::sum_count + flags) * most_bundles;
+
+// Puts the segments into the job, or into the workspace behind the parts.
+template <class T>
+void give_segments(const std::vector<Segment<T>>& segments, cudaStream_t stream, StepJob<T>& job) {
+  job.segment_count = segments.size();
+  if (segments.size() <= few_segments) {
+    std::copy(segments.begin(), segments.end(), job.few);
+    return;
+  }
+  Segment<T>* const table = reinterpret_cast<Segment<T>*>(job.parts + parts_size);
+  for (std::size_t first = 0; first < segments.size(); first += few_segments) {
+    SegmentBatch<T> batch{{}, std::min(few_segments, segments.size() - first), table + first};
+    std::copy_n(segments.begin() + static_cast<std::ptrdiff_t>(first), batch.count, batch.segments);
+    launch({"write_segments", 1, few_segments}, stream, &write_segments<T>, batch);
+  }
+  job.many = table;
+}
+
 template <class Retraction, class T>
-void step(const TensorView& weights, const TensorView& grad, const StepArguments& arguments) {
-  const VectorView<T> w = device_vector<T>(weights);
-  if (w.size == 0)
+void step(const Tensors& weights, const OptionalTensors& grads, const StepArguments& arguments) {
+  const Segments<T> segments(weights, grads, device_type);
+  if (segments.size() == 0) {
     throw std::invalid_argument("weights: all elements are zero; a point of the sphere is required");
+  }
   const T radius = static_cast<T>(arguments.radius);
   if (!(radius > T{0} && is_finite(radius))) {
     throw std::invalid_argument("radius: must be positive and finite in the weights' dtype");
   }
   const unsigned threads = arguments.threads;
   require_threads(threads, most_threads);
+  const auto stream = reinterpret_cast<cudaStream_t>(arguments.stream);
   StepJob<T> job{};
-  job.bundles = StepBundles<T>(w.size, most_bundles);
-  job.weights = w.data;
-  job.grad = device_array<T>(grad, w.size);
-  if (overlap(job.weights, job.grad, w.size)) {
-    throw std::invalid_argument("grad: shares memory with weights; they must lie apart");
-  }
-  job.size = w.size;
-  job.aligned = is_aligned(job.weights) && is_aligned(job.grad);
+  job.bundles = StepBundles<T>(segments.size(), most_bundles);
+  job.size = segments.size();
   job.lr = arguments.lr;
   job.lr_on_device = optional_array<double>(arguments.lr_on_device, 1);
   job.radius = arguments.radius;
-  job.parts = device_array<double>(arguments.workspace, step_workspace_size());
+  job.parts = device_array<double>(arguments.workspace, step_workspace_size(weights.size()));
   job.status = device_array<std::int64_t>(arguments.status, 1);
+  give_segments(segments.all(), stream, job);
 
   constexpr std::size_t count = Retraction::sum_count + flags;
   const std::size_t blocks = std::min(job.bundles.count(), multiprocessors());
@@ -366,29 +467,35 @@ void step(const TensorView& weights, const TensorView& grad, const StepArguments
   const std::size_t shared = job.slots * item_bytes<T> + sums_bytes;
   const auto kernel = &step_kernel<Retraction, T>;
   allow_shared_bytes(kernel, shared);
-  launch_cooperative({"projected_sgd_step", blocks, threads, shared},
-                     reinterpret_cast<cudaStream_t>(arguments.stream), kernel, job);
+  launch_cooperative({"projected_sgd_step", blocks, threads, shared}, stream, kernel, job);
 }
 
 template <class Retraction>
-void step_of_dtype(const TensorView& weights, const TensorView& grad, const StepArguments& arguments) {
-  if (weights.scalar_type() == ScalarType::float32) {
-    step<Retraction, float>(weights, grad, arguments);
+void step_of_dtype(const Tensors& weights, const OptionalTensors& grads, const StepArguments& arguments) {
+  if (!weights.empty() && weights[0].scalar_type() == ScalarType::float32) {
+    step<Retraction, float>(weights, grads, arguments);
   } else {
-    step<Retraction, double>(weights, grad, arguments);
+    step<Retraction, double>(weights, grads, arguments);
   }
 }
 
 }  // namespace
 
-std::size_t step_workspace_size() { return 2 * (Exponential::sum_count + flags) * most_bundles; }
-
-void projected_sgd_step(const TensorView& weights, const TensorView& grad, const StepArguments& arguments) {
-  step_of_dtype<Projection>(weights, grad, arguments);
+std::size_t step_workspace_size(std::size_t tensors) {
+  static_assert(sizeof(Segment<float>) == 4 * sizeof(double) &&
+                sizeof(Segment<double>) == 4 * sizeof(double));
+  // Powers of two, so that few sizes are asked for.
+  return tensors <= few_segments ? parts_size : parts_size + 4 * std::bit_ceil(tensors);
 }
 
-void exponential_sgd_step(const TensorView& weights, const TensorView& grad, const StepArguments& arguments) {
-  step_of_dtype<Exponential>(weights, grad, arguments);
+void projected_sgd_step(const Tensors& weights, const OptionalTensors& grads,
+                        const StepArguments& arguments) {
+  step_of_dtype<Projection>(weights, grads, arguments);
+}
+
+void exponential_sgd_step(const Tensors& weights, const OptionalTensors& grads,
+                          const StepArguments& arguments) {
+  step_of_dtype<Exponential>(weights, grads, arguments);
 }
 
 }  // namespace pythermo::cuda

@@ -1,10 +1,12 @@
 """Steps of SGD on the sphere, in place."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pythermo import _core
 from pythermo._checks import as_tensor, require_float, require_positive
@@ -22,8 +24,11 @@ from pythermo.ops._backends import (
 
 _library = torch.library.Library("pythermo", "DEF")
 
+_Tensors = Sequence[Tensor]
+_Grads = Sequence[Tensor | None]
+
 # Of weights, gradient, learning rate, radius, and a learning rate on the device or None.
-_Step = Callable[[torch.Tensor, torch.Tensor, float, float, torch.Tensor | None], None]
+_Step = Callable[[Tensor, Tensor, float, float, Tensor | None], None]
 
 # What StepError of csrc/cuda/projected_sgd_step.hpp says.
 _STEP_ERRORS = {
@@ -31,7 +36,7 @@ _STEP_ERRORS = {
     2: "weights: all elements are zero; a point of the sphere is required",
     3: "grad: the step ends in the center of the sphere, which has no direction",
     4: "weights: their norm is too far from the radius for their dtype",
-    5: "lr: must be positive and finite in the weights' dtype",
+    5: "lr: must be finite in the weights' dtype and not negative",
 }
 
 
@@ -43,49 +48,45 @@ def _register_step(name: str) -> _Step:
     """
 
     @kernel("cpu", name)
-    def _(
-        weights: torch.Tensor, grad: torch.Tensor, lr: float, radius: float, lr_there: torch.Tensor | None
-    ) -> None:
+    def _(weights: _Tensors, grads: _Grads, lr: float, radius: float, lr_there: Tensor | None) -> None:
         rate = lr if lr_there is None else float(lr_there)
-        getattr(_core, name)(to_dlpack(weights), to_dlpack(grad), rate, radius, torch.get_num_threads())
+        getattr(_core, name)(*_capsules(weights, grads), rate, radius, torch.get_num_threads())
 
     @kernel("cuda", name)
-    def _(
-        weights: torch.Tensor, grad: torch.Tensor, lr: float, radius: float, lr_there: torch.Tensor | None
-    ) -> None:
-        with torch.cuda.device_of(weights):
-            parts = workspace("step", CUDA.native.step_workspace_size(), weights)
+    def _(weights: _Tensors, grads: _Grads, lr: float, radius: float, lr_there: Tensor | None) -> None:
+        first = weights[0]
+        with torch.cuda.device_of(first):
+            size = CUDA.native.step_workspace_size(len(weights))
+            parts = workspace(f"step of {size}", size, first)
             arguments = CUDA.native.StepArguments(
                 lr,
                 to_dlpack(parts[:0] if lr_there is None else lr_there),
                 radius,
                 to_dlpack(parts),
-                to_dlpack(status_word(weights.device)),
-                stream_of(weights),
+                to_dlpack(status_word(first.device)),
+                stream_of(first),
                 CUDA.step_threads,
             )
-            getattr(CUDA.native, name)(to_dlpack(weights), to_dlpack(grad), arguments)
+            getattr(CUDA.native, name)(*_capsules(weights, grads), arguments)
 
     _library.define(
         f"{name}_(Tensor(a!) weights, Tensor grad, float lr, float radius, Tensor? lr_on_device=None) -> ()"
     )
 
     def on_device(
-        weights: torch.Tensor,
-        grad: torch.Tensor,
+        weights: Tensor,
+        grad: Tensor,
         lr: float,
         radius: float,
-        lr_on_device: torch.Tensor | None = None,
+        lr_on_device: Tensor | None = None,
     ) -> None:
-        KERNELS[weights.device.type, name](weights, grad, lr, radius, lr_on_device)
-        # A graph that saved the old values must not be gone back through with the new ones.
-        if not weights.is_inference():
-            torch.autograd.graph.increment_version(weights)
+        KERNELS[weights.device.type, name]([weights], [grad], lr, radius, lr_on_device)
+        _mark_changed([weights])
 
     def fake(*arguments: Any) -> None:
         return None
 
-    def no_derivative(weights: torch.Tensor, grad: torch.Tensor, *others: Any) -> None:
+    def no_derivative(weights: Tensor, grad: Tensor, *others: Any) -> None:
         _refuse_derivative(f"{name}_", weights, grad)
         with torch._C._AutoDispatchBelowAutograd():
             operator(weights, grad, *others)
@@ -96,9 +97,9 @@ def _register_step(name: str) -> _Step:
     torch.library.register_fake(f"pythermo::{name}_", fake, lib=_library)
     operator = getattr(torch.ops.pythermo, f"{name}_").default
 
-    def run(weights: torch.Tensor, grad: torch.Tensor, *others: Any) -> None:
+    def run(weights: Tensor, grad: Tensor, *others: Any) -> None:
         # On small vectors torch's dispatcher takes as long as the step: plain tensors do without.
-        if type(weights) is torch.Tensor and not weights.is_meta and not torch.compiler.is_compiling():
+        if type(weights) is Tensor and not weights.is_meta and not torch.compiler.is_compiling():
             _refuse_derivative(f"{name}_", weights, grad)
             on_device(weights, grad, *others)
         else:
@@ -107,31 +108,170 @@ def _register_step(name: str) -> _Step:
     return run
 
 
-def _refuse_derivative(name: str, weights: torch.Tensor, grad: torch.Tensor) -> None:
-    if (weights.requires_grad or grad.requires_grad) and torch.is_grad_enabled():
+def _capsules(weights: _Tensors, grads: _Grads) -> tuple[list[Any], list[Any]]:
+    return (
+        [to_dlpack(one) for one in weights],
+        [None if one is None else to_dlpack(one) for one in grads],
+    )
+
+
+def _mark_changed(tensors: _Tensors) -> None:
+    """Tell autograd that graphs which saved the old values must not be gone back through."""
+    torch.autograd.graph.increment_version([one for one in tensors if not one.is_inference()])
+
+
+def _refuse_derivative(name: str, *tensors: Tensor | None) -> None:
+    if torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in tensors):
         raise RuntimeError(
             f"{name}: the step has no derivative; call it under torch.no_grad() or with detached tensors"
         )
 
 
-_projected_step = _register_step("projected_sgd_step")
-_exponential_step = _register_step("exponential_sgd_step")
+_STEPS = {name: _register_step(name) for name in ("projected_sgd_step", "exponential_sgd_step")}
 
 
-def _checked_step(step: _Step, weights: Any, grad: Any, lr: float | torch.Tensor, radius: float) -> Any:
+def _checked_step(name: str, weights: Any, grad: Any, lr: float | Tensor, radius: float) -> Any:
     """Check what the kernel does not, make the step in place and return ``weights`` as given."""
+    radius = require_positive("radius", radius)
+    if isinstance(weights, (list, tuple)) and isinstance(grad, (list, tuple)):
+        parts = [one if isinstance(one, Tensor) else _as_weights(one) for one in weights]
+        grads = [one if one is None or isinstance(one, Tensor) else as_tensor("grad", one) for one in grad]
+        _step_together(name, parts, grads, lr, radius)
+        return weights
+    w, g = _as_weights(weights), as_tensor("grad", grad)
+    _check_vectors(w, g)
+    _STEPS[name](w, g, *_rate_and_radius(lr, radius, w))
+    return weights
+
+
+def _as_weights(weights: Any) -> Tensor:
     if isinstance(weights, np.ndarray) and not weights.flags.writeable:
         raise ValueError("weights: must be writeable, for the step is made in place")
-    w, g = as_tensor("weights", weights), as_tensor("grad", grad)
-    _check_vectors(w, g)
-    radius = require_positive("radius", radius)
-    if isinstance(lr, torch.Tensor) and lr.device == w.device and not w.is_cpu:
+    return as_tensor("weights", weights)
+
+
+def _rate_and_radius(
+    lr: float | Tensor, radius: float, weights: Tensor
+) -> tuple[float, float, Tensor | None]:
+    """Return what follows the gradient in a step: the learning rate last, if it is on the weights' device."""
+    if isinstance(lr, Tensor) and lr.device == weights.device and not weights.is_cpu:
         if lr.numel() != 1:
             raise ValueError(f"lr: must be one number, not a tensor of shape {list(lr.shape)}")
-        step(w, g, 0.0, radius, lr.detach().double().reshape(1))
-    else:
-        step(w, g, require_positive("lr", lr), radius, None)
-    return weights
+        return 0.0, radius, lr.detach().double().reshape(1)
+    return require_learning_rate(lr), radius, None
+
+
+def require_learning_rate(lr: Any) -> float:
+    """Return a learning rate as a float if it is finite and not negative."""
+    try:
+        number = float(lr)
+    except (TypeError, ValueError):
+        raise TypeError(f"lr: must be a number, not {lr!r}") from None
+    if not (number >= 0.0 and math.isfinite(number)):
+        raise ValueError(f"lr: must be finite and not negative, not {lr}")
+    return number
+
+
+def _step_together(name: str, weights: _Tensors, grads: _Grads, lr: float | Tensor, radius: float) -> None:
+    """Step tensors of any shapes that are one vector together, where they lie."""
+    if len(weights) == 0 or len(grads) != len(weights):
+        raise ValueError(
+            f"weights and grad: must be as many, at least one, not {len(weights)} and {len(grads)}"
+        )
+    _refuse_derivative(f"{name}_", *weights, *grads)
+    first = weights[0]
+    require_float("weights", first)
+    run = kernel_for(name, "weights", first)
+    moved, taken = weights, grads
+    if not _are_plain(weights, grads):
+        moved, taken = _laid_out_alike(weights, grads)
+    run(moved, taken, *_rate_and_radius(lr, radius, first))
+    if moved is not weights:
+        for w, m in zip(weights, moved, strict=True):
+            if m is not w:
+                w.copy_(m)
+    _mark_changed(weights)
+
+
+def _are_plain(weights: _Tensors, grads: _Grads) -> bool:
+    """Return whether all are contiguous and of one dtype and device, as they mostly are."""
+    dtype, device, dense = weights[0].dtype, weights[0].device, torch.strided
+    for w, g in zip(weights, grads, strict=True):
+        if w.layout is not dense or w.dtype is not dtype or w.device != device or not w.is_contiguous():
+            return False
+        if g is not None and (
+            g.layout is not dense or g.dtype is not dtype or g.device != device or not g.is_contiguous()
+        ):
+            return False
+    return True
+
+
+def _laid_out_alike(weights: _Tensors, grads: _Grads) -> tuple[_Tensors, _Grads]:
+    """Return weights without gaps in memory and gradients in their order: themselves, or copies."""
+    moved, taken = list(weights), list(grads)
+    for i, (w, g) in enumerate(zip(weights, grads, strict=True)):
+        _require_alike("weights", i, w, weights[0])
+        if not w.is_contiguous() and not _is_dense(i, w):
+            moved[i] = w.contiguous()
+        if g is None:
+            continue
+        _require_alike("grad", i, g, weights[0])
+        if g.shape == w.shape and not _lie_alike(moved[i], g):
+            taken[i] = torch.empty_like(moved[i]).copy_(g)
+    _require_apart(weights, [i for i, (w, m) in enumerate(zip(weights, moved, strict=True)) if m is not w])
+    return moved, taken
+
+
+def _require_alike(name: str, index: int, tensor: Tensor, first: Tensor) -> None:
+    """Raise unless a tensor is not sparse and has the dtype and device of the first."""
+    if tensor.layout is not torch.strided:
+        raise TypeError(f"{name}: tensor {index} must be dense, not {_layout_name(tensor)}")
+    if tensor.dtype is not first.dtype:
+        raise TypeError(
+            f"{name}: the dtype of tensor {index} must be that of the first weights, {first.dtype}, "
+            f"not {tensor.dtype}"
+        )
+    if tensor.device != first.device:
+        raise ValueError(
+            f"{name}: tensor {index} must lie on the device of the first weights, {first.device}, "
+            f"not {tensor.device}"
+        )
+
+
+def _layout_name(tensor: Tensor) -> str:
+    return "sparse" if tensor.is_sparse else str(tensor.layout).removeprefix("torch.")
+
+
+def _lie_alike(weights: Tensor, grad: Tensor) -> bool:
+    """Return whether dense weights and a gradient of the same shape have the same order in memory."""
+    return weights.stride() == grad.stride() or (weights.is_contiguous() and grad.is_contiguous())
+
+
+def _is_dense(index: int, tensor: Tensor) -> bool:
+    """Return whether a tensor's elements lie side by side; raise if two of them share memory."""
+    reach = 0
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size == 1:
+            continue
+        if stride <= reach:
+            raise ValueError(f"weights: elements of tensor {index} share memory; each must have its own")
+        reach += stride * (size - 1)
+    return reach == tensor.numel() - 1
+
+
+def _require_apart(weights: _Tensors, copied: list[int]) -> None:
+    """Raise if weights that have gaps share memory with others; what has none the kernel looks at."""
+    memories = {weights[i].untyped_storage().data_ptr() for i in copied}
+    taken: dict[int, Tensor] = {}
+    for i, w in enumerate(weights):
+        storage = w.untyped_storage()
+        if storage.data_ptr() not in memories:
+            continue
+        room = torch.zeros(storage.nbytes() // w.element_size(), dtype=torch.bool)
+        own = taken.setdefault(storage.data_ptr(), room).as_strided(w.shape, w.stride(), w.storage_offset())
+        if own.any():
+            raise ValueError(f"weights: tensor {i} shares memory with another; each must have its own")
+        own.fill_(True)
 
 
 def raise_failed_steps(device: torch.device | str) -> None:
@@ -150,7 +290,7 @@ def raise_failed_steps(device: torch.device | str) -> None:
     ------
     ValueError
         If a step has failed since this was called last: for elements that are not finite, weights that
-        are all zero, a step that ends at the origin, a learning rate that is not positive.
+        are all zero, a step that ends at the origin, a learning rate that is negative.
     """
     where = torch.device(device)
     if str(where) == "cuda" and torch.cuda.is_available():
@@ -160,7 +300,7 @@ def raise_failed_steps(device: torch.device | str) -> None:
         raise ValueError(_STEP_ERRORS[code])
 
 
-def _check_vectors(weights: torch.Tensor, grad: torch.Tensor) -> None:
+def _check_vectors(weights: Tensor, grad: Tensor) -> None:
     require_float("weights", weights)
     if grad.dtype is not weights.dtype:
         raise TypeError(f"grad: the dtype must be that of weights, {weights.dtype}, not {grad.dtype}")
@@ -179,7 +319,7 @@ def _check_vectors(weights: torch.Tensor, grad: torch.Tensor) -> None:
         kernel_for("projected_sgd_step", "weights", weights)
 
 
-def projected_sgd_step_(weights: Any, grad: Any, lr: float | torch.Tensor, radius: float = 1.0) -> Any:
+def projected_sgd_step_(weights: Any, grad: Any, lr: float | Tensor, radius: float = 1.0) -> Any:
     """Make one step of projected SGD in place: ``w <- radius * v / |v|`` with ``v = w - lr * grad``.
 
     Two passes over memory: the first reads weights and gradient and finds |v|, the second reads both
@@ -196,27 +336,32 @@ def projected_sgd_step_(weights: Any, grad: Any, lr: float | torch.Tensor, radiu
 
     Parameters
     ----------
-    weights : Tensor or array [D]
+    weights : Tensor or array [D], or list of Tensor or array
         A point other than the origin, usually of norm ``radius``; float32 or float64, contiguous.
-        Overwritten.
-    grad : Tensor or array [D]
-        The gradient there, of the same dtype and device; not changed.
+        Overwritten. Tensors of any shapes and strides in a list are one point together, and are stepped where
+        they lie, with the bits of the step on one flat vector of their elements in the order of their memory;
+        a copy is made of one whose elements do not lie side by side.
+    grad : Tensor or array [D], or list of Tensor, array or None
+        The gradient there, of the same dtype and device; not changed. In a list one for each of the weights,
+        of the same shape; None counts as zero. One in another order of memory than its weights is copied.
     lr : float or Tensor [] or [1]
-        Learning rate, positive. On a sphere of radius r the effective one is ``lr / r**2``. A tensor on the
-        weights' CUDA device is read there.
+        Learning rate, not negative; at zero the weights stay as they are, to the bit. On a sphere of
+        radius r the effective one is ``lr / r**2``. A tensor on the weights' CUDA device is read there.
     radius : float
         Radius of the sphere, positive.
 
     Returns
     -------
-    Tensor or array [D]
+    Tensor or array [D], or list
         ``weights`` itself.
 
     Raises
     ------
     ValueError
-        For a NaN or infinite element (named by its index), weights that are all zero, a step that ends
-        at the origin, ``lr`` or ``radius`` that are not positive, shapes that differ, no contiguity.
+        For a NaN or infinite element (named by its index, which in a list is that in the order of memory),
+        weights that are all zero, a step that ends at the origin, ``lr`` that is negative, ``radius`` that
+        is not positive, shapes or devices that differ, a vector that is not contiguous, weights that share
+        memory.
     TypeError
         For another dtype, a sparse gradient, or something that is neither tensor nor array.
 
@@ -230,11 +375,13 @@ def projected_sgd_step_(weights: Any, grad: Any, lr: float | torch.Tensor, radiu
     >>> import torch
     >>> projected_sgd_step_(torch.tensor([1.0, 0.0]), torch.tensor([0.0, -1.0]), lr=1.0)
     tensor([0.7071, 0.7071])
+    >>> projected_sgd_step_([torch.tensor([[3.0]]), torch.tensor([4.0])], [None, None], lr=1.0)
+    [tensor([[3.]]), tensor([4.])]
     """
-    return _checked_step(_projected_step, weights, grad, lr, radius)
+    return _checked_step("projected_sgd_step", weights, grad, lr, radius)
 
 
-def exponential_sgd_step_(weights: Any, grad: Any, lr: float | torch.Tensor, radius: float = 1.0) -> Any:
+def exponential_sgd_step_(weights: Any, grad: Any, lr: float | Tensor, radius: float = 1.0) -> Any:
     """Make one Riemannian SGD step in place: along a great circle by the arc length ``lr * |t|``.
 
     Here t is the part of the gradient that is tangent to the sphere at the weights; the new weights are
@@ -246,4 +393,4 @@ def exponential_sgd_step_(weights: Any, grad: Any, lr: float | torch.Tensor, rad
     those of `projected_sgd_step_`. Source:
     arXiv 2505.23489; the retraction is the exponential map of the sphere.
     """
-    return _checked_step(_exponential_step, weights, grad, lr, radius)
+    return _checked_step("exponential_sgd_step", weights, grad, lr, radius)

@@ -40,7 +40,7 @@ def captured_step(
     batch = torch.arange(batch_size, device=device) % len(images.train_labels)
 
     def forward_and_backward() -> None:
-        optimizer.zero_grad(set_to_none=False)  # gradients keep their place in the flat buffer
+        optimizer.zero_grad(set_to_none=False)  # in the place that the graph knows
         inputs, labels = images.batch(batch)
         loss(model(inputs), labels).backward()
         optimizer.step()
@@ -62,8 +62,11 @@ def captured_step(
         for tensor, values in zip(state, before, strict=True):
             tensor.copy_(values)
     ops.raise_failed_steps(device)
+    gradients = [(param, param.grad) for group in optimizer.param_groups for param in group["params"]]
 
     def step(indices: Tensor) -> None:
+        for param, grad in gradients:
+            param.grad = grad  # where the graph writes it, whatever became of .grad since
         batch.copy_(indices)
         with torch.cuda.device(device):
             graph.replay()

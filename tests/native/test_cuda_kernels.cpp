@@ -36,11 +36,11 @@ template <class T>
 void projected_step(std::size_t size, unsigned threads) {
   const Array<T> start = normal<T>(size, 1);
   Array<T> weights = start, grad = normal<T>(size, 2);
-  Array<double> none({0}), workspace({static_cast<std::int64_t>(cuda::step_workspace_size())});
+  Array<double> none({0}), workspace({static_cast<std::int64_t>(cuda::step_workspace_size(1))});
   Array<std::int64_t> status({1});
   const double lr = 0.25;
   cuda::projected_sgd_step(
-      weights.view("weights"), grad.view("grad"),
+      {weights.view("weights")}, {grad.view("grad")},
       {lr, none.view("lr"), 2.0, workspace.view("workspace"), status.view("status"), 0, threads});
   long double squared = 0;
   for (std::size_t i = 0; i < size; ++i) {
@@ -63,10 +63,10 @@ void refused_step() {
   Array<T> weights = normal<T>(1000, 1), grad = normal<T>(1000, 2);
   grad.values[999] = std::numeric_limits<T>::infinity();
   const auto before = weights.values;
-  Array<double> none({0}), workspace({static_cast<std::int64_t>(cuda::step_workspace_size())});
+  Array<double> none({0}), workspace({static_cast<std::int64_t>(cuda::step_workspace_size(1))});
   Array<std::int64_t> status({1});
   cuda::projected_sgd_step(
-      weights.view("weights"), grad.view("grad"),
+      {weights.view("weights")}, {grad.view("grad")},
       {0.1, none.view("lr"), 1.0, workspace.view("workspace"), status.view("status"), 0, 64});
   check(status.values[0] == static_cast<std::int64_t>(cuda::StepError::not_finite),
         "the status of a refused step");

@@ -1,5 +1,6 @@
 // The step kernels against a plain loop in long double, on every instruction set and thread count.
 // Built with sanitizers: vectors are allocated to their exact size, so that a read beyond is caught.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -9,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "cpu/parallel.hpp"
@@ -39,12 +41,39 @@ TensorView view(std::vector<T>& values, std::int64_t& size, const char* name) {
   return {tensor, name};
 }
 
-using Step = void (*)(const TensorView&, const TensorView&, double, double, int);
+using Step = void (*)(const Tensors&, const OptionalTensors&, double, double, int);
 
 template <class T>
 void run(Step step, std::vector<T>& weights, std::vector<T>& grad, double lr, double radius, int threads) {
   std::int64_t weight_size, grad_size;
-  step(view(weights, weight_size, "weights"), view(grad, grad_size, "grad"), lr, radius, threads);
+  step({view(weights, weight_size, "weights")}, {view(grad, grad_size, "grad")}, lr, radius, threads);
+}
+
+// The step on parts of the vectors, each in memory of its own, one of them without gradient; the weights put
+// together.
+template <class T>
+std::vector<T> run_on_parts(Step step, const std::vector<T>& weights, const std::vector<T>& grad,
+                            const std::vector<std::size_t>& sizes, std::size_t missing, int threads) {
+  std::vector<std::vector<T>> parts[2];
+  std::vector<std::int64_t> shapes(2 * sizes.size());
+  Tensors views;
+  OptionalTensors grads;
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i < sizes.size(); begin += sizes[i++]) {
+    for (const auto& [which, whole] : {std::pair{0, &weights}, std::pair{1, &grad}}) {
+      const auto first = whole->begin() + static_cast<std::ptrdiff_t>(begin);
+      parts[which].emplace_back(first, first + static_cast<std::ptrdiff_t>(sizes[i]));
+    }
+  }
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    views.push_back(view(parts[0][i], shapes[2 * i], "weights"));
+    grads.emplace_back();
+    if (i != missing) grads.back().emplace(view(parts[1][i], shapes[2 * i + 1], "grad"));
+  }
+  step(views, grads, 0.01, 1.5, threads);
+  std::vector<T> moved;
+  for (const auto& part : parts[0]) moved.insert(moved.end(), part.begin(), part.end());
+  return moved;
 }
 
 template <class T>
@@ -122,6 +151,38 @@ void check_against_plain(std::size_t size) {
   }
 }
 
+// However a vector is divided, the step has the bits that it has on the whole.
+template <class T>
+void check_divided(std::size_t size, unsigned seed) {
+  std::mt19937_64 engine(seed);
+  const auto start = normal<T>(size, 1, 1.0 / std::sqrt(static_cast<double>(size)));
+  auto grad = normal<T>(size, 2, 1.0);
+  std::vector<std::size_t> sizes;
+  for (std::size_t left = size; left > 0; left -= sizes.back()) {
+    const std::size_t most[] = {1, 40, 1100, 40000, size / 3 + 1};
+    sizes.push_back(std::min<std::size_t>(left, 1 + engine() % most[engine() % 5]));
+  }
+  const std::size_t missing = engine() % sizes.size();
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i < missing; ++i) begin += sizes[i];
+  if (sizes.size() > 1) {
+    std::fill_n(grad.begin() + static_cast<std::ptrdiff_t>(begin), sizes[missing], T{0});
+  }
+  for (const Step step : {&cpu::projected_sgd_step, &cpu::exponential_sgd_step}) {
+    auto expected = start;
+    run(step, expected, grad, 0.01, 1.5, 1);
+    on_each_instruction_set([&](const std::string& instruction_set) {
+      for (const int threads : {1, 3}) {
+        const auto moved =
+            run_on_parts(step, start, grad, sizes, sizes.size() > 1 ? missing : sizes.size(), threads);
+        check(std::memcmp(moved.data(), expected.data(), size * sizeof(T)) == 0,
+              "other bits on " + std::to_string(sizes.size()) + " parts of " + std::to_string(size) +
+                  ", seed " + std::to_string(seed) + ", " + instruction_set);
+      }
+    });
+  }
+}
+
 template <class T>
 void check_refused(std::vector<T> weights, std::vector<T> grad, const std::string& expected) {
   for (const Step step : {&cpu::projected_sgd_step, &cpu::exponential_sgd_step}) {
@@ -162,13 +223,20 @@ int main() {
     check_against_plain<float>(size);
     check_against_plain<double>(size);
   }
+  for (unsigned seed = 0; seed < 4; ++seed) {
+    for (const std::size_t size : {2, 33, 1025, 5000, 32769, 100003}) {
+      check_divided<float>(size, seed);
+      check_divided<double>(size, seed);
+    }
+  }
+  check_divided<float>((std::size_t{1} << 22) + 5, 1);  // by a predicted norm
   const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
   check_refused<float>({1, 0, 0}, {0, nan, 0}, "grad: element 1 is nan");
   check_refused<float>({1, 0, 0}, {0, 0, -inf}, "grad: element 2 is -inf");
   check_refused<float>({1, nan, 0}, {0, 0, 1}, "weights: element 1 is nan");
   check_refused<double>({0, -0.0}, {1, 1}, "weights: all elements are zero");
   check_refused<double>({}, {}, "weights: all elements are zero");
-  check_refused<double>({1, 0}, {1, 1, 1}, "grad: has 3 elements, but weights has 2");
+  check_refused<double>({1, 0}, {1, 1, 1}, "grad: must have the shape [2], not [3]");
   check_thread_pool();
   std::printf("%d failures\n", failures);
   return failures == 0 ? 0 : 1;

@@ -79,14 +79,16 @@ def test_a_learning_rate_on_the_device(emulated):
     step, start, grad = KERNELS["cpu", "projected_sgd_step"], sphere_point(2000), normal(2000, seed=1)
     for lr in (0.01, 0.3):
         moved, expected = start.clone(), start.clone()
-        step(moved, grad, 0.0, 1.0, torch.tensor([lr], dtype=torch.float64))
-        step(expected, grad, lr, 1.0, None)
+        step([moved], [grad], 0.0, 1.0, torch.tensor([lr], dtype=torch.float64))
+        step([expected], [grad], lr, 1.0, None)
         assert torch.equal(moved, expected)
-    for lr in (0.0, -1.0, NAN, INF, 1e-60):
-        before = moved.clone()
-        with pytest.raises(ValueError, match="lr: must be positive and finite"):
-            step(moved, grad, 0.0, 1.0, torch.tensor([lr], dtype=torch.float64))
+    before = moved.clone()
+    for lr in (-1.0, -1e-60, NAN, INF, 1e60):
+        with pytest.raises(ValueError, match="lr: must be finite"):
+            step([moved], [grad], 0.0, 1.0, torch.tensor([lr], dtype=torch.float64))
         assert torch.equal(moved, before)
+    step([moved], [grad], 0.0, 1.0, torch.tensor([0.0], dtype=torch.float64))
+    assert torch.equal(moved, before)
     by_tensor = pt.ops.projected_sgd_step_(start.clone(), grad, torch.tensor(0.3))
     assert torch.equal(by_tensor, pt.ops.projected_sgd_step_(start.clone(), grad, float(torch.tensor(0.3))))
 

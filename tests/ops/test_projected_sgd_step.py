@@ -195,15 +195,26 @@ def test_a_step_to_the_center_is_refused():
 
 @on_all_kernels
 @each_step
-@pytest.mark.parametrize("value", [0.0, -1.0, NAN, INF, 1e-60])
-def test_lr_and_radius_must_be_positive(name, value):
+def test_lr_must_not_be_negative_and_the_radius_positive(name):
     weights, grad = sphere_point(5), normal(5)
     before = weights.clone()
-    with pytest.raises(ValueError, match="lr: must be positive"):
-        STEPS[name][0](weights, grad, value)
-    with pytest.raises(ValueError, match="radius: must be positive"):
-        STEPS[name][0](weights, grad, 0.1, value)
+    for value in (-1.0, -1e-60, NAN, INF, 1e60):
+        with pytest.raises(ValueError, match="lr: must be finite"):
+            STEPS[name][0](weights, grad, value)
+    for value in (0.0, -1.0, NAN, INF, 1e-60):
+        with pytest.raises(ValueError, match="radius: must be positive"):
+            STEPS[name][0](weights, grad, 0.1, value)
     assert torch.equal(weights, before)
+
+
+@on_all_kernels
+@each_step
+def test_a_learning_rate_of_zero_changes_nothing(name):
+    weights = 3.0 * sphere_point(5)
+    before = weights.clone()
+    for lr in (0.0, 1e-60):  # zero in float32
+        STEPS[name][0](weights, normal(5), lr)
+        assert torch.equal(weights, before)
 
 
 @each_step

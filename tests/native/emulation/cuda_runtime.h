@@ -17,6 +17,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define threadIdx (::emulation::identity().thread)
 #define blockIdx (::emulation::identity().block)
 #define blockDim (::emulation::identity().block_size)
