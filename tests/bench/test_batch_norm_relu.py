@@ -2,10 +2,10 @@ from functools import partial
 
 import pytest
 import torch
-from pythermo.ops.normalization import batch_norm_relu_by_torch
 
 from pythermo import ops
 from pythermo.bench import batch_norm_relu as bench
+from pythermo.ops.batch_norm_relu import batch_norm_relu_by_torch
 
 
 @pytest.mark.parametrize("pool", [1, 2])

@@ -92,7 +92,7 @@ def test_arrays_of_numpy_are_several(tmp_path):
 def test_an_iteration_that_is_none(tmp_path):
     pt.run(TINY, tmp_path, report=lambda *_: None)
     for value in ("x", 1.5, math.nan, object()):
-        with pytest.raises(TypeError, match="iteration: must be an integer"):
+        with pytest.raises(TypeError, match="iteration: must be an int"):
             pt.load_network(tmp_path, value)
     with pytest.raises(ValueError, match=r"iteration: .* only those of \[15\]"):
         pt.load_network(tmp_path, 3)
