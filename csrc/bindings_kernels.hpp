@@ -4,15 +4,11 @@
 #include "batch_norm_relu.hpp"
 #include "bind.hpp"
 #include "bindings_sphere.hpp"
-#include "cuda/gradient_sums.hpp"
-#include "cuda/knn.hpp"
-#include "cuda/projected_sgd_step.hpp"
-#include "cuda/sketch.hpp"
-#include "cuda/sphere.hpp"
 #include "gradient_sums.hpp"
 #include "knn.hpp"
 #include "projected_sgd_step.hpp"
 #include "sketch.hpp"
+#include "sphere_arrays.hpp"
 
 namespace pybind11::detail {
 

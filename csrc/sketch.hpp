@@ -38,3 +38,11 @@ namespace pythermo::cpu {
 void sketch(const TensorView& weights, const TensorView& out, std::uint64_t seed);
 
 }  // namespace pythermo::cpu
+
+// The whole kernel on a CUDA device.
+namespace pythermo::cuda {
+
+// As its namesake in cpu, with the same bits; without a wait.
+void sketch(const TensorView& weights, const TensorView& out, std::uint64_t seed, std::uintptr_t stream);
+
+}  // namespace pythermo::cuda

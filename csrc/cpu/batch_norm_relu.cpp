@@ -5,7 +5,6 @@
 #include <type_traits>
 #include <vector>
 
-#include "batch_norm_relu_loops.hpp"
 #include "parallel.hpp"
 #include "sized.hpp"
 

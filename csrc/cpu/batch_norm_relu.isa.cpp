@@ -1,6 +1,7 @@
+#include "../batch_norm_relu.hpp"
+
 #include <type_traits>
 
-#include "batch_norm_relu_loops.hpp"
 #include "lanes.hpp"
 
 namespace pythermo::cpu::PYTHERMO_ISA {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "knn_loops.hpp"
 #include "lanes.hpp"
 
 namespace pythermo::cpu::PYTHERMO_ISA {

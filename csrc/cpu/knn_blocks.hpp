@@ -9,8 +9,8 @@
 #include <span>
 #include <vector>
 
+#include "../knn.hpp"
 #include "clouds.hpp"
-#include "knn_loops.hpp"
 #include "parallel.hpp"
 #include "poll.hpp"
 #include "smallest.hpp"

@@ -12,8 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "../knn.hpp"
 #include "clouds.hpp"
-#include "knn_loops.hpp"
 #include "parallel.hpp"
 #include "poll.hpp"
 #include "smallest.hpp"

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "parallel.hpp"
-#include "projected_sgd_step_loops.hpp"
 
 namespace pythermo::cpu {
 namespace {

@@ -1,5 +1,6 @@
+#include "../projected_sgd_step.hpp"
+
 #include "lanes.hpp"
-#include "projected_sgd_step_loops.hpp"
 
 namespace pythermo::cpu::PYTHERMO_ISA {
 namespace {

@@ -8,7 +8,6 @@
 #include <span>
 
 #include "../knn.hpp"
-#include "knn_loops.hpp"
 
 namespace pythermo::cpu {
 

@@ -10,9 +10,9 @@
 #include <xmmintrin.h>
 #endif
 
+#include "../sphere_job.hpp"
 #include "parallel.hpp"
 #include "poll.hpp"
-#include "sphere_loops.hpp"
 
 namespace pythermo::cpu {
 namespace {

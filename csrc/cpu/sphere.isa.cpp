@@ -1,6 +1,6 @@
 #include "lanes.hpp"
 // The vectors' primitives come first: random.hpp and sphere.hpp look them up where they are defined.
-#include "sphere_loops.hpp"
+#include "../sphere_job.hpp"
 
 namespace pythermo::cpu::PYTHERMO_ISA {
 namespace {

@@ -2,7 +2,6 @@
 
 #include "../gradient_sums.hpp"
 #include "bundles.cuh"
-#include "gradient_sums.hpp"
 #include "launch.hpp"
 #include "packs.cuh"
 #include "warp.cuh"

@@ -3,7 +3,7 @@
 #include <functional>
 
 #include "../checks.hpp"
-#include "knn.hpp"
+#include "../knn.hpp"
 #include "knn_selection.cuh"
 #include "knn_tiles.cuh"
 #include "launch.hpp"

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "knn.hpp"
+#include "../knn.hpp"
 
 namespace pythermo::cuda {
 

@@ -10,7 +10,6 @@
 #include "bundles.cuh"
 #include "launch.hpp"
 #include "packs.cuh"
-#include "projected_sgd_step.hpp"
 #include "warp.cuh"
 
 namespace pythermo::cuda {
@@ -39,7 +38,7 @@ template <class T>
 constexpr std::size_t item_bytes = 2 * most_threads * sizeof(Pack<T>);
 
 // So many segments come with the launch, in its arguments; more are written to the workspace first.
-constexpr std::size_t few_segments = 64;
+constexpr std::size_t few_segments = 32;
 
 template <class T>
 struct StepJob {
@@ -76,7 +75,7 @@ class Places {
       : segments_(job.many != nullptr ? job.many : job.few),
         count_(job.segment_count),
         size_(job.size),
-        last_(segments_) {}
+        last_(segments_[0]) {}
 
   // Begins to copy the packs from a place on into shared memory, zeros beyond the end.
   __device__ __forceinline__ void copy(std::size_t at, T* weights, T* grad) {
@@ -126,13 +125,13 @@ class Places {
 
   // Mostly that of the place before, for places that follow each other.
   __device__ __forceinline__ const Segment<T>& segment_at(std::size_t at) {
-    if (at < last_->begin || at >= last_->end) last_ = segments_ + segment_with(at, segments_, count_);
-    return *last_;
+    if (at < last_.begin || at >= last_.end) last_ = segments_[segment_with(at, segments_, count_)];
+    return last_;
   }
 
   const Segment<T>* segments_;
   std::size_t count_, size_;
-  const Segment<T>* last_;
+  Segment<T> last_;  // in registers, which a pack's address waits for the least
 };
 
 // The items of a block, one bundle after the other: the first of them come into the ring's slots, those from

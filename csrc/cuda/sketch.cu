@@ -1,6 +1,5 @@
 #include "../sketch.hpp"
 #include "launch.hpp"
-#include "sketch.hpp"
 
 namespace pythermo::cuda {
 namespace {

@@ -2,8 +2,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "../sphere_arrays.hpp"
 #include "launch.hpp"
-#include "sphere.hpp"
 #include "sphere_chains.cuh"
 #include "sphere_draws.cuh"
 

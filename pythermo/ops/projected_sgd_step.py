@@ -30,7 +30,7 @@ _Grads = Sequence[Tensor | None]
 # Of weights, gradient, learning rate, radius, and a learning rate on the device or None.
 _Step = Callable[[Tensor, Tensor, float, float, Tensor | None], None]
 
-# What StepError of csrc/cuda/projected_sgd_step.hpp says.
+# What StepError of csrc/projected_sgd_step.hpp says.
 _STEP_ERRORS = {
     1: "grad: weights, gradient and the squared length of the step must be finite",
     2: "weights: all elements are zero; a point of the sphere is required",

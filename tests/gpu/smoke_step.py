@@ -93,7 +93,7 @@ def failures(place: Place) -> None:
         (ones.clone(), ones, 1.0, "no direction"),
     ]
     if not place.fake:  # the CPU's learning rates are read, and refused, before the kernel
-        cases.append((ones.clone(), ones, torch.zeros(1, dtype=FLOAT64, device=place.device), "lr: "))
+        cases.append((ones.clone(), ones, torch.full((1,), -0.1, dtype=FLOAT64, device=place.device), "lr: "))
     for weights, grad, lr, said in cases:
         before = weights.clone()
         with place.in_place_of_the_cpu():

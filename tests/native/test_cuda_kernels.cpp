@@ -4,11 +4,11 @@
 #include <cmath>
 #include <random>
 
-#include "cuda/gradient_sums.hpp"
-#include "cuda/knn.hpp"
-#include "cuda/projected_sgd_step.hpp"
-#include "cuda/sketch.hpp"
 #include "emulation.hpp"
+#include "gradient_sums.hpp"
+#include "knn.hpp"
+#include "projected_sgd_step.hpp"
+#include "sketch.hpp"
 #include "testing.hpp"
 
 using namespace pythermo;
