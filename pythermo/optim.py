@@ -6,13 +6,14 @@ from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
+from torch.optim import optimizer
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from pythermo import ops
-from pythermo._checks import is_float, require_positive
-from pythermo.ops.projected_sgd_step import require_learning_rate
+from pythermo._checks import is_float, require_one_of, require_positive
+from pythermo.ops.projected_sgd_step import require_learning_rate, step_together
 
-RETRACTIONS = {"projection": ops.projected_sgd_step_, "exponential": ops.exponential_sgd_step_}
+# The kernel of each.
+RETRACTIONS = {"projection": "projected_sgd_step", "exponential": "exponential_sgd_step"}
 
 
 def project_(params: Iterable[Tensor], radius: float = 1.0) -> float:
@@ -104,7 +105,7 @@ class ProjectedSGD(Optimizer):
         options = {**self.defaults, **param_group}
         require_learning_rate(options["lr"])
         require_positive("radius", options["radius"])
-        _retraction(options["retraction"])
+        require_one_of("retraction", options["retraction"], RETRACTIONS)
         params = param_group["params"]
         if not isinstance(params, set):  # which torch refuses, for its order
             params = [params] if isinstance(params, Tensor) else list(params)
@@ -125,7 +126,6 @@ class ProjectedSGD(Optimizer):
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Make one step with the gradients in ``.grad``.
 
@@ -139,48 +139,60 @@ class ProjectedSGD(Optimizer):
         float or None
             What the closure returned.
         """
+        return _watched_step(self, closure) if self._is_watched() else self._step(closure)
+
+    # torch wraps a step in a record for its profiler, which takes as long as a small step itself: here
+    # only where somebody looks.
+    step.hooked = True  # type: ignore[attr-defined]
+
+    def _is_watched(self) -> bool:
+        return bool(
+            torch._C._autograd._profiler_enabled()
+            or self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or optimizer._global_optimizer_pre_hooks
+            or optimizer._global_optimizer_post_hooks
+        )
+
+    def _step(self, closure: Callable[[], float] | None) -> float | None:
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        groups = [_Trained(group) for group in self.param_groups]
-        before = [group.copy() for group in groups] if len(groups) > 1 else []
-        try:
-            for group in groups:
-                group.step()
-        except (TypeError, ValueError):
-            for group, weights in zip(groups, before, strict=False):
-                group.restore(weights)
-            raise
+        if len(self.param_groups) == 1:
+            _step_group(self.param_groups[0])
+        else:
+            _step_groups(self.param_groups)
         return loss
 
 
-class _Trained:
-    """The parameters of a group that are trained, and how."""
-
-    def __init__(self, group: dict[str, Any]) -> None:
-        self._options = group
-        self._weights: list[Tensor] = [param for param in group["params"] if param.requires_grad]
-
-    def step(self) -> None:
-        if self._weights:
-            options = self._options
-            grads = [weights.grad for weights in self._weights]
-            _retraction(options["retraction"])(self._weights, grads, options["lr"], options["radius"])
-
-    def copy(self) -> list[Tensor]:
-        """Return a copy of the weights, but of none on a device where a step does not wait."""
-        return [weights.clone() for weights in self._weights if weights.is_cpu]
-
-    def restore(self, copies: list[Tensor]) -> None:
-        for weights, copy in zip(self._weights, copies, strict=False):
-            weights.copy_(copy)
+# The hooks of users, and a record of its own in torch's profiler.
+_watched_step = Optimizer.profile_hook_step(ProjectedSGD._step)
 
 
-def _retraction(name: str) -> Callable[..., Any]:
-    if name not in RETRACTIONS:
-        raise ValueError(f"retraction: must be one of {sorted(RETRACTIONS)}, not {name!r}")
-    return RETRACTIONS[name]
+def _step_group(group: dict[str, Any]) -> None:
+    weights = _trained(group)
+    if weights:
+        require_one_of("retraction", group["retraction"], RETRACTIONS)
+        kernel, radius = RETRACTIONS[group["retraction"]], require_positive("radius", group["radius"])
+        step_together(kernel, weights, [one.grad for one in weights], group["lr"], radius)
+
+
+def _step_groups(groups: list[dict[str, Any]]) -> None:
+    """Step all groups, or none on the CPU where one is refused."""
+    before = [[one.detach().clone() for one in _trained(group) if one.is_cpu] for group in groups]
+    try:
+        for group in groups:
+            _step_group(group)
+    except (TypeError, ValueError):
+        for group, copies in zip(groups, before, strict=True):
+            for weights, copy in zip(_trained(group), copies, strict=False):
+                weights.detach().copy_(copy)
+        raise
+
+
+def _trained(group: dict[str, Any]) -> list[Tensor]:
+    return [param for param in group["params"] if param.requires_grad]
 
 
 def _require_listed_once(params: list[Tensor | tuple[str, Tensor]]) -> None:

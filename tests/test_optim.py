@@ -6,6 +6,7 @@ import torch
 from reference import exponential_step, normal, projected_step, sphere_point
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import pythermo as pt
 
@@ -318,3 +319,38 @@ def test_an_unknown_retraction_set_later_is_named():
         optimizer.step()
     with pytest.raises(TypeError, match="lr: must be a number, not None"):
         pt.ProjectedSGD([param], lr=None)
+
+
+def test_hooks_run_and_the_profiler_sees_the_step():
+    param = nn.Parameter(sphere_point(10))
+    param.grad = torch.ones(10)
+    optimizer, seen = pt.ProjectedSGD([param], lr=0.1), []
+    before = optimizer.register_step_pre_hook(lambda *arguments: seen.append("before"))
+    optimizer.register_step_post_hook(lambda *arguments: seen.append("after"))
+    everywhere = register_optimizer_step_post_hook(lambda *arguments: seen.append("all"))
+    try:
+        assert optimizer.step(lambda: 3.0) == 3.0
+    finally:
+        everywhere.remove()
+    before.remove()
+    optimizer.step()
+    assert seen == ["before", "after", "all", "after"]
+    unhooked = pt.ProjectedSGD([param], lr=0.1)
+    with torch.profiler.profile() as profile:
+        unhooked.step()
+    assert "Optimizer.step#ProjectedSGD.step" in {event.key for event in profile.key_averages()}
+
+
+def test_lazily_negated_views():
+    weights, grad = sphere_point(10), torch.randn(10)
+    negated, plain = nn.Parameter(weights.clone()), nn.Parameter(weights.clone())
+    negated.grad, plain.grad = torch._neg_view(grad), -grad
+    for param in (negated, plain):
+        pt.ProjectedSGD([param], lr=0.1).step()
+    assert torch.equal(negated, plain)
+    view = torch._neg_view(weights.clone())
+    for given, other in ((view, grad), ([view], [grad])):
+        with pytest.raises(ValueError, match=r"weights: .*lazily negated view"):
+            pt.ops.projected_sgd_step_(given, other, 0.1)
+    moved = pt.ops.projected_sgd_step_(weights.clone(), torch._neg_view(grad), 0.1)
+    assert torch.equal(moved, plain)

@@ -20,7 +20,7 @@ from pythermo.sweeps.files import destination, write_text
 class Part(StrEnum):
     """What is compared."""
 
-    PROJECTED_SGD_STEP = "projected_sgd_step"
+    STEP = "step"
     SPHERE = "sphere"
     KNN = "knn"
     BATCH_NORM_RELU = "batch_norm_relu"
@@ -53,7 +53,7 @@ def main(
         _on_device(device, quick, json_file)
         return
     run = {
-        Part.PROJECTED_SGD_STEP: _projected_sgd_step,
+        Part.STEP: _projected_sgd_step,
         Part.SPHERE: _sphere,
         Part.KNN: _knn,
         Part.BATCH_NORM_RELU: _batch_norm_relu,

@@ -36,14 +36,14 @@ def has_kernel(name: str, tensor: torch.Tensor) -> bool:
 
 def kernel_for(name: str, argument: str, tensor: torch.Tensor) -> Kernel:
     """Return the kernel of a name for a tensor's device, or raise ValueError naming the argument."""
-    if not has_kernel(name, tensor):
-        why = " (built without CUDA)" if tensor.is_cuda and CUDA.native is None else ""
-        others = [where for where, own in KERNELS if own == name and _is_there(where, name)]
-        raise ValueError(
-            f"{argument}: no kernel for the device {tensor.device}{why}; "
-            f"there are some for {', '.join(others)}"
-        )
-    return KERNELS[tensor.device.type, name]
+    device_type = "cpu" if tensor.is_cpu else tensor.device.type
+    if _is_there(device_type, name):
+        return KERNELS[device_type, name]
+    why = " (built without CUDA)" if device_type == "cuda" and CUDA.native is None else ""
+    others = [where for where, own in KERNELS if own == name and _is_there(where, name)]
+    raise ValueError(
+        f"{argument}: no kernel for the device {tensor.device}{why}; there are some for {', '.join(others)}"
+    )
 
 
 def _is_there(device_type: str, name: str) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ _Grads = Sequence[Tensor | None]
 
 # Of weights, gradient, learning rate, radius, and a learning rate on the device or None.
 _Step = Callable[[Tensor, Tensor, float, float, Tensor | None], None]
+
+# What native code, and torch for tensors that it can not hand over, raise before a weight has changed.
+_REFUSED = (BufferError, RuntimeError, TypeError, ValueError)
 
 # What StepError of csrc/projected_sgd_step.hpp says.
 _STEP_ERRORS = {
@@ -98,26 +101,44 @@ def _register_step(name: str) -> _Step:
     operator = getattr(torch.ops.pythermo, f"{name}_").default
 
     def run(weights: Tensor, grad: Tensor, *others: Any) -> None:
-        # On small vectors torch's dispatcher takes as long as the step: plain tensors do without.
-        if type(weights) is Tensor and not weights.is_meta and not torch.compiler.is_compiling():
-            _refuse_derivative(f"{name}_", weights, grad)
-            on_device(weights, grad, *others)
-        else:
+        # On small vectors torch's dispatcher takes as long as the step, and checks that do not fail do too:
+        # plain tensors do without, and what the kernel refuses is looked at then.
+        if type(weights) is not Tensor or weights.is_meta or torch.compiler.is_compiling():
+            _check_vectors(weights, grad)
             operator(weights, grad, *others)
+            return
+        _refuse_derivative(f"{name}_", weights, grad)
+        if weights.ndim != 1 or grad.ndim != 1:
+            _check_vectors(weights, grad)
+        try:
+            kernel_for(name, "weights", weights)([weights], [grad], *others)
+        except _REFUSED:
+            _check_vectors(weights, grad)
+            raise
+        _mark_changed([weights])
 
     return run
 
 
 def _capsules(weights: _Tensors, grads: _Grads) -> tuple[list[Any], list[Any]]:
     return (
-        [to_dlpack(one) for one in weights],
-        [None if one is None else to_dlpack(one) for one in grads],
+        [to_dlpack(one) if not one.is_neg() else _refuse_negated(i) for i, one in enumerate(weights)],
+        [None if one is None else to_dlpack(one if not one.is_neg() else one.resolve_neg()) for one in grads],
+    )
+
+
+def _refuse_negated(index: int) -> NoReturn:
+    raise ValueError(
+        f"weights: tensor {index} must not be a lazily negated view; give what resolve_neg() returns"
     )
 
 
 def _mark_changed(tensors: _Tensors) -> None:
     """Tell autograd that graphs which saved the old values must not be gone back through."""
-    torch.autograd.graph.increment_version([one for one in tensors if not one.is_inference()])
+    try:
+        torch.autograd.graph.increment_version(tensors)
+    except RuntimeError:  # some are inference tensors, which nothing saves
+        torch.autograd.graph.increment_version([one for one in tensors if not one.is_inference()])
 
 
 def _refuse_derivative(name: str, *tensors: Tensor | None) -> None:
@@ -136,10 +157,11 @@ def _checked_step(name: str, weights: Any, grad: Any, lr: float | Tensor, radius
     if isinstance(weights, (list, tuple)) and isinstance(grad, (list, tuple)):
         parts = [one if isinstance(one, Tensor) else _as_weights(one) for one in weights]
         grads = [one if one is None or isinstance(one, Tensor) else as_tensor("grad", one) for one in grad]
-        _step_together(name, parts, grads, lr, radius)
+        _refuse_derivative(f"{name}_", *parts, *grads)
+        step_together(name, parts, grads, lr, radius)
         return weights
-    w, g = _as_weights(weights), as_tensor("grad", grad)
-    _check_vectors(w, g)
+    w = weights if type(weights) is Tensor else _as_weights(weights)
+    g = grad if type(grad) is Tensor else as_tensor("grad", grad)
     _STEPS[name](w, g, *_rate_and_radius(lr, radius, w))
     return weights
 
@@ -172,38 +194,36 @@ def require_learning_rate(lr: Any) -> float:
     return number
 
 
-def _step_together(name: str, weights: _Tensors, grads: _Grads, lr: float | Tensor, radius: float) -> None:
-    """Step tensors of any shapes that are one vector together, where they lie."""
+def step_together(name: str, weights: _Tensors, grads: _Grads, lr: float | Tensor, radius: float) -> None:
+    """Make a step by the kernel of a name on tensors of any shapes that are one vector, where they lie.
+
+    For callers that let no derivative be taken. The kernel looks at the tensors before it changes one; what
+    it refuses is looked at again, and copied where that helps.
+    """
     if len(weights) == 0 or len(grads) != len(weights):
         raise ValueError(
             f"weights and grad: must be as many, at least one, not {len(weights)} and {len(grads)}"
         )
-    _refuse_derivative(f"{name}_", *weights, *grads)
     first = weights[0]
-    require_float("weights", first)
     run = kernel_for(name, "weights", first)
-    moved, taken = weights, grads
-    if not _are_plain(weights, grads):
+    rest = _rate_and_radius(lr, radius, first)
+    try:
+        run(weights, grads, *rest)
+    except _REFUSED:
+        require_float("weights", first)
         moved, taken = _laid_out_alike(weights, grads)
-    run(moved, taken, *_rate_and_radius(lr, radius, first))
-    if moved is not weights:
-        for w, m in zip(weights, moved, strict=True):
-            if m is not w:
-                w.copy_(m)
+        if _same(moved, weights) and _same(taken, grads):
+            raise
+        run(moved, taken, *rest)
+        with torch.no_grad():
+            for w, m in zip(weights, moved, strict=True):
+                if m is not w:
+                    w.copy_(m)
     _mark_changed(weights)
 
 
-def _are_plain(weights: _Tensors, grads: _Grads) -> bool:
-    """Return whether all are contiguous and of one dtype and device, as they mostly are."""
-    dtype, device, dense = weights[0].dtype, weights[0].device, torch.strided
-    for w, g in zip(weights, grads, strict=True):
-        if w.layout is not dense or w.dtype is not dtype or w.device != device or not w.is_contiguous():
-            return False
-        if g is not None and (
-            g.layout is not dense or g.dtype is not dtype or g.device != device or not g.is_contiguous()
-        ):
-            return False
-    return True
+def _same(some: _Grads, others: _Grads) -> bool:
+    return all(one is other for one, other in zip(some, others, strict=True))
 
 
 def _laid_out_alike(weights: _Tensors, grads: _Grads) -> tuple[_Tensors, _Grads]:

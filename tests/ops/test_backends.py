@@ -46,7 +46,7 @@ def test_a_device_without_the_kernel_is_named():
 
 def test_without_cuda_its_kernels_do_not_count(monkeypatch):
     class OnCuda:
-        device, is_cuda = torch.device("cuda", 0), True
+        device, is_cpu = torch.device("cuda", 0), False
 
     monkeypatch.setattr(CUDA, "native", object())
     assert has_kernel("sketch", OnCuda)
