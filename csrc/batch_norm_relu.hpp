@@ -71,17 +71,18 @@ PYTHERMO_FOR_EACH_ISA(
   void add_moments(const T* x, std::size_t pixels, std::size_t channels, const T* shift,
                    batch_norm::Moments* moments);
 
-  // Adds the gradients of outputs above 0, and in the place of squares their products with the outputs.
-  template <class T>
+  // Adds the gradients of outputs (with ReLU, of those above 0), and in the place of squares their products with
+  // the outputs.
+  template <class T, bool rectify>
   void add_gradients(const T* output, const T* grad, std::size_t pixels, std::size_t channels,
                      batch_norm::Moments* sums);
 
   // The largest of pool x pool pixels, normalized, and ReLU.
-  template <class T, std::size_t pool>
+  template <class T, std::size_t pool, bool rectify>
   void forward_row(const T* x, RowShape shape, const ChannelConstants<T>& constants, T* output);
 
   // The gradients of all pixels; `grad` is null for a row that is left over by the pooling.
-  template <class T, std::size_t pool>
+  template <class T, std::size_t pool, bool rectify>
   void backward_row(const T* x, RowShape shape, const ChannelConstants<T>& constants, const T* grad, T* grad_x);
 )
 // clang-format on
@@ -92,14 +93,15 @@ PYTHERMO_FOR_EACH_ISA(
 namespace pythermo::cpu {
 
 // Images x [N, H * width, C] are normalized channel by channel with their own mean and variance + eps; then
-// come the largest of each pool x pool pixels (1 or 2; pixels beyond the last whole ones are left out) and
-// ReLU. Writes output [N, h * w, C] and statistics [2 * C]: the means, and one over the standard deviations.
-// The same bits for any number of threads. Throws std::invalid_argument for sizes that do not fit.
-void batch_norm_relu(const TensorView& x, std::size_t width, std::size_t pool, double eps,
+// come the largest of each pool x pool pixels (1 or 2; pixels beyond the last whole ones are left out) and,
+// to rectify them, ReLU. Writes output [N, h * w, C] and statistics [2 * C]: the means, and one over the
+// standard deviations. The same bits for any number of threads. Throws std::invalid_argument for sizes that
+// do not fit.
+void batch_norm_relu(const TensorView& x, std::size_t width, std::size_t pool, bool rectify, double eps,
                      const TensorView& output, const TensorView& statistics, int threads);
 
 // Writes the gradient grad_x of x from that of the output.
-void batch_norm_relu_backward(const TensorView& x, std::size_t width, std::size_t pool,
+void batch_norm_relu_backward(const TensorView& x, std::size_t width, std::size_t pool, bool rectify,
                               const TensorView& output, const TensorView& statistics, const TensorView& grad,
                               const TensorView& grad_x, int threads);
 

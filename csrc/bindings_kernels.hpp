@@ -6,6 +6,9 @@
 #include "bindings_sphere.hpp"
 #include "gradient_sums.hpp"
 #include "knn.hpp"
+#include "lanes_convolution.hpp"
+#include "lanes_head.hpp"
+#include "lanes_step.hpp"
 #include "projected_sgd_step.hpp"
 #include "sketch.hpp"
 #include "sphere_arrays.hpp"
@@ -27,13 +30,21 @@ namespace pythermo {
 
 // clang-format off
 inline void bind_cpu_kernels(pybind11::module_& module) {
-  bind(module, "batch_norm_relu", &cpu::batch_norm_relu, {"x", "width", "pool", "eps", "output", "statistics", "threads"});
-  bind(module, "batch_norm_relu_backward", &cpu::batch_norm_relu_backward, {"x", "width", "pool", "output", "statistics", "grad", "grad_x", "threads"});
+  bind(module, "batch_norm_relu", &cpu::batch_norm_relu, {"x", "width", "pool", "rectify", "eps", "output", "statistics", "threads"});
+  bind(module, "batch_norm_relu_backward", &cpu::batch_norm_relu_backward, {"x", "width", "pool", "rectify", "output", "statistics", "grad", "grad_x", "threads"});
   bind(module, "gradient_sums", &cpu::gradient_sums, {"grad", "center", "total", "sums", "threads"});
   bind(module, "knn_distances", &cpu::knn_distances, {"points", "k", "distances", "indices", "threads"});
   bind(module, "knn_distance_sums", &cpu::knn_distance_sums, {"points", "ks", "gamma", "sums", "threads"});
   bind(module, "update_squared_distances", &cpu::update_squared_distances, {"points", "first", "changed", "matrix", "threads"});
   bind(module, "matrix_distance_sums", &cpu::matrix_distance_sums, {"matrix", "ks", "gamma", "without", "without_end", "sums", "threads"});
+  bind(module, "lanes_of_members", &cpu::lanes_of_members);
+  bind(module, "lanes_convolution", &cpu::lanes_convolution, {"images", "weights", "stride", "padding", "output"});
+  bind(module, "lanes_convolution_images_gradient", &cpu::lanes_convolution_images_gradient, {"grad", "weights", "stride", "padding", "grad_images"});
+  bind(module, "lanes_convolution_weights_gradient", &cpu::lanes_convolution_weights_gradient, {"images", "grad", "stride", "padding", "grad_weights"});
+  bind(module, "lanes_head", &cpu::lanes_head, {"features", "weights", "bias", "labels", "largest", "squared_error", "losses", "hits", "grad"});
+  bind(module, "lanes_projected_step", &cpu::lanes_projected_step, {"weights", "grad", "lr", "radius", "status"});
+  bind(module, "lanes_exponential_step", &cpu::lanes_exponential_step, {"weights", "grad", "lr", "radius", "status"});
+  bind(module, "lanes_gather", &cpu::lanes_gather, {"samples", "indices", "out"});
   bind(module, "projected_sgd_step", &cpu::projected_sgd_step, {"weights", "grad", "lr", "radius", "threads"});
   bind(module, "exponential_sgd_step", &cpu::exponential_sgd_step, {"weights", "grad", "lr", "radius", "threads"});
   bind(module, "sketch", &cpu::sketch, {"weights", "out", "seed"});

@@ -32,6 +32,16 @@ PYTHERMO_INLINE bool exact_in_float(double sum_of_squares) {
   return sum_of_squares > 1e-25 && sum_of_squares < 1e30;
 }
 
+// Why a step was not made. On a CUDA device nothing is read back to the host: this is left in a status word.
+enum class StepError : std::int64_t {
+  none = 0,
+  not_finite = 1,       // an element, or the squared length of the step
+  zero_weights = 2,     // weights without a direction
+  center = 3,           // the step ends in the center of the sphere
+  far_from_radius = 4,  // the norm is too far from the radius for the weights' dtype
+  learning_rate = 5,    // negative, or not finite in the weights' dtype
+};
+
 // w <- radius * v / |v| with v = w - lr * g.
 struct Projection {
   static constexpr int sum_count = 1, square_count = 1;  // |v|^2
@@ -147,16 +157,6 @@ void exponential_sgd_step(const Tensors& weights, const OptionalTensors& grads, 
 
 // The whole kernel on a CUDA device.
 namespace pythermo::cuda {
-
-// Why a step was not made. Nothing is read back to the host: what went wrong is left in a status word.
-enum class StepError : std::int64_t {
-  none = 0,
-  not_finite = 1,       // an element, or the squared length of the step
-  zero_weights = 2,     // weights without a direction
-  center = 3,           // the step ends in the center of the sphere
-  far_from_radius = 4,  // the norm is too far from the radius for the weights' dtype
-  learning_rate = 5,    // negative, or not finite in the weights' dtype
-};
 
 // What one step needs beside its weights and gradient.
 struct StepArguments {

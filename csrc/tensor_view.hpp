@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "dlpack.hpp"
 
@@ -101,6 +102,24 @@ class TensorView {
     }
   }
 
+  // The sizes of the `ndim` dimensions.
+  std::vector<std::size_t> sizes(int ndim) const {
+    require_dimensions(ndim);
+    return {tensor_.shape, tensor_.shape + ndim};
+  }
+
+  // The elements of a contiguous tensor of any shape on the CPU.
+  template <class T>
+  T* array() const {
+    T* const data = typed_data_on<T>(dlpack::DeviceType::cpu);
+    std::int64_t product = 1;
+    for (int axis = tensor_.ndim - 1; axis >= 0; --axis) {
+      if (tensor_.shape[axis] > 1 && stride(axis) != product) fail("must be contiguous");
+      product *= tensor_.shape[axis];
+    }
+    return data;
+  }
+
   // Those of one that has `size` elements.
   template <class T>
   T* sized_on(dlpack::DeviceType device, std::size_t size) const {
@@ -137,10 +156,14 @@ class TensorView {
   template <class T>
   T* data_on(dlpack::DeviceType device, int ndim) const {
     T* const data = typed_data_on<T>(device);
+    require_dimensions(ndim);
+    return data;
+  }
+
+  void require_dimensions(int ndim) const {
     if (tensor_.ndim != ndim) {
       fail("must have " + std::to_string(ndim) + " dimensions, not " + std::to_string(tensor_.ndim));
     }
-    return data;
   }
 
   template <class T>

@@ -30,12 +30,14 @@ from .optim import ProjectedSGD, project_
 from .sweeps.run import run
 from .sweeps.snapshots import load_network
 from .sweeps.sweep import SweepError, load_sweep, sweep
+from .training.ensemble import Ensemble
 
 __version__: str
 __all__ = [
     "DEFAULT_KS",
     "Analysis",
     "CorrelatedWindowWarning",
+    "Ensemble",
     "EntropyEstimate",
     "GradientNoise",
     "Member",

@@ -57,7 +57,7 @@ std::vector<Moments> sum_over_images(std::size_t count, std::size_t channels, in
   return sums;
 }
 
-template <class T, std::size_t pool>
+template <class T, std::size_t pool, bool rectify>
 void forward(const Images<T>& x, double eps, const Images<T>& output, T* statistics, int threads) {
   const T* const shift = x.data;
   const auto moments = sum_over_images(x.count, x.channels, threads, [&](std::size_t image, Moments* sums) {
@@ -75,20 +75,20 @@ void forward(const Images<T>& x, double eps, const Images<T>& output, T* statist
   parallel_for(x.count, threads, [&](std::size_t first, std::size_t last) {
     for (std::size_t image = first; image < last; ++image) {
       for (std::size_t y = 0; y < output.height; ++y) {
-        PYTHERMO_DISPATCH(isa::forward_row<T, pool>(x.row(image, y * pool), {x.width, x.channels}, constants,
-                                                    output.row(image, y)));
+        PYTHERMO_DISPATCH(isa::forward_row<T, pool, rectify>(x.row(image, y * pool), {x.width, x.channels},
+                                                             constants, output.row(image, y)));
       }
     }
   });
 }
 
-template <class T, std::size_t pool>
+template <class T, std::size_t pool, bool rectify>
 void backward(const Images<T>& x, const Images<T>& output, const T* statistics, const Images<T>& grad,
               const Images<T>& grad_x, int threads) {
   const auto sums = sum_over_images(x.count, x.channels, threads, [&](std::size_t image, Moments* parts) {
     for (std::size_t y = 0; y < output.height; ++y) {
-      PYTHERMO_DISPATCH(
-          isa::add_gradients(output.row(image, y), grad.row(image, y), output.width, output.channels, parts));
+      PYTHERMO_DISPATCH(isa::add_gradients<T, rectify>(output.row(image, y), grad.row(image, y), output.width,
+                                                       output.channels, parts));
     }
   });
   const double count = static_cast<double>(x.count * x.pixels());
@@ -102,12 +102,12 @@ void backward(const Images<T>& x, const Images<T>& output, const T* statistics, 
   parallel_for(x.count, threads, [&](std::size_t first, std::size_t last) {
     for (std::size_t image = first; image < last; ++image) {
       for (std::size_t y = 0; y < output.height; ++y) {
-        PYTHERMO_DISPATCH(isa::backward_row<T, pool>(x.row(image, y * pool), shape, constants,
-                                                     grad.row(image, y), grad_x.row(image, y * pool)));
+        PYTHERMO_DISPATCH(isa::backward_row<T, pool, rectify>(
+            x.row(image, y * pool), shape, constants, grad.row(image, y), grad_x.row(image, y * pool)));
       }
       for (std::size_t y = output.height * pool; y < x.height; ++y) {
         PYTHERMO_DISPATCH(
-            isa::backward_row<T, 1>(x.row(image, y), shape, constants, nullptr, grad_x.row(image, y)));
+            isa::backward_row<T, 1, rectify>(x.row(image, y), shape, constants, nullptr, grad_x.row(image, y)));
       }
     }
   });
@@ -115,13 +115,20 @@ void backward(const Images<T>& x, const Images<T>& output, const T* statistics, 
 
 // Calls body with the type of the elements and the pooling as types.
 template <class Body>
-void choose(const TensorView& x, std::size_t pool, const Body& body) {
+void choose(const TensorView& x, std::size_t pool, bool rectify, const Body& body) {
   if (pool != 1 && pool != 2) throw std::invalid_argument("pool: must be 1 or 2");
   const auto with_type = [&](auto zero) {
+    const auto with_pool = [&](auto pooling) {
+      if (rectify) {
+        body(zero, pooling, std::true_type());
+      } else {
+        body(zero, pooling, std::false_type());
+      }
+    };
     if (pool == 1) {
-      body(zero, std::integral_constant<std::size_t, 1>());
+      with_pool(std::integral_constant<std::size_t, 1>());
     } else {
-      body(zero, std::integral_constant<std::size_t, 2>());
+      with_pool(std::integral_constant<std::size_t, 2>());
     }
   };
   x.scalar_type() == ScalarType::float32 ? with_type(0.0f) : with_type(0.0);
@@ -129,25 +136,25 @@ void choose(const TensorView& x, std::size_t pool, const Body& body) {
 
 }  // namespace
 
-void batch_norm_relu(const TensorView& x, std::size_t width, std::size_t pool, double eps,
+void batch_norm_relu(const TensorView& x, std::size_t width, std::size_t pool, bool rectify, double eps,
                      const TensorView& output, const TensorView& statistics, int threads) {
-  choose(x, pool, [&](auto zero, auto pooling) {
+  choose(x, pool, rectify, [&](auto zero, auto pooling, auto rectifying) {
     using T = decltype(zero);
     const Images<T> images = images_of<T>(x, width);
-    forward<T, pooling>(images, eps, pooled_of<T>(output, images, pool),
-                        sized<T>(statistics, 2 * images.channels), threads);
+    forward<T, pooling, rectifying>(images, eps, pooled_of<T>(output, images, pool),
+                                    sized<T>(statistics, 2 * images.channels), threads);
   });
 }
 
-void batch_norm_relu_backward(const TensorView& x, std::size_t width, std::size_t pool,
+void batch_norm_relu_backward(const TensorView& x, std::size_t width, std::size_t pool, bool rectify,
                               const TensorView& output, const TensorView& statistics, const TensorView& grad,
                               const TensorView& grad_x, int threads) {
-  choose(x, pool, [&](auto zero, auto pooling) {
+  choose(x, pool, rectify, [&](auto zero, auto pooling, auto rectifying) {
     using T = decltype(zero);
     const Images<T> images = images_of<T>(x, width);
-    backward<T, pooling>(images, pooled_of<T>(output, images, pool),
-                         sized<T>(statistics, 2 * images.channels), pooled_of<T>(grad, images, pool),
-                         pooled_of<T>(grad_x, images, 1), threads);
+    backward<T, pooling, rectifying>(
+        images, pooled_of<T>(output, images, pool), sized<T>(statistics, 2 * images.channels),
+        pooled_of<T>(grad, images, pool), pooled_of<T>(grad_x, images, 1), threads);
   });
 }
 

@@ -40,17 +40,18 @@ void add_moments(const T* x, std::size_t pixels, std::size_t channels, const T* 
                });
 }
 
-template <class T>
+template <class T, bool rectify>
 void add_gradients(const T* output, const T* grad, std::size_t pixels, std::size_t channels, Moments* sums) {
   add_pairs<T>(pixels, channels, sums, [=](auto size, std::size_t, std::size_t i, auto& sum, auto& products) {
     const auto y = load_double<size>(output + i), g = load_double<size>(grad + i);
-    const auto passed = y > 0.0 ? g : Vector<double, size>{};
+    auto passed = g;
+    if constexpr (rectify) passed = y > 0.0 ? g : Vector<double, size>{};
     sum += passed;
     products += passed * y;
   });
 }
 
-template <class T, std::size_t pool>
+template <class T, std::size_t pool, bool rectify>
 void forward_row(const T* x, RowShape shape, const ChannelConstants<T>& constants, T* output) {
   const std::size_t channels = shape.channels, row = shape.width * channels;
   for_vectors<register_lanes<T>>(channels, [&](auto size, std::size_t c) {
@@ -64,12 +65,14 @@ void forward_row(const T* x, RowShape shape, const ChannelConstants<T>& constant
         keep(load<size>(from + row));
         keep(load<size>(from + row + channels));
       }
-      store(batch_norm::relu(batch_norm::normalized(largest, mean, scale)), output + p * channels + c);
+      auto value = batch_norm::normalized(largest, mean, scale);
+      if constexpr (rectify) value = batch_norm::relu(value);
+      store(value, output + p * channels + c);
     }
   });
 }
 
-template <class T, std::size_t pool>
+template <class T, std::size_t pool, bool rectify>
 void backward_row(const T* x, RowShape shape, const ChannelConstants<T>& constants, const T* grad,
                   T* grad_x) {
   const std::size_t channels = shape.channels, row = shape.width * channels;
@@ -79,9 +82,8 @@ void backward_row(const T* x, RowShape shape, const ChannelConstants<T>& constan
     const Vector<T, size> zero{};
     const auto write = [&](std::size_t i, auto value, auto routed) {
       const auto normalized = batch_norm::normalized(value, mean, scale);
-      store(
-          batch_norm::input_gradient(normalized > zero ? routed : zero, normalized, scale, mean_grad, slope),
-          grad_x + i);
+      if constexpr (rectify) routed = normalized > zero ? routed : zero;
+      store(batch_norm::input_gradient(routed, normalized, scale, mean_grad, slope), grad_x + i);
     };
     const std::size_t pooled = grad == nullptr ? 0 : shape.width / pool;
     for (std::size_t p = 0; p < pooled; ++p) {
@@ -110,14 +112,17 @@ void backward_row(const T* x, RowShape shape, const ChannelConstants<T>& constan
   });
 }
 
-#define PYTHERMO_INSTANTIATE_POOL(T, pool)                                                \
-  template void forward_row<T, pool>(const T*, RowShape, const ChannelConstants<T>&, T*); \
-  template void backward_row<T, pool>(const T*, RowShape, const ChannelConstants<T>&, const T*, T*);
-#define PYTHERMO_INSTANTIATE(T)                                                        \
-  template void add_moments(const T*, std::size_t, std::size_t, const T*, Moments*);   \
-  template void add_gradients(const T*, const T*, std::size_t, std::size_t, Moments*); \
-  PYTHERMO_INSTANTIATE_POOL(T, 1)                                                      \
-  PYTHERMO_INSTANTIATE_POOL(T, 2)
+#define PYTHERMO_INSTANTIATE_ROWS(T, pool, rectify)                                                \
+  template void forward_row<T, pool, rectify>(const T*, RowShape, const ChannelConstants<T>&, T*); \
+  template void backward_row<T, pool, rectify>(const T*, RowShape, const ChannelConstants<T>&, const T*, T*);
+#define PYTHERMO_INSTANTIATE_RECTIFIED(T, rectify)                                                 \
+  template void add_gradients<T, rectify>(const T*, const T*, std::size_t, std::size_t, Moments*); \
+  PYTHERMO_INSTANTIATE_ROWS(T, 1, rectify)                                                         \
+  PYTHERMO_INSTANTIATE_ROWS(T, 2, rectify)
+#define PYTHERMO_INSTANTIATE(T)                                                      \
+  template void add_moments(const T*, std::size_t, std::size_t, const T*, Moments*); \
+  PYTHERMO_INSTANTIATE_RECTIFIED(T, true)                                            \
+  PYTHERMO_INSTANTIATE_RECTIFIED(T, false)
 
 PYTHERMO_INSTANTIATE(float)
 PYTHERMO_INSTANTIATE(double)

@@ -119,6 +119,11 @@ PYTHERMO_INLINE void store(Values values, T* to) {
   __builtin_memcpy(to, &values, sizeof values);
 }
 
+// What members of an ensemble have in a register: a float of each.
+using Members = Vector<float, register_lanes<float>>;
+
+PYTHERMO_INLINE Members load_members(const float* from) { return load<register_lanes<float>>(from); }
+
 // By halves: the same order for every number of lanes in a register.
 template <std::size_t size>
 PYTHERMO_INLINE double sum_of_lanes(const double (&values)[size]) {

@@ -34,7 +34,7 @@ _Step = Callable[[Tensor, Tensor, float, float, Tensor | None], None]
 _REFUSED = (BufferError, RuntimeError, TypeError, ValueError)
 
 # What StepError of csrc/projected_sgd_step.hpp says.
-_STEP_ERRORS = {
+STEP_ERRORS = {
     1: "grad: weights, gradient and the squared length of the step must be finite",
     2: "weights: all elements are zero; a point of the sphere is required",
     3: "grad: the step ends in the center of the sphere, which has no direction",
@@ -317,7 +317,7 @@ def raise_failed_steps(device: torch.device | str) -> None:
         where = torch.device("cuda", torch.cuda.current_device())
     code = take_status(where)
     if code != 0:
-        raise ValueError(_STEP_ERRORS[code])
+        raise ValueError(STEP_ERRORS[code])
 
 
 def _check_vectors(weights: Tensor, grad: Tensor) -> None:

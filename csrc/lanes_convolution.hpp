@@ -1,0 +1,88 @@
+// Convolutions of members side by side: in each lane of a vector the images, weights and gradients of one
+// network. Every operation is vertical, so that no lane knows of the others.
+//
+// Images lie as [N, H, W, C, lanes], weights as [kernel, kernel, C, O, lanes]; lanes are the numbers in a
+// register of the chosen instruction set.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cpu/instruction_set.hpp"
+#include "tensor_view.hpp"
+
+namespace pythermo::lanes {
+
+// Of one convolution, whose images have a border of `padding` zeros.
+struct ConvolutionShape {
+  std::size_t images, height, width, channels;      // of what it is applied to
+  std::size_t out_height, out_width, out_channels;  // of what it gives
+  std::size_t kernel, stride, padding;
+};
+
+// Along one axis: the place of the images that tap `k` brings to place `at` of the output; on the border
+// where it is negative, or not below the size.
+inline std::ptrdiff_t source_of_output(const ConvolutionShape& shape, std::size_t at, std::size_t k) {
+  return static_cast<std::ptrdiff_t>(at * shape.stride + k) - static_cast<std::ptrdiff_t>(shape.padding);
+}
+
+}  // namespace pythermo::lanes
+
+// The loops, built for each instruction set.
+namespace pythermo::cpu {
+
+// One tap of a run: how far from the run's begin its vectors lie, and its number, [kernel * kernel].
+struct TapOffset {
+  std::ptrdiff_t offset;  // in vectors
+  std::size_t tap;
+};
+
+// Pixels that the same taps go to, at equal steps.
+struct TapRun {
+  std::size_t from, to;  // of the first pixel, in vectors
+  std::size_t pixels;
+  const TapOffset* taps;
+  std::size_t tap_count;
+};
+
+// What pixels of `to` sum up over taps and the channels of `from`.
+struct TapSum {
+  const TapRun* runs;
+  std::size_t run_count;
+  std::size_t from_step, to_step;  // from pixel to pixel of a run, in vectors
+  std::size_t from_channels, to_channels;
+  const float* weights;
+  std::size_t from_stride, to_stride;  // of the weights, from channel to channel, in vectors
+};
+
+// clang-format off
+PYTHERMO_FOR_EACH_ISA(
+  std::size_t member_lanes();
+  void sum_taps(const TapSum& sum, const float* from, float* to);
+  void sum_weight_gradients(const lanes::ConvolutionShape& shape, const float* images, const float* grad,
+                            float* grad_weights);
+)
+// clang-format on
+
+}  // namespace pythermo::cpu
+
+// The whole kernel on the CPU. Each throws std::invalid_argument for sizes that do not fit. A member's bits
+// depend on the instruction set, and on nothing but what lies in its lane.
+namespace pythermo::cpu {
+
+// Numbers in a register of the chosen instruction set: members that lie side by side.
+std::size_t lanes_of_members();
+
+// Writes output [N, h, w, O, lanes].
+void lanes_convolution(const TensorView& images, const TensorView& weights, std::size_t stride,
+                       std::size_t padding, const TensorView& output);
+
+// Writes the gradients of the images from those of the output.
+void lanes_convolution_images_gradient(const TensorView& grad, const TensorView& weights, std::size_t stride,
+                                       std::size_t padding, const TensorView& grad_images);
+
+// Adds the gradients of the weights to grad_weights.
+void lanes_convolution_weights_gradient(const TensorView& images, const TensorView& grad, std::size_t stride,
+                                        std::size_t padding, const TensorView& grad_weights);
+
+}  // namespace pythermo::cpu

@@ -1,0 +1,314 @@
+"""Members of one architecture, each with its own learning rate and weights, trained side by side."""
+
+import copy
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pythermo._checks import as_tensor_to_read, require_integer, require_one_of, require_positive
+from pythermo.config.member import Member
+from pythermo.models.layers import FrozenHead, initialize_, project_, require_model, trained_parameters
+from pythermo.models.losses import LOSSES
+from pythermo.ops.lanes_convolution import lanes_of_members
+from pythermo.ops.lanes_step import exponential_step, gather, projected_step
+from pythermo.ops.projected_sgd_step import STEP_ERRORS
+from pythermo.optim import RETRACTIONS
+from pythermo.training.lanes import LaneNetwork, Pass
+from pythermo.training.program import Program, read_program
+
+_STEPS: dict[str, Callable[..., None]] = {"projection": projected_step, "exponential": exponential_step}
+
+
+class Ensemble:
+    """Networks of one architecture, each on its sphere, one in each lane of the processor's vectors.
+
+    Members are learning rates with seeds, learning rates first: ``members[i * seeds + j]`` has the i-th learning
+    rate and the j-th seed. All start from one point; the batches that `step` is given make them differ.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Float32, on the CPU, in training mode; it is copied. Its layers: 1x1 and 3x3 convolutions without bias,
+        BatchNorm without affine parameters, ReLU and 2x2 max pooling behind it, sums of features, pooling over
+        all pixels, and a frozen linear layer at the end, which all members share.
+    lr : float or array [learning rates]
+        Positive.
+    seeds : int or sequence of int
+        How many seeds, 0, 1, ..., or which. They name members; what is drawn with them is the caller's.
+    radius : float
+        Of the sphere of each member.
+    initial_seed : int, optional
+        Of the weights that all members start from, drawn as `pythermo.models.initialize_` does. Without it they
+        are the model's own, scaled to the radius.
+    device : str
+        "cpu".
+    loss : {"cross-entropy", "mse"}
+        Of logits and labels; the mean over a batch.
+    retraction : {"projection", "exponential"}
+        As in `pythermo.ProjectedSGD`.
+
+    Attributes
+    ----------
+    members : tuple of Member
+        What they are.
+    lr : Tensor [members]
+        Their learning rates, float64.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments out of range, a model without trained weights, and, when the first images come, for a layer
+        that members side by side do not have, by its name.
+
+    Notes
+    -----
+    Every operation is one instruction for all members of a vector: 16 with AVX-512, 8 with AVX2. A member's bits
+    do not depend on the others, their number and order, or threads; they do depend on the instruction set.
+    Vectors that members do not fill cost as much as full ones. Running statistics of BatchNorm, which training
+    does not use, are not kept. Source of the step: arXiv 2505.23489.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pythermo import models
+    >>> ensemble = Ensemble(models.ConvNet(2, in_channels=1), lr=[0.01, 0.1], seeds=2)
+    >>> losses = ensemble.step(torch.randn(4, 32, 1, 8, 8), torch.randint(10, (4, 32)))
+    >>> losses.shape, ensemble.weights.shape
+    (torch.Size([4]), torch.Size([4, 1530]))
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        lr: Any,
+        seeds: int | Sequence[int] = 1,
+        radius: float = 1.0,
+        initial_seed: int | None = None,
+        device: str = "cpu",
+        *,
+        loss: Literal["cross-entropy", "mse"] = "cross-entropy",
+        retraction: Literal["projection", "exponential"] = "projection",
+    ) -> None:
+        require_model(model)
+        if torch.device(device).type != "cpu":
+            raise ValueError(f"device: members lie side by side on the CPU, not on {device}")
+        require_one_of("loss", loss, LOSSES)
+        require_one_of("retraction", retraction, RETRACTIONS)
+        self.radius = require_positive("radius", radius)
+        self.members = tuple(Member(one, seed) for one in _rates(lr) for seed in _seeds(seeds))
+        self.lr = torch.tensor([member.lr for member in self.members], dtype=torch.float64)
+        self._model = _copy(model, initial_seed, self.radius)
+        self._squared_error, self._step = loss == "mse", _STEPS[retraction]
+        self._weights = _flat(self._model).expand(len(self.members), -1).clone()
+        self._groups: list[_Group] = []
+        self._image_shape: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    @property
+    def weights(self) -> Tensor:
+        """A copy of the members' weights, [members, D], in the order of the model's trained parameters."""
+        return torch.cat([group.weights for group in self._groups]) if self._groups else self._weights.clone()
+
+    def load_weights(self, weights: Any) -> None:
+        """Set the members' weights, a tensor or array [members, D] in float32, finite and not all zero."""
+        given = as_tensor_to_read("weights", weights).detach()
+        if given.dtype is not torch.float32 or given.shape != self._weights.shape:
+            raise ValueError(
+                f"weights: must be float32 of the shape {list(self._weights.shape)}, "
+                f"not {given.dtype} of {list(given.shape)}"
+            )
+        norms = given.double().norm(dim=1)
+        if not bool((norms.isfinite() & (norms > 0)).all()):
+            raise ValueError("weights: must be finite, and of each member some must not be zero")
+        self._weights = given.clone()
+        for group in self._groups:
+            group.weights = self._weights[group.first : group.last]
+
+    def step(self, images: Any, labels: Any) -> Tensor:
+        """Make one step of SGD on the sphere for each member, with a batch of its own.
+
+        Parameters
+        ----------
+        images : Tensor or array [members, B, C, H, W]
+            float32.
+        labels : Tensor or array [members, B]
+            int64.
+
+        Returns
+        -------
+        Tensor [members]
+            The losses, float64, before the step.
+
+        Raises
+        ------
+        ValueError
+            Naming the members that could not be moved, whose gradients were not finite for instance. Their
+            weights are as before; all others were moved.
+        """
+        results = self._run(images, labels, lambda group: group.losses_and_gradient(self._squared_error))
+        refused = [self._moved(group) for group in self._groups]
+        failed = [f"{member}: {why}" for part in refused for member, why in part]
+        if failed:
+            raise ValueError(f"{len(failed)} of {len(self)} members were not moved: " + "; ".join(failed[:3]))
+        return results
+
+    def loss(self, images: Any, labels: Any) -> Tensor:
+        """Return the losses [members], float64, of batches as `step` takes them; nothing is moved."""
+        return self._run(images, labels, lambda group: group.losses(self._squared_error))
+
+    def loss_and_gradient(self, images: Any, labels: Any) -> tuple[Tensor, Tensor]:
+        """Return losses [members] in float64 and gradients [members, D] of batches as `step` takes them."""
+        losses = self._run(images, labels, lambda group: group.losses_and_gradient(self._squared_error))
+        return losses, torch.cat([group.gradient for group in self._groups])
+
+    def network(self, member: int) -> nn.Module:
+        """Return a member as a module of its own, a copy of the model with the member's weights."""
+        number = require_integer("member", member, 0, len(self) - 1)
+        model = copy.deepcopy(self._model)
+        _set_flat(model, self.weights[number])
+        return model
+
+    def _run(self, images: Any, labels: Any, make: Callable[["_Group"], Pass]) -> Tensor:
+        given, own = as_tensor_to_read("images", images).detach(), as_tensor_to_read("labels", labels)
+        self._require_batches(given, own)
+        self._build(list(given.shape[2:]))
+
+        def run(group: "_Group") -> Tensor:
+            group.take(given[group.first : group.last], own[group.first : group.last])
+            return make(group).losses[: group.last - group.first]
+
+        threads = min(len(self._groups), torch.get_num_threads())
+        if threads == 1:
+            return torch.cat([run(group) for group in self._groups])
+        with ThreadPoolExecutor(threads) as pool:
+            return torch.cat(list(pool.map(run, self._groups)))
+
+    def _require_batches(self, images: Tensor, labels: Tensor) -> None:
+        if images.dtype is not torch.float32 or images.ndim != 5 or len(images) != len(self):
+            raise ValueError(
+                f"images: must be float32 of the shape [{len(self)}, B, C, H, W], "
+                f"not {images.dtype} of {list(images.shape)}"
+            )
+        if labels.dtype is not torch.int64 or labels.shape != images.shape[:2] or labels.shape[1] == 0:
+            raise ValueError(
+                f"labels: must be int64 of the shape {list(images.shape[:2])} of the images, with B >= 1, "
+                f"not {labels.dtype} of {list(labels.shape)}"
+            )
+        if self._image_shape and list(images.shape[2:]) != self._image_shape:
+            raise ValueError(f"images: those before had the shape {self._image_shape}, not {list(images.shape[2:])}")
+
+    def _build(self, image_shape: list[int]) -> None:
+        if self._groups:
+            return
+        channels, height, width = image_shape
+        program = read_program(self._model, (channels, height, width))
+        lanes = lanes_of_members()
+        groups = [
+            _Group(program, first, min(first + lanes, len(self)), self.lr) for first in range(0, len(self), lanes)
+        ]
+        for group in groups:
+            group.weights = self._weights[group.first : group.last]
+        self._groups, self._image_shape = groups, image_shape
+
+    def _moved(self, group: "_Group") -> list[tuple[Member, str]]:
+        status = group.step(self._step, self.radius)
+        return [(self.members[group.first + i], STEP_ERRORS[code]) for i, code in enumerate(status) if code != 0]
+
+
+class _Group:
+    """The members from ``first`` to before ``last``, which fill one vector or a part of it."""
+
+    def __init__(self, program: Program, first: int, last: int, lr: Tensor) -> None:
+        self.first, self.last = first, last
+        self._network = LaneNetwork(program)
+        lanes = lanes_of_members()
+        self._lr = torch.cat([lr[first:last], lr[last - 1 : last].expand(lanes - (last - first))])
+        self._status = torch.zeros(lanes, dtype=torch.int64)
+        self._labels = torch.empty(0, lanes, dtype=torch.int64)
+
+    @property
+    def weights(self) -> Tensor:
+        return self._network.weights.get(self.last - self.first)
+
+    @weights.setter
+    def weights(self, weights: Tensor) -> None:
+        self._network.weights.set(weights)
+
+    @property
+    def gradient(self) -> Tensor:
+        return self._network.grad.get(self.last - self.first)
+
+    def take(self, images: Tensor, labels: Tensor) -> None:
+        """Bring batches [members, B, C, H, W] and labels [members, B] into their lanes; empty ones get the last."""
+        members, size = labels.shape
+        samples = images.permute(0, 1, 3, 4, 2).reshape(members * size, -1).contiguous()
+        lanes = torch.arange(len(self._status)).clamp(max=members - 1)
+        indices = lanes[:, None] * size + torch.arange(size)
+        gather(samples, indices, self._network.images(size).flatten(1, 3))
+        self._labels = labels[lanes].T.contiguous()
+
+    def losses(self, squared_error: bool) -> Pass:
+        return self._network.losses(self._labels, squared_error)
+
+    def losses_and_gradient(self, squared_error: bool) -> Pass:
+        return self._network.losses_and_gradient(self._labels, squared_error)
+
+    def step(self, step: Callable[..., None], radius: float) -> list[int]:
+        """Move the members and return why each of them was not moved, 0 where it was."""
+        step(self._network.weights.flat, self._network.grad.flat, self._lr, radius, self._status)
+        return self._status[: self.last - self.first].tolist()
+
+
+def _rates(lr: Any) -> list[float]:
+    try:
+        rates = np.atleast_1d(np.asarray(lr, dtype=np.float64))
+    except (TypeError, ValueError):
+        raise TypeError(f"lr: must be learning rates, not {lr!r}") from None
+    if rates.ndim != 1 or len(rates) == 0:
+        raise ValueError(f"lr: must be one learning rate or a list of them, not of the shape {list(rates.shape)}")
+    return [float(rate) for rate in rates]
+
+
+def _seeds(seeds: int | Sequence[int]) -> list[int]:
+    if isinstance(seeds, Sequence) and not isinstance(seeds, str | bytes):
+        if len(set(seeds)) != len(seeds) or not seeds:
+            raise ValueError(f"seeds: must be different ones, at least one, not {list(seeds)}")
+        return list(seeds)
+    return list(range(require_integer("seeds", seeds, 1, 10**6)))
+
+
+def _copy(model: nn.Module, initial_seed: int | None, radius: float) -> nn.Module:
+    """Return a copy of a model at the point that all members start from."""
+    params = trained_parameters(model)
+    if not params:
+        raise ValueError("model: has no trained weights, those that require a gradient")
+    for param in model.parameters():
+        if param.dtype is not torch.float32 or not param.is_cpu:
+            raise TypeError(f"model: must be float32 on the CPU, not {param.dtype} on {param.device}")
+    own = copy.deepcopy(model).train()
+    if initial_seed is None:
+        project_(trained_parameters(own), radius)
+        return own
+    initialize_(own, require_integer("initial_seed", initial_seed, 0, 2**63 - 1), radius=radius)
+    for module, given in zip(own.modules(), model.modules(), strict=True):
+        if isinstance(module, FrozenHead):
+            module.load_state_dict(given.state_dict())
+    return own
+
+
+def _flat(model: nn.Module) -> Tensor:
+    return torch.cat([param.detach().flatten() for param in trained_parameters(model)])
+
+
+@torch.no_grad()
+def _set_flat(model: nn.Module, weights: Tensor) -> None:
+    begin = 0
+    for param in trained_parameters(model):
+        param.copy_(weights[begin : begin + param.numel()].view_as(param))
+        begin += param.numel()
