@@ -6,6 +6,7 @@
 #include "bindings_sphere.hpp"
 #include "gradient_sums.hpp"
 #include "knn.hpp"
+#include "lanes_batch_norm.hpp"
 #include "lanes_convolution.hpp"
 #include "lanes_head.hpp"
 #include "lanes_step.hpp"
@@ -38,6 +39,8 @@ inline void bind_cpu_kernels(pybind11::module_& module) {
   bind(module, "update_squared_distances", &cpu::update_squared_distances, {"points", "first", "changed", "matrix", "threads"});
   bind(module, "matrix_distance_sums", &cpu::matrix_distance_sums, {"matrix", "ks", "gamma", "without", "without_end", "sums", "threads"});
   bind(module, "lanes_of_members", &cpu::lanes_of_members);
+  bind(module, "lanes_batch_norm", &cpu::lanes_batch_norm, {"x", "pool", "rectify", "eps", "output", "statistics"});
+  bind(module, "lanes_batch_norm_backward", &cpu::lanes_batch_norm_backward, {"x", "pool", "rectify", "output", "statistics", "grad", "grad_x"});
   bind(module, "lanes_convolution", &cpu::lanes_convolution, {"images", "weights", "stride", "padding", "output"});
   bind(module, "lanes_convolution_images_gradient", &cpu::lanes_convolution_images_gradient, {"grad", "weights", "stride", "padding", "grad_images"});
   bind(module, "lanes_convolution_weights_gradient", &cpu::lanes_convolution_weights_gradient, {"images", "grad", "stride", "padding", "grad_weights"});

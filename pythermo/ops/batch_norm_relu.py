@@ -183,36 +183,3 @@ def _pooled(x: Tensor, pool: int) -> Tensor:
 def _rows(x: Tensor) -> Any:
     """Return images as the kernels take them, [N, H * W, C]: without a copy if they lie so."""
     return to_dlpack(x.detach().permute(0, 2, 3, 1).contiguous().flatten(1, 2))
-
-
-def normalize_members(
-    x: Tensor, pool: int, rectify: bool, eps: float, output: Tensor, statistics: Tensor
-) -> None:
-    """Normalize the images [N, H, W, C, lanes] of members side by side; each has channels of its own.
-
-    Writes ``output`` [N, H // pool, W // pool, C, lanes], with ReLU or without, and statistics [2 * C * lanes].
-    """
-    _core.batch_norm_relu(
-        _member_rows(x), x.shape[2], pool, rectify, eps, _member_rows(output), to_dlpack(statistics), 1
-    )
-
-
-def normalize_members_back(
-    x: Tensor, pool: int, rectify: bool, output: Tensor, statistics: Tensor, grad: Tensor, grad_x: Tensor
-) -> None:
-    """Write the gradients of the images, which may take their place, from those of the output."""
-    _core.batch_norm_relu_backward(
-        _member_rows(x),
-        x.shape[2],
-        pool,
-        rectify,
-        _member_rows(output),
-        to_dlpack(statistics),
-        _member_rows(grad),
-        _member_rows(grad_x),
-        1,
-    )
-
-
-def _member_rows(x: Tensor) -> Any:
-    return to_dlpack(x.flatten(3, 4).flatten(1, 2))

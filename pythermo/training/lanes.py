@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pythermo.ops.batch_norm_relu import normalize_members, normalize_members_back
+from pythermo.ops.lanes_batch_norm import normalize, normalize_back
 from pythermo.ops.lanes_convolution import (
     add_weight_gradients,
     convolve,
@@ -139,7 +139,7 @@ class LaneNetwork:
                 convolve(source, weights, layer.stride, layer.padding, output)
             elif isinstance(layer, BatchNorm):
                 statistics = buffers.statistics[value]
-                normalize_members(source, layer.pool, layer.rectify, layer.eps, output, statistics)
+                normalize(source, layer.pool, layer.rectify, layer.eps, output, statistics)
             else:
                 torch.add(source, buffers.values[layer.other], out=output)
         result = Pass(torch.empty(lanes, dtype=torch.float64), torch.empty(lanes, dtype=torch.int64))
@@ -175,7 +175,7 @@ class LaneNetwork:
             alone = source in self._used_once and source > 0
             target = x if alone else buffers.grad_like(source, use=1 if source in found else 0)
             statistics = buffers.statistics[value]
-            normalize_members_back(x, layer.pool, layer.rectify, output, statistics, grad, target)
+            normalize_back(x, layer.pool, layer.rectify, output, statistics, grad, target)
             self._add(source, target, found, buffers)
 
     def _add(self, value: int, grad: Tensor, found: dict[int, Tensor], buffers: _Buffers) -> None:
