@@ -27,7 +27,6 @@ PYTHERMO_INLINE void add_pairs(std::size_t pixels, std::size_t channels, double*
       const std::size_t last = pixels - first < run ? pixels : first + run;
       Members sum[count] = {}, other[count] = {};
       for (std::size_t p = first; p < last; ++p) {
-#pragma GCC unroll 4
         for (std::size_t i = 0; i < count; ++i) {
           pair((p * channels + c + i) * lanes, (c + i) * lanes, sum[i], other[i]);
         }

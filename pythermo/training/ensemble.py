@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from pythermo._checks import as_tensor_to_read, require_integer, require_one_of, require_positive
 from pythermo.config.member import Member
-from pythermo.models.layers import FrozenHead, initialize_, project_, require_model, trained_parameters
+from pythermo.models.layers import FrozenHead, initialize_, require_model, trained_parameters
 from pythermo.models.losses import LOSSES
 from pythermo.ops.lanes_convolution import lanes_of_members
 from pythermo.ops.lanes_step import exponential_step, gather, projected_step
 from pythermo.ops.projected_sgd_step import STEP_ERRORS
-from pythermo.optim import RETRACTIONS
+from pythermo.optim import RETRACTIONS, project_
 from pythermo.training.lanes import LaneNetwork, Pass
 from pythermo.training.program import Program, read_program
 
@@ -26,15 +26,16 @@ _STEPS: dict[str, Callable[..., None]] = {"projection": projected_step, "exponen
 class Ensemble:
     """Networks of one architecture, each on its sphere, one in each lane of the processor's vectors.
 
-    Members are learning rates with seeds, learning rates first: ``members[i * seeds + j]`` has the i-th learning
-    rate and the j-th seed. All start from one point; the batches that `step` is given make them differ.
+    Members are learning rates with seeds, learning rates first: ``members[i * seeds + j]`` has the i-th
+    learning rate and the j-th seed. All start from one point; the batches that `step` is given make them
+    differ.
 
     Parameters
     ----------
     model : nn.Module
-        Float32, on the CPU, in training mode; it is copied. Its layers: 1x1 and 3x3 convolutions without bias,
-        BatchNorm without affine parameters, ReLU and 2x2 max pooling behind it, sums of features, pooling over
-        all pixels, and a frozen linear layer at the end, which all members share.
+        Float32, on the CPU; it is copied, and trained in training mode. Its layers: 1x1 and 3x3 convolutions
+        without bias, BatchNorm without affine parameters, ReLU and 2x2 max pooling behind it, sums of
+        features, pooling over all pixels, and a frozen linear layer at the end, which all members share.
     lr : float or array [learning rates]
         Positive.
     seeds : int or sequence of int
@@ -42,8 +43,8 @@ class Ensemble:
     radius : float
         Of the sphere of each member.
     initial_seed : int, optional
-        Of the weights that all members start from, drawn as `pythermo.models.initialize_` does. Without it they
-        are the model's own, scaled to the radius.
+        Of the weights that all members start from, drawn as `pythermo.models.initialize_` does. Without it
+        they are the model's own, scaled to the radius.
     device : str
         "cpu".
     loss : {"cross-entropy", "mse"}
@@ -61,15 +62,15 @@ class Ensemble:
     Raises
     ------
     ValueError, TypeError
-        For arguments out of range, a model without trained weights, and, when the first images come, for a layer
-        that members side by side do not have, by its name.
+        For arguments out of range, a model without trained weights, and, when the first images come, for a
+        layer that members side by side do not have, by its name.
 
     Notes
     -----
-    Every operation is one instruction for all members of a vector: 16 with AVX-512, 8 with AVX2. A member's bits
-    do not depend on the others, their number and order, or threads; they do depend on the instruction set.
-    Vectors that members do not fill cost as much as full ones. Running statistics of BatchNorm, which training
-    does not use, are not kept. Source of the step: arXiv 2505.23489.
+    Every operation is one instruction for all members of a vector: 16 with AVX-512, 8 with AVX2. A member's
+    bits do not depend on the others, their number and order, or threads; they do depend on the instruction
+    set. Vectors that members do not fill cost as much as full ones. Running statistics of BatchNorm, which
+    training does not use, are not kept. Source of the step: arXiv 2505.23489.
 
     Examples
     --------
@@ -201,7 +202,9 @@ class Ensemble:
                 f"not {labels.dtype} of {list(labels.shape)}"
             )
         if self._image_shape and list(images.shape[2:]) != self._image_shape:
-            raise ValueError(f"images: those before had the shape {self._image_shape}, not {list(images.shape[2:])}")
+            raise ValueError(
+                f"images: those before had the shape {self._image_shape}, not {list(images.shape[2:])}"
+            )
 
     def _build(self, image_shape: list[int]) -> None:
         if self._groups:
@@ -210,7 +213,8 @@ class Ensemble:
         program = read_program(self._model, (channels, height, width))
         lanes = lanes_of_members()
         groups = [
-            _Group(program, first, min(first + lanes, len(self)), self.lr) for first in range(0, len(self), lanes)
+            _Group(program, first, min(first + lanes, len(self)), self.lr)
+            for first in range(0, len(self), lanes)
         ]
         for group in groups:
             group.weights = self._weights[group.first : group.last]
@@ -218,7 +222,9 @@ class Ensemble:
 
     def _moved(self, group: "_Group") -> list[tuple[Member, str]]:
         status = group.step(self._step, self.radius)
-        return [(self.members[group.first + i], STEP_ERRORS[code]) for i, code in enumerate(status) if code != 0]
+        return [
+            (self.members[group.first + i], STEP_ERRORS[code]) for i, code in enumerate(status) if code != 0
+        ]
 
 
 class _Group:
@@ -245,7 +251,7 @@ class _Group:
         return self._network.grad.get(self.last - self.first)
 
     def take(self, images: Tensor, labels: Tensor) -> None:
-        """Bring batches [members, B, C, H, W] and labels [members, B] into their lanes; empty ones get the last."""
+        """Bring batches and labels [members, B] into their lanes; those without a member get the last one's."""
         members, size = labels.shape
         samples = images.permute(0, 1, 3, 4, 2).reshape(members * size, -1).contiguous()
         lanes = torch.arange(len(self._status)).clamp(max=members - 1)
@@ -271,7 +277,9 @@ def _rates(lr: Any) -> list[float]:
     except (TypeError, ValueError):
         raise TypeError(f"lr: must be learning rates, not {lr!r}") from None
     if rates.ndim != 1 or len(rates) == 0:
-        raise ValueError(f"lr: must be one learning rate or a list of them, not of the shape {list(rates.shape)}")
+        raise ValueError(
+            f"lr: must be one learning rate or a list of them, not of the shape {list(rates.shape)}"
+        )
     return [float(rate) for rate in rates]
 
 

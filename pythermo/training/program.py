@@ -222,7 +222,13 @@ class _Reader:
         cut = value.every != (1, 1)
         same = height == width and steps[0] == steps[1] and padding[0] == padding[1]
         allowed = same and height in (1, 3) and steps[0] in (1, 2) and padding[0] in range(height)
-        if bias is not None or list(dilation) != [1, 1] or groups != 1 or not allowed or (cut and height != 1):
+        if (
+            bias is not None
+            or list(dilation) != [1, 1]
+            or groups != 1
+            or not allowed
+            or (cut and height != 1)
+        ):
             raise self._not_known(
                 node, "only 1x1 and 3x3 ones without bias, strides of 1 and 2 and no groups are known"
             )
@@ -283,9 +289,7 @@ class _Reader:
         alone = len(source.users) == 1
         if not isinstance(norm, BatchNorm) or not last or not alone or (pool > 1 and norm.pool > 1):
             raise self._not_known(node, "it must come behind a normalization, whose only user it is")
-        self._layers[-1] = BatchNorm(
-            norm.source, norm.eps, max(pool, norm.pool), rectify or norm.rectify
-        )
+        self._layers[-1] = BatchNorm(norm.source, norm.eps, max(pool, norm.pool), rectify or norm.rectify)
         self._shapes[-1] = tuple(node.meta["val"].shape[1:])
         self._values[node] = value
 
@@ -309,9 +313,6 @@ class _Reader:
 
     def _adaptive_avg_pool2d(self, node: fx.Node, source: fx.Node, size: list[int]) -> None:
         self._pool_all(node, source, [2, 3] if list(size) == [1, 1] else [], "mean")
-
-    def _adaptive_max_pool2d(self, node: fx.Node, source: fx.Node, size: list[int]) -> None:
-        self._pool_all(node, source, [2, 3] if list(size) == [1, 1] else [], "largest")
 
     def _pool_all(self, node: fx.Node, source: fx.Node, dims: list[int], how: str) -> None:
         value = self._plain(node, source)

@@ -1,0 +1,372 @@
+// The kernels of members side by side against plain loops in double, on every instruction set, at the edges
+// of tiles, strips and chunks. Built with sanitizers: arrays are allocated to their exact size.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "instruction_sets.hpp"
+#include "lanes_batch_norm.hpp"
+#include "lanes_convolution.hpp"
+#include "lanes_head.hpp"
+#include "lanes_step.hpp"
+#include "testing.hpp"
+
+using namespace pythermo;
+
+namespace {
+
+using Floats = Array<float>;
+
+Floats random_array(std::vector<std::int64_t> shape, unsigned seed) {
+  Floats array(std::move(shape));
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  for (float& value : array.values) value = normal(generator);
+  return array;
+}
+
+std::size_t at(const Floats& array, std::initializer_list<std::size_t> index) {
+  std::size_t place = 0, axis = 0;
+  for (const std::size_t i : index) place = place * static_cast<std::size_t>(array.shape[axis++]) + i;
+  return place;
+}
+
+// The largest deviation in units of the largest expected number.
+double deviation(const std::vector<float>& found, const std::vector<double>& expected) {
+  double apart = 0.0, largest = 0.0;
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    apart = std::max(apart, std::fabs(static_cast<double>(found[i]) - expected[i]));
+    largest = std::max(largest, std::fabs(expected[i]));
+  }
+  return largest > 0.0 ? apart / largest : apart;
+}
+
+struct Case {
+  std::size_t images, height, width, channels, outputs, kernel, stride, padding;
+
+  std::size_t out(std::size_t size) const { return (size + 2 * padding - kernel) / stride + 1; }
+  std::string text() const {
+    return std::to_string(images) + " images of " + std::to_string(height) + "x" + std::to_string(width) +
+           "x" + std::to_string(channels) + " to " + std::to_string(outputs) + ", kernel " +
+           std::to_string(kernel) + ", stride " + std::to_string(stride) + ", padding " +
+           std::to_string(padding);
+  }
+
+  // Calls visit(image, y, x, c, out y, out x, o, ky, kx) for each product of a lane.
+  template <class Visit>
+  void each_product(const Visit& visit) const {
+    for (std::size_t n = 0; n < images; ++n) {
+      for (std::size_t oy = 0; oy < out(height); ++oy) {
+        for (std::size_t ox = 0; ox < out(width); ++ox) {
+          for (std::size_t ky = 0; ky < kernel; ++ky) {
+            for (std::size_t kx = 0; kx < kernel; ++kx) {
+              const std::size_t y = oy * stride + ky - padding, x = ox * stride + kx - padding;
+              if (y >= height || x >= width) continue;  // below 0 it is beyond all sizes
+              for (std::size_t c = 0; c < channels; ++c) {
+                for (std::size_t o = 0; o < outputs; ++o) visit(n, y, x, c, oy, ox, o, ky, kx);
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+};
+
+void test_convolution(const Case& one, const std::string& where) {
+  const auto size = [](std::size_t value) { return static_cast<std::int64_t>(value); };
+  const std::size_t lanes = cpu::lanes_of_members();
+  Floats images =
+      random_array({size(one.images), size(one.height), size(one.width), size(one.channels), size(lanes)}, 1);
+  Floats weights = random_array(
+      {size(one.kernel), size(one.kernel), size(one.channels), size(one.outputs), size(lanes)}, 2);
+  Floats grad = random_array(
+      {size(one.images), size(one.out(one.height)), size(one.out(one.width)), size(one.outputs), size(lanes)},
+      3);
+  Floats output(grad.shape), grad_images(images.shape), grad_weights = weights;
+  std::vector<double> expected(output.values.size()), expected_images(images.values.size()),
+      expected_weights(weights.values.begin(), weights.values.end());
+  one.each_product([&](auto n, auto y, auto x, auto c, auto oy, auto ox, auto o, auto ky, auto kx) {
+    for (std::size_t l = 0; l < lanes; ++l) {
+      const std::size_t i = at(images, {n, y, x, c, l}), w = at(weights, {ky, kx, c, o, l}),
+                        g = at(grad, {n, oy, ox, o, l});
+      expected[g] += static_cast<double>(images.values[i]) * static_cast<double>(weights.values[w]);
+      expected_images[i] += static_cast<double>(grad.values[g]) * static_cast<double>(weights.values[w]);
+      expected_weights[w] += static_cast<double>(grad.values[g]) * static_cast<double>(images.values[i]);
+    }
+  });
+  cpu::lanes_convolution(images.view("images"), weights.view("weights"), one.stride, one.padding,
+                         output.view("output"));
+  cpu::lanes_convolution_images_gradient(grad.view("grad"), weights.view("weights"), one.stride, one.padding,
+                                         grad_images.view("grad_images"));
+  cpu::lanes_convolution_weights_gradient(images.view("images"), grad.view("grad"), one.stride, one.padding,
+                                          grad_weights.view("grad_weights"));
+  // Up to some hundreds of products in float: 2^-24 each, of which most cancel.
+  check(deviation(output.values, expected) < 2e-6, where + ": convolution, " + one.text());
+  check(deviation(grad_images.values, expected_images) < 2e-6, where + ": images' gradient, " + one.text());
+  check(deviation(grad_weights.values, expected_weights) < 5e-6,
+        where + ": weights' gradient, " + one.text());
+}
+
+// What the tolerance is worth: one product of the wrong tap is more than it allows.
+void test_that_a_wrong_tap_is_seen(const std::string& where) {
+  const Case one{3, 8, 8, 8, 4, 3, 1, 1};
+  const auto lanes = static_cast<std::int64_t>(cpu::lanes_of_members());
+  Floats images = random_array({3, 8, 8, 8, lanes}, 1), weights = random_array({3, 3, 8, 4, lanes}, 2);
+  Floats output({3, 8, 8, 4, lanes});
+  std::vector<double> wrong(output.values.size());
+  one.each_product([&](auto n, auto y, auto x, auto c, auto oy, auto ox, auto o, auto ky, auto kx) {
+    const bool planted = n == 1 && oy == 3 && ox == 7 && c == 7 && ky == 2 && kx == 0;
+    for (std::size_t l = 0; l < static_cast<std::size_t>(lanes); ++l) {
+      wrong[at(output, {n, oy, ox, o, l})] +=
+          static_cast<double>(images.values[at(images, {n, y, x, c, l})]) *
+          static_cast<double>(weights.values[at(weights, {ky, planted ? 1 : kx, c, o, l})]);
+    }
+  });
+  cpu::lanes_convolution(images.view("images"), weights.view("weights"), 1, 1, output.view("output"));
+  check(deviation(output.values, wrong) > 1e-3, where + ": a wrong tap is seen");
+}
+
+void test_convolutions(const std::string& where) {
+  test_that_a_wrong_tap_is_seen(where);
+  for (const std::size_t channels : {1u, 2u, 3u, 4u, 5u, 8u, 9u}) {
+    for (const std::size_t outputs : {1u, 2u, 3u, 4u, 6u}) {
+      test_convolution({3, 5, 6, channels, outputs, 3, 1, 1}, where);
+    }
+  }
+  for (const std::size_t side : {1u, 2u, 3u, 4u, 7u, 9u}) {
+    for (const std::size_t images : {1u, 3u, 4u, 17u}) {
+      test_convolution({images, side, side + 1, 2, 5, 3, 1, 1}, where);
+      test_convolution({images, side + 1, side, 5, 2, 3, 2, 1}, where);
+      test_convolution({images, side, side, 3, 4, 1, 2, 0}, where);
+      test_convolution({images, side, side, 3, 4, 1, 1, 0}, where);
+    }
+  }
+  test_convolution({2, 6, 5, 3, 3, 3, 1, 2}, where);
+  test_convolution({2, 6, 7, 3, 3, 3, 2, 0}, where);
+  test_convolution({5, 4, 3, 3, 3, 3, 1, 0}, where);
+  test_convolution({1, 2, 70, 2, 2, 3, 1, 1}, where);
+}
+
+// Each lane of the batch normalization is that of batch_norm_relu in double.
+void test_batch_norm(std::size_t images, std::size_t height, std::size_t width, std::size_t channels,
+                     std::size_t pool, bool rectify, const std::string& where) {
+  const auto size = [](std::size_t value) { return static_cast<std::int64_t>(value); };
+  const std::size_t lanes = cpu::lanes_of_members(), all = channels * lanes;
+  Floats x = random_array({size(images), size(height), size(width), size(channels), size(lanes)}, 4);
+  Floats grad =
+      random_array({size(images), size(height / pool), size(width / pool), size(channels), size(lanes)}, 5);
+  Floats output(grad.shape), statistics({size(2 * all)}), grad_x(x.shape);
+  cpu::lanes_batch_norm(x.view("x"), pool, rectify, 1e-12, output.view("output"),
+                        statistics.view("statistics"));
+  Floats in_place = x;
+  cpu::lanes_batch_norm_backward(x.view("x"), pool, rectify, output.view("output"),
+                                 statistics.view("statistics"), grad.view("grad"), grad_x.view("grad_x"));
+  cpu::lanes_batch_norm_backward(in_place.view("x"), pool, rectify, output.view("output"),
+                                 statistics.view("statistics"), grad.view("grad"), in_place.view("grad_x"));
+  Array<double> plain({size(images), size(height * width), size(all)}),
+      plain_out({size(images), size(height / pool * (width / pool)), size(all)}),
+      plain_statistics({size(2 * all)}), plain_grad(plain_out.shape), plain_grad_x(plain.shape);
+  std::copy(x.values.begin(), x.values.end(), plain.values.begin());
+  std::copy(grad.values.begin(), grad.values.end(), plain_grad.values.begin());
+  cpu::batch_norm_relu(plain.view("x"), width, pool, rectify, 1e-12, plain_out.view("output"),
+                       plain_statistics.view("statistics"), 1);
+  cpu::batch_norm_relu_backward(plain.view("x"), width, pool, rectify, plain_out.view("output"),
+                                plain_statistics.view("statistics"), plain_grad.view("grad"),
+                                plain_grad_x.view("grad_x"), 1);
+  const std::string what = where + ": normalization, pool " + std::to_string(pool) + ", " +
+                           std::to_string(height) + "x" + std::to_string(width) + "x" +
+                           std::to_string(channels);
+  check(deviation(output.values, plain_out.values) < 1e-6, what);
+  check(deviation(grad_x.values, plain_grad_x.values) < 1e-5, what + ", gradient");
+  check(grad_x.values == in_place.values, what + ", gradient in the place of the images");
+}
+
+void test_head(std::size_t pixels, std::size_t features, std::size_t classes, bool largest, bool squared,
+               const std::string& where) {
+  const auto size = [](std::size_t value) { return static_cast<std::int64_t>(value); };
+  const std::size_t lanes = cpu::lanes_of_members(), images = 5;
+  Floats x = random_array({size(images), size(pixels), size(features), size(lanes)}, 6);
+  Floats head = random_array({size(classes), size(features)}, 7), bias = random_array({size(classes)}, 8);
+  Array<std::int64_t> labels({size(images), size(lanes)}), hits({size(lanes)});
+  for (std::size_t i = 0; i < labels.values.size(); ++i)
+    labels.values[i] = static_cast<std::int64_t>(i * 7 % classes);
+  Array<double> losses({size(lanes)});
+  Floats grad({size(x.values.size())});
+  cpu::lanes_head(x.view("features"), head.view("weights"), bias.view("bias"), labels.view("labels"), largest,
+                  squared, losses.view("losses"), hits.view("hits"), grad.view("grad"));
+  std::vector<double> expected(x.values.size());
+  std::vector<double> expected_losses(lanes);
+  std::vector<std::int64_t> expected_hits(lanes);
+  for (std::size_t n = 0; n < images; ++n) {
+    for (std::size_t l = 0; l < lanes; ++l) {
+      std::vector<double> pooled(features), logits(classes), grads(classes);
+      std::vector<std::size_t> best(features);
+      for (std::size_t f = 0; f < features; ++f) {
+        for (std::size_t p = 0; p < pixels; ++p) {
+          const double value = x.values[at(x, {n, p, f, l})];
+          if (value > static_cast<double>(x.values[at(x, {n, best[f], f, l})])) best[f] = p;
+          pooled[f] += value / static_cast<double>(pixels);
+        }
+        if (largest) pooled[f] = x.values[at(x, {n, best[f], f, l})];
+      }
+      for (std::size_t k = 0; k < classes; ++k) {
+        logits[k] = bias.values[k];
+        for (std::size_t f = 0; f < features; ++f) {
+          logits[k] += static_cast<double>(head.values[k * features + f]) * pooled[f];
+        }
+      }
+      const auto label = static_cast<std::size_t>(labels.values[n * lanes + l]);
+      const double top = *std::max_element(logits.begin(), logits.end());
+      double sum = 0.0;
+      for (const double logit : logits) sum += std::exp(logit - top);
+      for (std::size_t k = 0; k < classes; ++k) {
+        const double target = k == label ? 1.0 : 0.0;
+        grads[k] = squared ? 2.0 * (logits[k] - target) : std::exp(logits[k] - top) / sum - target;
+        if (squared) expected_losses[l] += (logits[k] - target) * (logits[k] - target) / images;
+      }
+      if (!squared) expected_losses[l] += (std::log(sum) + top - logits[label]) / images;
+      expected_hits[l] += logits[label] == top ? 1 : 0;
+      for (std::size_t f = 0; f < features; ++f) {
+        double own = 0.0;
+        for (std::size_t k = 0; k < classes; ++k) {
+          own += grads[k] * static_cast<double>(head.values[k * features + f]) / images;
+        }
+        for (std::size_t p = 0; p < pixels; ++p) {
+          if (!largest || p == best[f]) {
+            expected[at(x, {n, p, f, l})] = largest ? own : own / static_cast<double>(pixels);
+          }
+        }
+      }
+    }
+  }
+  const std::string what = where + ": head, " + std::to_string(pixels) + " pixels, " +
+                           std::to_string(features) + " features, " + std::to_string(classes) + " classes" +
+                           (squared ? ", squared" : "");
+  check(deviation(grad.values, expected) < 2e-6, what);
+  check(hits.values == expected_hits, what + ", hits");
+  for (std::size_t l = 0; l < lanes; ++l) {
+    check(std::fabs(losses.values[l] - expected_losses[l]) < 2e-6 * (1.0 + expected_losses[l]),
+          what + ", loss");
+  }
+}
+
+template <class Step>
+void test_step(const Step& step, bool exponential, std::size_t dim, const std::string& where) {
+  const auto size = [](std::size_t value) { return static_cast<std::int64_t>(value); };
+  const std::size_t lanes = cpu::lanes_of_members();
+  Floats weights = random_array({size(dim), size(lanes)}, 9),
+         grad = random_array({size(dim), size(lanes)}, 10);
+  Array<double> lr({size(lanes)});
+  Array<std::int64_t> status({size(lanes)});
+  for (std::size_t l = 0; l < lanes; ++l) lr.values[l] = 0.01 * static_cast<double>(l + 1);
+  const auto value = [&](const Floats& array, std::size_t d, std::size_t l) {
+    return static_cast<double>(array.values[d * lanes + l]);
+  };
+  std::vector<double> expected(weights.values.size());
+  for (std::size_t l = 0; l < lanes; ++l) {
+    double ww = 0.0, gg = 0.0, wg = 0.0, vv = 0.0;
+    for (std::size_t d = 0; d < dim; ++d) {
+      const double w = value(weights, d, l), g = value(grad, d, l), v = w - lr.values[l] * g;
+      ww += w * w, gg += g * g, wg += w * g, vv += v * v;
+    }
+    const double tangent = std::sqrt(std::max(gg - wg * wg / ww, 0.0)), angle = lr.values[l] * tangent / 2.0;
+    for (std::size_t d = 0; d < dim; ++d) {
+      const double w = value(weights, d, l), g = value(grad, d, l), t = g - wg / ww * w;
+      const double along = tangent > 0.0 ? std::sin(angle) * t / tangent : 0.0;
+      expected[d * lanes + l] = exponential ? 2.0 * (std::cos(angle) * w / std::sqrt(ww) - along)
+                                            : 2.0 * (w - lr.values[l] * g) / std::sqrt(vv);
+    }
+  }
+  Floats before = weights;
+  step(weights, grad, lr, status);
+  const std::string what = where + ": step of " + std::to_string(dim);
+  check(deviation(weights.values, expected) < 4e-7, what);
+  check(std::all_of(status.values.begin(), status.values.end(), [](std::int64_t code) { return code == 0; }),
+        what);
+
+  // A member that fails stays, and so does one that has no gradient or no learning rate; the others move.
+  Floats again = before;
+  grad.values[1] = std::numeric_limits<float>::quiet_NaN();
+  for (std::size_t d = 0; d < dim; ++d) grad.values[d * lanes + 2] = 0.0f;
+  lr.values[3] = 0.0;
+  step(again, grad, lr, status);
+  for (std::size_t d = 0; d < dim; ++d) {
+    for (std::size_t l = 0; l < lanes; ++l) {
+      const Floats& as = l >= 1 && l <= 3 ? before : weights;
+      check(again.values[d * lanes + l] == as.values[d * lanes + l], what + ": member " + std::to_string(l));
+    }
+  }
+  check(status.values[1] == static_cast<std::int64_t>(StepError::not_finite) && status.values[2] == 0 &&
+            status.values[3] == 0,
+        what + ": the status");
+}
+
+void test_gather(const std::string& where) {
+  const std::size_t lanes = cpu::lanes_of_members();
+  Floats samples = random_array({5, 3}, 11), out({2, 3, static_cast<std::int64_t>(lanes)});
+  Array<std::int64_t> indices({static_cast<std::int64_t>(lanes), 2});
+  for (std::size_t i = 0; i < indices.values.size(); ++i)
+    indices.values[i] = static_cast<std::int64_t>(i * 3 % 5);
+  cpu::lanes_gather(samples.view("samples"), indices.view("indices"), out.view("out"));
+  for (std::size_t l = 0; l < lanes; ++l) {
+    for (std::size_t i = 0; i < 2; ++i) {
+      for (std::size_t e = 0; e < 3; ++e) {
+        const auto sample = static_cast<std::size_t>(indices.values[l * 2 + i]);
+        check(out.values[(i * 3 + e) * lanes + l] == samples.values[sample * 3 + e], where + ": gather");
+      }
+    }
+  }
+  indices.values[0] = 5;
+  bool refused = false;
+  try {
+    cpu::lanes_gather(samples.view("samples"), indices.view("indices"), out.view("out"));
+  } catch (const std::invalid_argument& error) {
+    refused = std::string(error.what()).find("indices") != std::string::npos;
+  }
+  check(refused, where + ": an index that is no sample's is refused");
+}
+
+}  // namespace
+
+int main() {
+  on_each_instruction_set([](const std::string& where) {
+    test_convolutions(where);
+    for (const std::size_t pool : {1u, 2u}) {
+      for (const bool rectify : {true, false}) {
+        for (const std::size_t channels : {1u, 2u, 3u, 4u, 7u}) {
+          test_batch_norm(3, 5, 4, channels, pool, rectify, where);
+          test_batch_norm(2, 9, 17, channels, pool, rectify, where);
+        }
+      }
+    }
+    for (const bool largest : {true, false}) {
+      for (const bool squared : {true, false}) {
+        test_head(1, 16, 10, largest, squared, where);
+        test_head(4, 3, 2, largest, squared, where);
+        test_head(7, 1, 1, largest, squared, where);
+      }
+    }
+    for (const std::size_t dim : {2u, 31u, 1530u}) {
+      test_step(
+          [](Floats& w, Floats& g, Array<double>& lr, Array<std::int64_t>& status) {
+            cpu::lanes_projected_step(w.view("weights"), g.view("grad"), lr.view("lr"), 2.0,
+                                      status.view("status"));
+          },
+          false, dim, where);
+      test_step(
+          [](Floats& w, Floats& g, Array<double>& lr, Array<std::int64_t>& status) {
+            cpu::lanes_exponential_step(w.view("weights"), g.view("grad"), lr.view("lr"), 2.0,
+                                        status.view("status"));
+          },
+          true, dim, where);
+    }
+    test_gather(where);
+  });
+  if (failures == 0) std::printf("lanes: all checks hold\n");
+  return failures == 0 ? 0 : 1;
+}
