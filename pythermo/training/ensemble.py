@@ -251,7 +251,7 @@ class _Group:
         return self._network.grad.get(self.last - self.first)
 
     def take(self, images: Tensor, labels: Tensor) -> None:
-        """Bring batches and labels [members, B] into their lanes; those without a member get the last one's."""
+        """Bring batches and labels [members, B] into their lanes; empty ones get those of the last member."""
         members, size = labels.shape
         samples = images.permute(0, 1, 3, 4, 2).reshape(members * size, -1).contiguous()
         lanes = torch.arange(len(self._status)).clamp(max=members - 1)

@@ -33,8 +33,8 @@ class Weights:
     """Weights or gradients of the members of one vector, [D, lanes], and the views that convolutions take.
 
     Outside they are [members, D], each member's in the order of the module's parameters,
-    [O, C, kernel, kernel]; here a convolution's are [kernel, kernel, C, O, lanes]. This is the one place where
-    they change places.
+    [O, C, kernel, kernel]; here a convolution's are [kernel, kernel, C, O, lanes]. This is the one place
+    where they change places.
     """
 
     def __init__(self, program: Program) -> None:
