@@ -8,6 +8,7 @@
 #include "knn.hpp"
 #include "lanes_batch_norm.hpp"
 #include "lanes_convolution.hpp"
+#include "lanes_gradient_sums.hpp"
 #include "lanes_head.hpp"
 #include "lanes_step.hpp"
 #include "projected_sgd_step.hpp"
@@ -44,6 +45,7 @@ inline void bind_cpu_kernels(pybind11::module_& module) {
   bind(module, "lanes_convolution", &cpu::lanes_convolution, {"images", "weights", "stride", "padding", "output"});
   bind(module, "lanes_convolution_images_gradient", &cpu::lanes_convolution_images_gradient, {"grad", "weights", "stride", "padding", "grad_images"});
   bind(module, "lanes_convolution_weights_gradient", &cpu::lanes_convolution_weights_gradient, {"images", "grad", "stride", "padding", "grad_weights"});
+  bind(module, "lanes_gradient_sums", &cpu::lanes_gradient_sums, {"grad", "center", "total", "sums"});
   bind(module, "lanes_head", &cpu::lanes_head, {"features", "weights", "bias", "labels", "largest", "squared_error", "losses", "hits", "grad"});
   bind(module, "lanes_projected_step", &cpu::lanes_projected_step, {"weights", "grad", "lr", "radius", "status"});
   bind(module, "lanes_exponential_step", &cpu::lanes_exponential_step, {"weights", "grad", "lr", "radius", "status"});

@@ -87,8 +87,7 @@ def gradient_noise(full_grad: Any, stochastic_grads: Any) -> GradientNoise:
     if not math.isfinite(squared_center):
         raise ValueError("full_grad: all elements must be finite")
     sums = [ops.gradient_sums_(grad, center) for grad in _each_gradient(stochastic_grads, center)]
-    norms, noise = _norms(sums, at_least=1)
-    return _assemble(norms, noise, squared_center, "given")
+    return noise_about(_stacked(sums), squared_center)
 
 
 def gradient_noise_about_mean(stochastic_grads: Any) -> GradientNoise:
@@ -125,17 +124,34 @@ def gradient_noise_about_mean(stochastic_grads: Any) -> GradientNoise:
         if total is None:
             total = torch.zeros_like(grad, dtype=torch.float64)
         sums.append(ops.gradient_sums_(grad, total=total))
-    norms, _ = _norms(sums, at_least=2)
+    squared = _stacked(sums)
+    _norms(squared, at_least=2)
     assert total is not None
-    m = len(norms)
-    squared_center = (float(total @ total) - m * _mean_square(norms)) / (m * (m - 1))
+    m = len(sums)
     center = total / m
     again = [ops.gradient_sums_(grad, center) for grad in _each_gradient(stochastic_grads, center)]
     if len(again) != m:
         raise ValueError(f"stochastic_grads: gave {m} gradients at first and {len(again)} then")
+    return noise_about_mean(squared, float(total @ total), _stacked(again))
+
+
+def noise_about(sums: Floats, squared_full_grad_norm: float) -> GradientNoise:
+    """Return the noise of gradients from |g_i|^2 and |g_i - G|^2, [m, 2], and |G|^2."""
+    norms, noise = _norms(sums, at_least=1)
+    return _assemble(norms, noise, squared_full_grad_norm, "given")
+
+
+def noise_about_mean(sums: Floats, squared_total: float, again: Floats) -> GradientNoise:
+    """Return the noise of gradients about their mean.
+
+    From |g_i|^2 in the first column of ``sums`` [m, 2], |sum of g_i|^2, and, in the second column of
+    ``again`` [m, 2], |g_i - mean|^2.
+    """
+    norms, _ = _norms(sums, at_least=2)
     _, noise = _norms(again, at_least=2)
-    unbiased = math.sqrt(m / (m - 1))
-    return _assemble(norms, unbiased * noise, squared_center, "mean")
+    m = len(norms)
+    squared_center = (squared_total - m * _mean_square(norms)) / (m * (m - 1))
+    return _assemble(norms, math.sqrt(m / (m - 1)) * noise, squared_center, "mean")
 
 
 def _assemble(
@@ -180,11 +196,16 @@ def _each_gradient(grads: Iterable[Any], like: torch.Tensor | None) -> Iterator[
         yield grad.contiguous()
 
 
-def _norms(sums: list[torch.Tensor], at_least: int) -> tuple[Floats, Floats]:
-    """Return |g_i| and |g_i - center| [m] from the sums of each gradient, checked."""
-    if len(sums) < at_least:
-        raise ValueError(f"stochastic_grads: at least {at_least} needed, {len(sums)} given")
-    squared = torch.stack(sums).cpu().numpy()
+def _stacked(sums: list[torch.Tensor]) -> Floats:
+    """Return the sums of each gradient, [m, 2]."""
+    squared: Floats = torch.stack(sums).cpu().numpy() if sums else np.empty((0, 2))
+    return squared
+
+
+def _norms(squared: Floats, at_least: int) -> tuple[Floats, Floats]:
+    """Return |g_i| and |g_i - center| [m] from the sums of each gradient [m, 2], checked."""
+    if len(squared) < at_least:
+        raise ValueError(f"stochastic_grads: at least {at_least} needed, {len(squared)} given")
     finite = np.isfinite(squared).all(axis=1)
     if not finite.all():
         raise ValueError(f"stochastic_grads[{finite.argmin()}]: all elements must be finite")

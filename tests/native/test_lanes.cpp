@@ -11,6 +11,7 @@
 #include "instruction_sets.hpp"
 #include "lanes_batch_norm.hpp"
 #include "lanes_convolution.hpp"
+#include "lanes_gradient_sums.hpp"
 #include "lanes_head.hpp"
 #include "lanes_step.hpp"
 #include "testing.hpp"
@@ -306,6 +307,28 @@ void test_step(const Step& step, bool exponential, std::size_t dim, const std::s
         what + ": the status");
 }
 
+void test_gradient_sums(const std::string& where) {
+  const auto lanes = static_cast<std::int64_t>(cpu::lanes_of_members());
+  Floats grad = random_array({31, lanes}, 12);
+  Array<double> center({31 * lanes}), total({31 * lanes}), sums({2 * lanes}), none({0}), alone({2 * lanes});
+  for (std::size_t i = 0; i < center.values.size(); ++i) center.values[i] = 0.1 * static_cast<double>(i % 7);
+  total.values = center.values;
+  cpu::lanes_gradient_sums(grad.view("grad"), center.view("center"), total.view("total"), sums.view("sums"));
+  cpu::lanes_gradient_sums(grad.view("grad"), none.view("center"), none.view("total"), alone.view("sums"));
+  const auto count = static_cast<std::size_t>(lanes);
+  for (std::size_t l = 0; l < count; ++l) {
+    double squared = 0.0, distance = 0.0;
+    for (std::size_t d = 0; d < 31; ++d) {
+      const double g = grad.values[d * count + l], c = center.values[d * count + l];
+      squared += g * g, distance += (g - c) * (g - c);
+      check(total.values[d * count + l] == g + c, where + ": the total of gradients");
+    }
+    check(std::fabs(sums.values[l] / squared - 1.0) < 1e-14 && alone.values[count + l] == sums.values[l],
+          where + ": squared gradients");
+    check(std::fabs(sums.values[count + l] / distance - 1.0) < 1e-14, where + ": distances of gradients");
+  }
+}
+
 void test_gather(const std::string& where) {
   const std::size_t lanes = cpu::lanes_of_members();
   Floats samples = random_array({5, 3}, 11), out({2, 3, static_cast<std::int64_t>(lanes)});
@@ -365,6 +388,7 @@ int main() {
           },
           true, dim, where);
     }
+    test_gradient_sums(where);
     test_gather(where);
   });
   if (failures == 0) std::printf("lanes: all checks hold\n");

@@ -1,0 +1,120 @@
+"""How far a run is and what was measured of it: all of it that is not its network."""
+
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from pythermo.config.schedule import kept_iterations, measured_iterations, recorded_iterates
+from pythermo.config.schema import RunConfig
+from pythermo.data import Images
+from pythermo.estimators.entropy import default_ks
+from pythermo.estimators.trajectory_entropy import EntropyEstimate, TrajectoryEntropy
+from pythermo.models.losses import constant_prediction_loss
+from pythermo.training.measure import Measured
+from pythermo.training.quantities import QUANTITIES
+
+
+class Record:
+    """The iteration that a run is at, its window of iterates, and the rows that were measured.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
+    dim : int
+        Number of trained weights D.
+    device : torch.device
+        Where the weights lie.
+    """
+
+    def __init__(self, config: RunConfig, dim: int, device: torch.device) -> None:
+        training, measurement = config.training, config.measurement
+        self.config, self.dim = config, dim
+        self.measured = measured_iterations(training.iterations, measurement.count)
+        self._kept = set(kept_iterations(training.iterations, measurement.snapshots).tolist())
+        self._recorded = recorded_iterates(training.iterations, self.measured, measurement.window)
+        self._window = TrajectoryEntropy(
+            dim,
+            measurement.window,
+            default_ks(measurement.window),
+            device=device if training.window_device == "device" else "cpu",
+            pinned=training.window_device == "host",
+        )
+        self.rows: list[dict[str, Any]] = []
+        self.iteration = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last iteration is done and measured."""
+        return self.iteration >= self.config.training.iterations and not self.measurement_due
+
+    @property
+    def snapshot_due(self) -> bool:
+        """Whether the current weights are to be kept."""
+        return self.iteration in self._kept
+
+    @property
+    def measurement_due(self) -> bool:
+        """Whether the current iterate is to be measured and has not been."""
+        return len(self.rows) < len(self.measured) and self.measured[len(self.rows)] == self.iteration
+
+    @property
+    def iterate_due(self) -> bool:
+        """Whether a coming entropy needs the current weights."""
+        return bool(self._recorded[self.iteration])
+
+    def keep_iterate(self, weights: Tensor) -> None:
+        """Take the current weights [D] into the window."""
+        self._window.append(weights)
+
+    def estimate(self) -> EntropyEstimate:
+        """Return the entropies of the window that ends with the current iterate."""
+        ready = self.iteration >= self.config.measurement.window - 1
+        return self._window.estimate() if ready else self._window.no_estimate()
+
+    def add(self, measured: Measured) -> None:
+        """Add what was measured of the current iterate."""
+        self.rows.append({name: quantity.value(measured) for name, quantity in QUANTITIES.items()})
+
+    def state(self) -> dict[str, Any]:
+        """Return what it needs to be taken up again."""
+        return {"iteration": self.iteration, "window": self._window.state_dict(), "rows": self.rows}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state of the same configuration."""
+        self._window.load_state_dict(state["window"])
+        self.rows = list(state["rows"])
+        self.iteration = state["iteration"]
+
+    def dataset(self, images: Images) -> xr.Dataset:
+        """Return the measurements so far."""
+        training = self.config.training
+        variables = {
+            name: (
+                ("iteration", "k") if quantity.by_neighbors else ("iteration",),
+                np.array([row[name] for row in self.rows]),
+                {"long_name": quantity.long_name, "units": quantity.unit, "source": quantity.source},
+            )
+            for name, quantity in QUANTITIES.items()
+        }
+        return xr.Dataset(
+            variables,
+            coords={
+                "iteration": ("iteration", self.measured[: len(self.rows)], {"units": "iterations"}),
+                "k": ("k", self._window.ks, {"long_name": "number of neighbors"}),
+                "lr": ((), self.config.lr, {"long_name": "learning rate"}),
+                "seed": ((), training.seed, {"long_name": "seed of the training draws"}),
+            },
+            attrs={
+                "config": self.config.to_toml(),
+                "weights": self.dim,
+                "constant_loss": constant_prediction_loss(training.loss, images.train_labels.cpu()),
+                "full_gradient": self.config.measurement.full_gradient,
+                "pythermo_version": version("pythermo"),
+                "torch_version": str(torch.__version__),
+            },
+        )
