@@ -162,7 +162,7 @@ CPU = torch.device("cpu")
 def require_memory(layout: Mapping[str, tuple[int, int]], device: torch.device = CPU) -> None:
     """Raise unless arrays of these numbers of elements, and bytes of each, fit into memory.
 
-    On the CPU half as much again is needed for their labelling.
+    On the CPU half as much again is needed for their labeling.
     """
     sizes = {name: count * element_bytes for name, (count, element_bytes) in layout.items()}
     needed, available = sum(sizes.values()), free_memory(device)
