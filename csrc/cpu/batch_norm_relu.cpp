@@ -106,8 +106,8 @@ void backward(const Images<T>& x, const Images<T>& output, const T* statistics, 
             x.row(image, y * pool), shape, constants, grad.row(image, y), grad_x.row(image, y * pool)));
       }
       for (std::size_t y = output.height * pool; y < x.height; ++y) {
-        PYTHERMO_DISPATCH(
-            isa::backward_row<T, 1, rectify>(x.row(image, y), shape, constants, nullptr, grad_x.row(image, y)));
+        PYTHERMO_DISPATCH(isa::backward_row<T, 1, rectify>(x.row(image, y), shape, constants, nullptr,
+                                                           grad_x.row(image, y)));
       }
     }
   });

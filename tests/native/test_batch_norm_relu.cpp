@@ -113,7 +113,8 @@ void check_refused(const Call& call, const std::string& expected) {
 void check_refusals() {
   Array<float> x({2, 12, 3}), output({2, 2, 3}), other({2, 3, 3}), statistics({6}), few({5});
   const auto run = [&](std::size_t width, std::size_t pool, Array<float>& out, Array<float>& constants) {
-    cpu::batch_norm_relu(x.view("x"), width, pool, true, eps, out.view("output"), constants.view("statistics"), 1);
+    cpu::batch_norm_relu(x.view("x"), width, pool, true, eps, out.view("output"),
+                         constants.view("statistics"), 1);
   };
   run(4, 2, output, statistics);
   check_refused([&] { run(5, 2, output, statistics); }, "x: must have whole rows of the width");
@@ -123,8 +124,8 @@ void check_refusals() {
   check_refused([&] { run(4, 1, output, statistics); }, "output: must have");
   check_refused([&] { run(4, 2, output, few); }, "statistics: has 5 elements, not 6");
   const auto run_back = [&](Array<float>& grad, Array<float>& grad_x) {
-    cpu::batch_norm_relu_backward(x.view("x"), 4, 2, true, output.view("output"), statistics.view("statistics"),
-                                  grad.view("grad"), grad_x.view("grad_x"), 1);
+    cpu::batch_norm_relu_backward(x.view("x"), 4, 2, true, output.view("output"),
+                                  statistics.view("statistics"), grad.view("grad"), grad_x.view("grad_x"), 1);
   };
   Array<float> grad_x({2, 12, 3});
   run_back(output, grad_x);

@@ -68,8 +68,7 @@ void refused_step() {
   cuda::projected_sgd_step(
       {weights.view("weights")}, {grad.view("grad")},
       {0.1, none.view("lr"), 1.0, workspace.view("workspace"), status.view("status"), 0, 64});
-  check(status.values[0] == static_cast<std::int64_t>(StepError::not_finite),
-        "the status of a refused step");
+  check(status.values[0] == static_cast<std::int64_t>(StepError::not_finite), "the status of a refused step");
   check(weights.values == before, "weights after a refused step");
 }
 
