@@ -11,6 +11,7 @@
 #include "lanes_gradient_sums.hpp"
 #include "lanes_head.hpp"
 #include "lanes_step.hpp"
+#include "minibatches.hpp"
 #include "projected_sgd_step.hpp"
 #include "sketch.hpp"
 #include "sphere_arrays.hpp"
@@ -50,6 +51,7 @@ inline void bind_cpu_kernels(pybind11::module_& module) {
   bind(module, "lanes_projected_step", &cpu::lanes_projected_step, {"weights", "grad", "lr", "radius", "status"});
   bind(module, "lanes_exponential_step", &cpu::lanes_exponential_step, {"weights", "grad", "lr", "radius", "status"});
   bind(module, "lanes_gather", &cpu::lanes_gather, {"samples", "indices", "out"});
+  bind(module, "minibatches", &cpu::minibatches, {"draws", "population", "indices"});
   bind(module, "projected_sgd_step", &cpu::projected_sgd_step, {"weights", "grad", "lr", "radius", "threads"});
   bind(module, "exponential_sgd_step", &cpu::exponential_sgd_step, {"weights", "grad", "lr", "radius", "threads"});
   bind(module, "sketch", &cpu::sketch, {"weights", "out", "seed"});

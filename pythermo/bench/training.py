@@ -20,7 +20,7 @@ from pythermo.estimators.entropy import default_ks
 from pythermo.estimators.gradient_noise import GradientNoise
 from pythermo.models import ConvNet
 from pythermo.models.layers import NormReLU, batch_norm
-from pythermo.training.batches import Draw, IidBatches, Stream, iid_batch
+from pythermo.training.batches import Draw, Stream
 from pythermo.training.measure import GradientMeter
 from pythermo.training.network import build_network
 from pythermo.training.torch_settings import own_settings
@@ -146,8 +146,6 @@ class Published:
         self.model = PlainConvNet(cast(ConvNet, build_network(config, images))).train()
         self.params = [param for param in self.model.parameters() if param.requires_grad]
         self.optimizer = torch.optim.SGD(self.params, lr=config.lr)
-        training = config.training
-        self.batches = IidBatches(len(images.train_labels), training.batch_size, training.seed)
         self.rows: list[dict[str, Any]] = []
         self.iteration = 0
         self.window: deque[Tensor] = deque(maxlen=config.measurement.window)
@@ -156,7 +154,7 @@ class Published:
     def step(self) -> None:
         """Make one training step."""
         self.watch.enter(Phase.SAMPLING)
-        batch = self.batches.at(self.iteration)
+        batch = self._draw(Draw(self.config.training.seed, Stream.TRAINING, self.iteration))
         x, y = self.data.train_images[batch], self.data.train_labels[batch]
         self.watch.enter(Phase.GRADIENT)
         self.optimizer.zero_grad()
@@ -210,14 +208,16 @@ class Published:
         parts = zip(images.split(batch), labels.split(batch), strict=True)
         return sum(cross_entropy(self.model(x), y, reduction="sum").item() for x, y in parts) / len(labels)
 
+    def _draw(self, draw: Draw) -> Tensor:
+        """Return the indices of a minibatch, drawn with replacement."""
+        population, size = len(self.data.train_labels), self.config.training.batch_size
+        return torch.from_numpy(draw.generator().integers(population, size=size))
+
     def _noise(self, full_gradient: Tensor) -> dict[str, float]:
         images, labels, settings = self.data.train_images, self.data.train_labels, self.config.measurement
-        size = self.config.training.batch_size
         grads = []
         for index in range(settings.gradients):
-            batch = iid_batch(
-                len(labels), size, Draw(settings.seed, Stream.MEASUREMENT, self.iteration, index)
-            )
+            batch = self._draw(Draw(settings.seed, Stream.MEASUREMENT, self.iteration, index))
             self.model.zero_grad()
             cross_entropy(self.model(images[batch]), labels[batch]).backward()
             grads.append(self._gradient().cpu())

@@ -3,12 +3,15 @@
 Each purpose has a stream of its own, so that measuring never changes what is measured.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from pythermo.ops.minibatches import minibatches
 
 
 class Stream(IntEnum):
@@ -32,15 +35,20 @@ class Draw:
     index: int = 0
     member: int = 0
 
+    @property
+    def numbers(self) -> tuple[int, int, int, int, int]:
+        """All of it, as `pythermo.ops.minibatches` takes it."""
+        return self.seed, int(self.stream), self.step, self.index, self.member
+
     def generator(self) -> np.random.Generator:
         """Return the generator of this draw: Philox keyed by seed and stream, at a counter of its own."""
         counter = [0, self.member, self.index, self.step]
         return np.random.Generator(np.random.Philox(key=[self.seed, self.stream], counter=counter))
 
 
-def iid_batch(population: int, size: int, draw: Draw) -> Tensor:
-    """Return the indices [size] of a minibatch drawn with replacement."""
-    return torch.from_numpy(draw.generator().integers(population, size=size))
+def iid_batches(population: int, size: int, draws: Iterable[Draw]) -> Tensor:
+    """Return the indices [draws, size] of minibatches drawn with replacement, as `Draw.generator` does."""
+    return minibatches(torch.tensor([draw.numbers for draw in draws]), population, size)
 
 
 @dataclass
@@ -51,9 +59,10 @@ class IidBatches:
     size: int
     seed: int
 
-    def at(self, step: int) -> Tensor:
-        """Return the indices [size] of the batch of this step."""
-        return iid_batch(self.population, self.size, Draw(self.seed, Stream.TRAINING, step))
+    def of_steps(self, steps: range) -> Tensor:
+        """Return the indices [steps, size] of the batches of these steps."""
+        draws = [Draw(self.seed, Stream.TRAINING, step) for step in steps]
+        return iid_batches(self.population, self.size, draws)
 
 
 @dataclass
@@ -72,8 +81,11 @@ class EpochBatches:
                 f"training.batch_size: {self.size} is more than the {self.population} training images"
             )
 
-    def at(self, step: int) -> Tensor:
-        """Return the indices [size] of the batch of this step."""
+    def of_steps(self, steps: range) -> Tensor:
+        """Return the indices [steps, size] of the batches of these steps."""
+        return torch.stack([self._at(step) for step in steps])
+
+    def _at(self, step: int) -> Tensor:
         epoch, batch = divmod(step, self.population // self.size)
         if epoch != self._epoch:
             order = Draw(self.seed, Stream.TRAINING, epoch).generator().permutation(self.population)
@@ -85,21 +97,19 @@ BATCHES: dict[str, type[IidBatches] | type[EpochBatches]] = {"iid": IidBatches, 
 
 
 class BatchesOnDevice:
-    """Training batches whose indices go to a device many steps at a time: a copy takes microseconds."""
+    """Training batches that are drawn, and whose indices go to a device, many steps at a time."""
 
     _STEPS = 512
 
     def __init__(self, batches: IidBatches | EpochBatches, device: torch.device) -> None:
         self._batches, self._device = batches, device
-        self._first = -self._STEPS
+        self._steps = range(0)
         self._indices = torch.empty(0)
 
     def at(self, step: int) -> Tensor:
         """Return the indices [size] of the batch of this step."""
-        if self._device.type == "cpu":
-            return self._batches.at(step)
-        if not self._first <= step < self._first + self._STEPS:
-            self._first = step - step % self._STEPS
-            steps = range(self._first, self._first + self._STEPS)
-            self._indices = torch.stack([self._batches.at(one) for one in steps]).to(self._device)
-        return self._indices[step - self._first]
+        if step not in self._steps:
+            first = step - step % self._STEPS
+            self._steps = range(first, first + self._STEPS)
+            self._indices = self._batches.of_steps(self._steps).to(self._device)
+        return self._indices[step - self._steps.start]

@@ -14,7 +14,7 @@ from pythermo.estimators.gradient_noise import GradientNoise, gradient_noise, gr
 from pythermo.estimators.trajectory_entropy import EntropyEstimate
 from pythermo.models.invariance import buffers_restored
 from pythermo.models.losses import Loss
-from pythermo.training.batches import Draw, Stream, iid_batch
+from pythermo.training.batches import Draw, Stream, iid_batches
 
 KEPT_BYTES = 2**30
 
@@ -129,7 +129,7 @@ class _MinibatchGradients:
         meter, data = self.meter, self.meter.data
         for index in range(meter.settings.gradients):
             draw = Draw(meter.settings.seed, Stream.MEASUREMENT, self.iteration, index, meter.training_seed)
-            batch = iid_batch(len(data.train_labels), meter.batch_size, draw)
+            (batch,) = iid_batches(len(data.train_labels), meter.batch_size, [draw])
             yield meter.gradient(*data.batch(batch.to(data.train_labels.device)))
 
 
