@@ -3,7 +3,7 @@
 import math
 import operator
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -248,3 +248,12 @@ def unit_rows(name: str, rows: Floats) -> Floats:
         raise ValueError(f"{name}: {row} has the norm {norm:.6g}, which must be 1: {remedy}")
     unit: Floats = rows / norms
     return unit
+
+
+def require_several(name: str, values: Any) -> Iterable[Any]:
+    """Return values one can go through, or raise TypeError naming the argument; a text is none."""
+    one_dimensional = isinstance(values, Iterable) and getattr(values, "ndim", 1) == 1
+    if not one_dimensional or isinstance(values, str | bytes):
+        raise TypeError(f"{name}: must be numbers in a list or an array of one dimension, not {values!r}")
+    several: Iterable[Any] = values
+    return several

@@ -268,14 +268,16 @@ def _say_plans(presets: Mapping[str, "Preset"], jobs: int | None) -> None:
             f"D = {found.weights}, at lr {', '.join(f'{lr:.3g}' for lr in found.lr)}"
             + (f", {found.seeds} seeds each" if found.seeds > 1 else "")
         )
+        together = f"{found.side_by_side} runs side by side" if found.side_by_side > 1 else "a run"
         typer.echo(
-            f"  memory of a run: {found.window_bytes / 1e9:.2g} GB for the window and its checkpoint, "
-            f"{found.data_bytes / 1e9:.2g} GB for the images"
+            f"  {together} in each of {at_once} processes, by the engine {found.engine}: memory of each "
+            f"{found.side_by_side * found.window_bytes / 1e9:.2g} GB for windows, as much on disk for "
+            f"checkpoints, {found.data_bytes / 1e9:.2g} GB for the images"
         )
         typer.echo(
-            f"  time, estimated from a few steps: {1e3 * found.step_seconds:.3g} ms a step, "
-            f"{found.measurement_seconds:.3g} s a measurement, {_duration(found.run_seconds)} a run, "
-            f"{_duration(found.sweep_seconds(at_once))} for all, {at_once} at a time"
+            f"  time, estimated from a few steps: {1e3 * found.step_seconds:.3g} ms a step of {together}, "
+            f"{found.measurement_seconds:.3g} s a measurement, {_duration(found.run_seconds)} to the end, "
+            f"{_duration(found.sweep_seconds(at_once))} for all"
         )
 
 

@@ -48,6 +48,14 @@ def appended(weights):
     pt.TrajectoryEntropy(8, window=3, dtype=torch.float64).append(weights)
 
 
+def stepped(images, labels):
+    pt.Ensemble(NETWORK, lr=[0.1, 0.2]).step(images, labels)
+
+
+def loaded(weights):
+    pt.Ensemble(NETWORK, lr=[0.1, 0.2]).load_weights(weights)
+
+
 # Public functions and classes, with arguments that they take.
 CALLS = {
     "default_ks": (pt.default_ks, {"n": 5}),
@@ -85,6 +93,17 @@ CALLS = {
         },
     ),
     "TrajectoryEntropy.append": (appended, {"weights": VECTOR}),
+    "Ensemble": (
+        pt.Ensemble,
+        {
+            "model": NETWORK, "lr": 0.1, "seeds": 2, "radius": 1.0, "initial_seed": 1, "device": "cpu",
+            "loss": "mse", "retraction": "exponential",
+        },
+    ),
+    "Ensemble.step": (
+        stepped, {"images": IMAGES.expand(2, 2, 1, 8, 8), "labels": torch.zeros(2, 2, dtype=torch.int64)}
+    ),
+    "Ensemble.load_weights": (loaded, {"weights": torch.ones(2, 1530)}),
     "ops.knn_distances": (pt.ops.knn_distances, {"points": CLOUD, "k": 2}),
     "ops.nearest_neighbors": (pt.ops.nearest_neighbors, {"points": CLOUD, "k": 2}),
     "ops.knn_distance_sums": (pt.ops.knn_distance_sums, {"points": CLOUD, "ks": [2], "gamma": 1.0}),

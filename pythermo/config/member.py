@@ -1,10 +1,18 @@
 """The members of a sweep: one configuration at different learning rates, with different training draws."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from pythermo._checks import require_integer, require_not_negative, require_positive
+from pythermo._checks import (
+    require_integer,
+    require_not_negative,
+    require_positive,
+    require_several,
+)
+
+_MOST_SEEDS = 10**6
 
 # What distinguishes the members of a sweep, and the key of a run's configuration that says it.
 AXES = {
@@ -102,3 +110,14 @@ class Member:
 
     def __str__(self) -> str:
         return ", ".join(f"{axis.replace('_', ' ')} {value:.6g}" for axis, value in self.coordinates.items())
+
+
+def chosen_seeds(seeds: int | Iterable[int], first: int = 0) -> list[int]:
+    """Return seeds that are given by how many, from the first on, or which; or raise naming them."""
+    if not isinstance(seeds, Iterable):
+        count = require_integer("seeds", seeds, 1, _MOST_SEEDS)
+        seeds = range(first, first + count)
+    chosen = [require_integer("seeds", seed, 0, 2**63 - 1) for seed in require_several("seeds", seeds)]
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise ValueError("seeds: at least one is needed, and none may repeat")
+    return chosen

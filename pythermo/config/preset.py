@@ -12,7 +12,7 @@ import numpy as np
 import tomli_w
 from pydantic import Field, model_validator
 
-from pythermo.config.schedule import measured_iterations
+from pythermo.config.schedule import measured_iterations, window_is_full
 from pythermo.config.schema import (
     Finite,
     PositiveFloat,
@@ -157,12 +157,15 @@ class Preset(Section):
                 f"run.measurement.window: must be more than the {FIGURE_K} neighbors of the analysis, "
                 f"not {measurement.window}"
             )
-        measured = measured_iterations(self.run.training.iterations, measurement.count)
+        measured = measured_iterations(
+            self.run.training.iterations, measurement.count, measurement.late
+        )
         begin = measured[-measurement.stationary :][0]
-        if begin < measurement.window - 1:
+        if not window_is_full(begin, measurement.window, measurement.stride):
+            apart = f", {measurement.stride} apart," if measurement.stride > 1 else ""
             raise ValueError(
                 f"run.measurement: the last {measurement.stationary} measurements begin at iteration "
-                f"{begin}, where the window of {measurement.window} iterates is not full"
+                f"{begin}, where the window of {measurement.window} iterates{apart} is not full"
             )
         return self
 

@@ -7,23 +7,37 @@ _EACH_BEFORE = 10
 _KEPT_FROM = 10_000
 
 
-def measured_iterations(iterations: int, count: int) -> NDArray[np.int64]:
-    """Return iterations 0 to 9 and ``count`` log-spaced ones from 10 to the end, each once.
+def measured_iterations(iterations: int, count: int, late: int = 0) -> NDArray[np.int64]:
+    """Return iterations 0 to 9, ``count`` log-spaced ones from 10 to the end, and ``late`` even ones, each once.
 
-    Source: arXiv 2505.23489.
+    The late ones lie in the second half of the run, the last one at its end. Source: arXiv 2505.23489 for the
+    others.
     """
     early = np.arange(min(_EACH_BEFORE, iterations + 1))
     if iterations < _EACH_BEFORE:
         return early
-    late = np.geomspace(_EACH_BEFORE, iterations, count) if count > 1 else [iterations]
-    return np.unique(np.concatenate([early, np.round(late).astype(np.int64)]))
+    log_spaced = np.geomspace(_EACH_BEFORE, iterations, count) if count > 1 else [iterations]
+    even = np.linspace(iterations / 2, iterations, late + 1)[1:]
+    return np.unique(np.concatenate([early, *(np.round(one).astype(np.int64) for one in (log_spaced, even))]))
 
 
-def recorded_iterates(iterations: int, measured: NDArray[np.int64], window: int) -> NDArray[np.bool_]:
-    """Return for each iterate, 0 to ``iterations``, whether a coming entropy needs it [iterations + 1]."""
+def window_is_full(iteration: int, window: int, stride: int) -> bool:
+    """Return whether a window of iterates 0, stride, 2 stride ... has so many of them at an iteration."""
+    return iteration // stride + 1 >= window
+
+
+def recorded_iterates(
+    iterations: int, measured: NDArray[np.int64], window: int, stride: int = 1
+) -> NDArray[np.bool_]:
+    """Return for each iterate, 0 to ``iterations``, whether a coming entropy needs it [iterations + 1].
+
+    An entropy is that of the last ``window`` of the iterates 0, stride, 2 stride ...
+    """
     needed = np.zeros(iterations + 1, dtype=bool)
-    for end in measured[measured >= window - 1]:
-        needed[end - window + 1 : end + 1] = True
+    for end in measured:
+        if window_is_full(end, window, stride):
+            last = end // stride * stride
+            needed[last - (window - 1) * stride : last + 1 : stride] = True
     return needed
 
 

@@ -125,7 +125,9 @@ class TrainingConfig(Section):
 
     ``window_device`` is where the iterates of the entropy are kept: on the ``device``, or in pinned memory
     of the "host" where they do not fit there. ``cuda_graph`` captures forward pass, backward pass and step
-    in one CUDA graph, to the same bits.
+    in one CUDA graph, to the same bits. ``engine`` is what computes steps and measurements: "torch", one run
+    after the other; "lanes", those of a sweep side by side in the processor's vectors; "auto" is settled
+    when a folder is made, which says it ever after (`pythermo.sweeps.engine`).
     """
 
     iterations: PositiveInt
@@ -140,27 +142,33 @@ class TrainingConfig(Section):
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
     window_device: Literal["device", "host"] = "device"
     cuda_graph: bool = False
+    engine: Literal["auto", "lanes", "torch"] = "auto"
 
     @model_validator(mode="after")
-    def _cuda_where_it_is_needed(self) -> Self:
+    def _device_has_what_is_chosen(self) -> Self:
         if self.device == "cpu" and (self.cuda_graph or self.window_device == "host"):
             raise ValueError("cuda_graph and window_device = host are for a CUDA device; device is cpu")
+        if self.device != "cpu" and self.engine == "lanes":
+            raise ValueError(f"engine = lanes is for the CPU; device is {self.device}")
         return self
 
 
 class MeasurementConfig(Section):
     """What is measured, and when.
 
-    Measurements are made at iterations 0 to 9 and at ``count`` log-spaced ones from 10 to the end; the
-    last ``stationary`` of them count as stationary. Entropies are those of the last ``window``
-    iterates, the SNR that of ``gradients`` minibatch gradients around their mean or around the gradient
-    of evaluation batches. The weights of ``snapshots`` iterates are kept as files of the run: the last, and
-    of more than one the first and log-spaced ones from 10^4 on.
+    Measurements are made at iterations 0 to 9, at ``count`` log-spaced ones from 10 to the end, and at
+    ``late`` evenly spaced ones in the second half; the last ``stationary`` of them count as stationary. Entropies are those of the last ``window`` of every
+    ``stride``-th iterate: the farther apart, the more independent they are. The SNR is that of
+    ``gradients`` minibatch gradients around their mean or around the gradient of evaluation batches. The
+    weights of ``snapshots`` iterates are kept as files of the run: the last, and of more than one the first
+    and log-spaced ones from 10^4 on.
     """
 
     count: PositiveInt = 193
+    late: Annotated[int, Field(ge=0)] = 0
     stationary: PositiveInt = 50
     window: Annotated[int, Field(ge=2)] = 1000
+    stride: PositiveInt = 1
     gradients: Annotated[int, Field(ge=2)] = 1000
     full_gradient: Literal["mean", "evaluation"] = "mean"
     evaluation_batch: PositiveInt = 1024

@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pythermo._parameters import count
-from pythermo.config.schedule import kept_iterations, measured_iterations
+from pythermo.config.schedule import kept_iterations, measured_iterations, window_is_full
 from pythermo.config.schema import MeasurementConfig, TrainingConfig
 from pythermo.estimators.entropy import default_ks
 from pythermo.models.layers import trained_parameters
@@ -142,9 +142,9 @@ def cost_of_run(
     """
     weights = count(trained_parameters(model))
     forward = 2.0 * multiply_adds(model, input_shape)
-    measured = measured_iterations(training.iterations, measurement.count)
+    measured = measured_iterations(training.iterations, measurement.count, measurement.late)
     once = measurement_images(measurement, training.batch_size, weights, train_images, test_images)
-    entropies = int((measured >= measurement.window - 1).sum())
+    entropies = sum(window_is_full(one, measurement.window, measurement.stride) for one in measured)
     pairs = measurement.window * (measurement.window - 1) // 2
     gradients = len(measured) * once.forward_and_back
     numbers = 1 + measured_numbers(len(default_ks(measurement.window)))  # and the iteration

@@ -218,9 +218,17 @@ def read_config(folder: Path) -> RunConfig:
     """Read the configuration of a run's or sweep's folder; ValueError names the file that cannot be read."""
     path = folder / CONFIG
     try:
-        return RunConfig.from_toml(path.read_text(encoding="utf-8"))
+        return kept_config(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(
             f"out: {path} is not the configuration of a run; put it back as it was, or move the folder away "
             f"({error})"
         ) from error
+
+
+def kept_config(text: str) -> RunConfig:
+    """Return the configuration that a folder or its results keep; those without an engine are torch's."""
+    config = RunConfig.from_toml(text)
+    if config.training.engine == "auto":
+        return config.changed(**{"training.engine": "torch"})
+    return config

@@ -8,13 +8,12 @@ from statistics import median
 import torch
 
 from pythermo import ops
-from pythermo._parameters import count
 from pythermo.config.preset import Preset
 from pythermo.config.schedule import measured_iterations
 from pythermo.estimators.entropy import default_ks
 from pythermo.sweeps.cost import measurement_images, window_bytes
+from pythermo.sweeps.engine import runs_side_by_side, settled, trainer_of
 from pythermo.training.torch_settings import own_settings
-from pythermo.training.trainer import Trainer
 
 _PROBED_STEPS = 5
 _PROBED_WEIGHTS = 20_000  # of an entropy, whose time grows as their number
@@ -22,7 +21,7 @@ _PROBED_WEIGHTS = 20_000  # of an entropy, whose time grows as their number
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep before it is run; seconds are those of one run in one thread, or on the preset's device.
+    """A sweep before it is run; seconds are those of the runs that one process computes at a time.
 
     Attributes
     ----------
@@ -30,16 +29,22 @@ class Plan:
         The learning rates, ascending.
     seeds : int
         Number of runs at each of them.
+    engine : {"lanes", "torch"}
+        What computes them.
+    side_by_side : int
+        Number of runs that one process computes at a time.
     iterations, measurements, weights : int
         Of each run.
     window_bytes, data_bytes : int
-        Memory of each run for the iterates of the entropy, and for the images.
+        Memory of each run for the iterates of the entropy, and of each process for the images.
     step_seconds, measurement_seconds : float
         Probed and computed from that.
     """
 
     lr: list[float]
     seeds: int
+    engine: str
+    side_by_side: int
     iterations: int
     measurements: int
     weights: int
@@ -55,12 +60,13 @@ class Plan:
 
     @property
     def run_seconds(self) -> float:
-        """An estimate of the time of one run."""
+        """An estimate of the time of one run, or of those side by side."""
         return self.iterations * self.step_seconds + self.measurements * self.measurement_seconds
 
     def sweep_seconds(self, jobs: int) -> float:
-        """Return an estimate of the time of all runs, so many at a time."""
-        return -(-self.runs // jobs) * self.run_seconds
+        """Return an estimate of the time of all runs, in so many processes."""
+        groups = -(-self.runs // self.side_by_side)
+        return -(-groups // jobs) * self.run_seconds
 
 
 def plan(preset: Preset) -> Plan:
@@ -76,22 +82,29 @@ def plan(preset: Preset) -> Plan:
     The time of a step is the median of a few, that of a measurement is computed from it and from one
     entropy of fewer weights; other processes on the machine and its memory are not thought of.
     """
-    config, lr = preset.run, sorted(preset.learning_rates)
-    measurement = config.measurement
+    lr = sorted(preset.learning_rates)
+    config = settled(preset.run, None, len(lr) * preset.seeds)
+    measurement, device = config.measurement, config.training.device
+    side_by_side = min(runs_side_by_side(config), len(lr) * preset.seeds)
     with own_settings():
         # Without the memory of the window, which no step needs.
-        trainer = Trainer(config.changed(lr=min(lr), **{"measurement.window": 2}))
-        step_seconds = _median_seconds(trainer.step, config.training.device)
-        weights, images = count(trainer.params), trainer.data
-        entropy_seconds = _entropy_seconds(weights, measurement.window, config.training.device)
+        probed = config.changed(lr=min(lr), **{"measurement.window": 2})
+        trainer = trainer_of([probed] * side_by_side)
+        step_seconds = _median_seconds(trainer.step, device)
+        weights, images = trainer.runs[0].dim, trainer.data
+        entropy_seconds = side_by_side * _entropy_seconds(weights, measurement.window, device)
     once = measurement_images(
         measurement, config.training.batch_size, weights, len(images.train_labels), len(images.test_labels)
     )
     return Plan(
         lr=lr,
         seeds=preset.seeds,
+        engine=config.training.engine,
+        side_by_side=side_by_side,
         iterations=config.training.iterations,
-        measurements=len(measured_iterations(config.training.iterations, measurement.count)),
+        measurements=len(
+            measured_iterations(config.training.iterations, measurement.count, measurement.late)
+        ),
         weights=weights,
         window_bytes=window_bytes(measurement, weights),
         data_bytes=images.train_images.nbytes + images.test_images.nbytes,

@@ -11,6 +11,7 @@ from pythermo.analysis.setup import Setup
 from pythermo.config.preset import Preset
 from pythermo.sweeps import files
 from pythermo.sweeps.baseline import uniform_baseline
+from pythermo.sweeps.engine import settled
 from pythermo.sweeps.sweep import (
     SWEEP,
     claim_sweep,
@@ -49,12 +50,11 @@ def run_preset(
         images = data.load(**preset.run.data.model_dump())
         model = build_network(preset.run, images)
     preset = preset.with_learning_rates_of(_stored_learning_rates(folder))
-    claim_sweep(folder, preset.run)
+    config = settled(preset.run, folder, len(preset.learning_rates) * preset.seeds)
+    claim_sweep(folder, config)
     if _stored_text(folder) != preset.to_toml():
         files.write_text(folder / PRESET, preset.to_toml())
-    dataset = sweep(
-        preset.run, preset.learning_rates, folder, seeds=preset.seeds, executor=executor, jobs=jobs
-    )
+    dataset = sweep(config, preset.learning_rates, folder, seeds=preset.seeds, executor=executor, jobs=jobs)
     if not (folder / BASELINE).exists():
         files.write_dataset(folder / BASELINE, uniform_baseline(preset.run, model, images))
     return dataset

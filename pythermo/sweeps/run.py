@@ -1,8 +1,8 @@
 """One run, kept in a folder: how it starts, goes on after a stop, and is read once it is finished."""
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ from pythermo._checks import require_number
 from pythermo._progress import ProgressBar
 from pythermo.config.schema import RunConfig
 from pythermo.sweeps import files
+from pythermo.sweeps.engine import settled, trainer_of
 from pythermo.sweeps.snapshots import MEASUREMENTS, keep_snapshot
+from pythermo.training.lane_trainer import LaneTrainer
+from pythermo.training.record import Record
 from pythermo.training.torch_settings import own_settings
 from pythermo.training.trainer import Trainer
 
@@ -73,13 +76,22 @@ def run(
     if report is not None and not callable(report):
         raise TypeError(f"report: must be called with iteration and loss, which {report!r} cannot be")
     checkpoint_seconds = require_seconds(checkpoint_seconds)
-    if out is None:
-        return _compute(config, None, report, checkpoint_seconds)
-    folder = files.as_path("out", out)
-    if is_finished(folder):
+    folder = None if out is None else files.as_path("out", out)
+    config = settled(config, folder, runs=1)
+    if folder is not None and is_finished(folder):
         return _read_finished(config, folder)
-    with files.exclusive(folder):
-        return run_alone(config, folder, report, checkpoint_seconds)
+    with ExitStack() as held:
+        if folder is not None:
+            held.enter_context(files.exclusive(folder))
+        if report is None:
+            bar = held.enter_context(ProgressBar(config.training.iterations, unit="it"))
+            bar.describe(f"lr {config.lr:.3g}")
+            report = _report_to(bar)
+        task = Task(config, folder, report)
+        compute([task], checkpoint_seconds)
+    if isinstance(task.outcome, xr.Dataset):
+        return task.outcome
+    raise task.outcome or AssertionError("a run has an outcome")
 
 
 def require_seconds(value: Any) -> float:
@@ -104,58 +116,129 @@ def _read_finished(config: RunConfig, folder: Path) -> xr.Dataset:
     return dataset
 
 
-def run_alone(
-    config: RunConfig, folder: Path, report: Report | None = None, checkpoint_seconds: float = 30.0
-) -> xr.Dataset:
-    """Do as `run` in a folder that the caller holds (`files.exclusive`)."""
-    if not is_finished(folder):
-        files.claim_folder(folder, config)
-        files.remove_partial(folder)
-    if is_finished(folder):
-        return _read_finished(config, folder)
-    dataset = _compute(config, folder, report, checkpoint_seconds)
-    files.write_dataset(folder / MEASUREMENTS, dataset)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    return dataset
+def compute(tasks: Sequence["Task"], checkpoint_seconds: float) -> None:
+    """Compute runs, side by side if their engine does so, in folders that the caller holds."""
+    for task in tasks:
+        task.look_for_results()
+    left = [task for task in tasks if task.outcome is None]
+    if left:
+        with own_settings():
+            _train(trainer_of([task.config for task in left]), left, checkpoint_seconds)
 
 
-def _compute(
-    config: RunConfig, folder: Path | None, report: Report | None, checkpoint_seconds: float
-) -> xr.Dataset:
-    """Train from the start or the folder's checkpoint to the end and return what was measured."""
-    with own_settings():
-        trainer = Trainer(config)
-        if folder is not None and (folder / CHECKPOINT).exists():
-            with files.reading(folder / CHECKPOINT, "remove it, and the run starts anew"):
-                trainer.load_state_dict(files.read_state(folder / CHECKPOINT))
-        if report is not None:
-            _train(trainer, folder, report, checkpoint_seconds)
-        else:
-            with ProgressBar(config.training.iterations, unit="it") as bar:
-                bar.describe(f"lr {config.lr:.3g}")
-                _train(trainer, folder, _report_to(bar), checkpoint_seconds)
-    return trainer.to_dataset()
-
-
-def _train(trainer: Trainer, folder: Path | None, report: Report, checkpoint_seconds: float) -> None:
-    """Step and measure to the end, with reports and checkpoints in between."""
+def _train(trainer: Trainer | LaneTrainer, tasks: Sequence["Task"], checkpoint_seconds: float) -> None:
+    """Step and measure until all runs have ended, with reports and checkpoints in between."""
+    for task, run in zip(tasks, trainer.runs, strict=True):
+        task.begin(run)
     last_report = time.monotonic()
     next_checkpoint = last_report + checkpoint_seconds
-    while not trainer.finished:
-        if folder is not None and trainer.snapshot_due:
-            keep_snapshot(folder, trainer.iteration, trainer.model)
-        if trainer.measurement_due:
-            trainer.measure()
-        else:
-            trainer.step()
+    while going := [task for task in tasks if not task.has_ended()]:
+        for task in going:
+            task.keep_snapshot()
+        try:
+            trainer.advance()
+        except Exception as error:
+            for task in going:
+                task.outcome = error
         now = time.monotonic()
-        if now - last_report >= 1.0 or trainer.finished:
-            report(trainer.iteration, trainer.rows[-1]["loss"])
+        if now - last_report >= 1.0:
+            for task in going:
+                task.say()
             last_report = now
-        if folder is not None and now >= next_checkpoint:
-            files.write_state(folder / CHECKPOINT, trainer.state_dict())
+        if now >= next_checkpoint:
+            for task in going:
+                task.write_checkpoint()
             written = time.monotonic()
             next_checkpoint = written + max(checkpoint_seconds, _STEPPING_PER_CHECKPOINT * (written - now))
+
+
+class Task:
+    """A run that is to be computed; what goes wrong with it is its outcome, and no other run's.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run, its engine settled.
+    folder : path, optional
+        Where it is kept.
+    report : callable
+        Hears how far it is.
+
+    Attributes
+    ----------
+    outcome : Dataset or Exception
+        What was measured, or why it is not; None before it has ended.
+    """
+
+    def __init__(self, config: RunConfig, folder: Path | None, report: Report) -> None:
+        self.config, self.folder, self._report = config, folder, report
+        self.outcome: xr.Dataset | Exception | None = None
+        self._run: Record
+
+    def look_for_results(self) -> None:
+        """Take them from the folder if it is finished, else make it the run's."""
+        if self.folder is None:
+            return
+        with self._own_errors():
+            if is_finished(self.folder):
+                self.outcome = _read_finished(self.config, self.folder)
+            else:
+                files.claim_folder(self.folder, self.config)
+                files.remove_partial(self.folder)
+
+    def begin(self, run: Record) -> None:
+        """Let a run go on from the folder's checkpoint, if there is one."""
+        self._run = run
+        if self.folder is not None and (self.folder / CHECKPOINT).exists():
+            path, remedy = self.folder / CHECKPOINT, "remove it, and the run starts anew"
+            with self._own_errors():
+                with files.reading(path, remedy):
+                    state = files.read_state(path)
+                run.require_state(state)
+                with files.reading(path, remedy):
+                    run.load_state_dict(state)
+
+    def has_ended(self) -> bool:
+        """Return whether the run is finished, and written, or has failed."""
+        if self.outcome is None:
+            self.outcome = self._run.failure
+        if self.outcome is None and self._run.finished:
+            with self._own_errors():
+                self._finish()
+        return self.outcome is not None
+
+    def _finish(self) -> None:
+        self.say()
+        dataset = self._run.to_dataset()
+        if self.folder is not None:
+            files.write_dataset(self.folder / MEASUREMENTS, dataset)
+            (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        self.outcome = dataset
+
+    def keep_snapshot(self) -> None:
+        """Write the current weights if they are to be kept."""
+        if self.folder is not None and self._run.snapshot_due:
+            with self._own_errors():
+                keep_snapshot(self.folder, self._run.iteration, self._run.network())
+
+    def say(self) -> None:
+        """Report how far the run is."""
+        if self._run.rows:
+            with self._own_errors():
+                self._report(self._run.iteration, self._run.rows[-1]["loss"])
+
+    def write_checkpoint(self) -> None:
+        """Write all that the run needs to go on."""
+        if self.folder is not None and self.outcome is None:
+            with self._own_errors():
+                files.write_state(self.folder / CHECKPOINT, self._run.state_dict())
+
+    @contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.outcome = error
 
 
 def _report_to(bar: ProgressBar) -> Report:

@@ -1,28 +1,31 @@
 """A sweep: the same run at many learning rates and seeds, on any executor of concurrent.futures."""
 
-import socket
-import traceback
 from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
-from pythermo._checks import require_integer, require_positive
+from pythermo._checks import require_integer, require_positive, require_several
 from pythermo._progress import ProgressBar
-from pythermo.config.member import AXES, Member
+from pythermo.config.member import AXES, Member, chosen_seeds
 from pythermo.config.preset import as_stored
 from pythermo.config.schema import MEMBER_KEYS, RunConfig, differing_keys
 from pythermo.ops._devices import default_jobs, devices_to_share
 from pythermo.sweeps import files
-from pythermo.sweeps.run import PROGRESS, is_finished, require_seconds, run_alone
+from pythermo.sweeps.engine import settled
+from pythermo.sweeps.group import ERROR_LOG, Group, described, grouped, log_error, read_progress, run_group
+from pythermo.sweeps.run import is_finished, require_seconds
 from pythermo.sweeps.snapshots import MEASUREMENTS
 from pythermo.sweeps.workers import Processes, ProcessNotStartedError, is_starting
 
-SWEEP, ERROR_LOG = "sweep.nc", "error.log"
+SWEEP = "sweep.nc"
+
+# Runs whose losses the progress bar shows.
+_SHOWN = 3
 
 
 class SweepError(RuntimeError):
@@ -117,19 +120,21 @@ def sweep(
     checkpoint_seconds = require_seconds(checkpoint_seconds)
     folder = files.as_path("out", out).resolve()
     members = members_of(config, lr, seeds, stored_learning_rates(folder))
-    configs = {member: config.at(member) for member in members if not is_finished(folder / member.folder)}
+    config = settled(config, folder, len(members))
     claim_sweep(folder, config)
-    if not configs:
+    unfinished = [member for member in members if not is_finished(folder / member.folder)]
+    if not unfinished:
         dataset = _of_members(folder, members)
         with suppress(OSError):  # a folder of finished runs need not be writable
             _keep(folder, dataset)
         return dataset
     files.writable_folder("out", folder)
     if executor is not None:
-        failures = _run_all(configs, folder, executor, checkpoint_seconds)
+        failures = _run_all(grouped(config, unfinished, 1), folder, executor, checkpoint_seconds)
     else:
         jobs = jobs or default_jobs(config.training.device)
-        failures = _run_in_processes(configs, folder, jobs, checkpoint_seconds)
+        groups = grouped(config, unfinished, jobs)
+        failures = _run_in_processes(groups, folder, jobs, checkpoint_seconds)
     if failures:
         raise SweepError(failures, folder)
     dataset = _of_members(folder, members)
@@ -157,25 +162,11 @@ def members_of(
     that of the configuration, or which.
     """
     stored = list(stored)
-    rates = sorted(as_stored(require_positive("lr", rate), stored) for rate in _several("lr", lr))
+    rates = sorted(as_stored(require_positive("lr", rate), stored) for rate in require_several("lr", lr))
     if not rates or any(as_stored(rate, rates[:index]) in rates[:index] for index, rate in enumerate(rates)):
         raise ValueError("lr: at least one learning rate is needed, and none may repeat")
-    if not isinstance(seeds, Iterable):
-        first = config.training.seed
-        seeds = range(first, first + require_integer("seeds", seeds, 1))
-    chosen = sorted(require_integer("seeds", seed, 0, 2**63 - 1) for seed in _several("seeds", seeds))
-    if not chosen or len(set(chosen)) != len(chosen):
-        raise ValueError("seeds: at least one is needed, and none may repeat")
+    chosen = sorted(chosen_seeds(seeds, config.training.seed))
     return [Member(rate, seed) for rate in rates for seed in chosen]
-
-
-def _several(name: str, values: Any) -> Iterable[Any]:
-    """Return values one can go through, or raise TypeError naming the argument; a text is none."""
-    one_dimensional = isinstance(values, Iterable) and getattr(values, "ndim", 1) == 1
-    if not one_dimensional or isinstance(values, str | bytes):
-        raise TypeError(f"{name}: must be numbers in a list or an array of one dimension, not {values!r}")
-    several: Iterable[Any] = values
-    return several
 
 
 def claim_sweep(folder: Path, config: RunConfig) -> None:
@@ -228,14 +219,11 @@ def finished_members(folder: Path) -> dict[Member, xr.Dataset]:
     config = files.read_config(folder)
     finished, strangers = {}, []
     for run in found:
-        member, dataset = (
-            Member.of_folder(run.name),
-            files.read_dataset(run / MEASUREMENTS, "remove it, and the sweep's call computes the run anew"),
-        )
+        member, dataset = Member.of_folder(run.name), _read_once(run / MEASUREMENTS)
         if member is None:
             strangers.append(f"{run.name}: not the name of a member's folder")
             continue
-        differences = differing_keys(RunConfig.from_toml(dataset.attrs["config"]), config.at(member))
+        differences = differing_keys(files.kept_config(dataset.attrs["config"]), config.at(member))
         strangers += [f"{run.name}: {difference}" for difference in differences]
         finished[member] = dataset
     if strangers:
@@ -245,6 +233,17 @@ def finished_members(folder: Path) -> dict[Member, xr.Dataset]:
             f"away\n  {listed}"
         )
     return finished
+
+
+def _read_once(path: Path) -> xr.Dataset:
+    """Return the measurements of a finished run, which are read again only if the file has changed."""
+    about = path.stat()
+    return _read(path, about.st_mtime_ns, about.st_ino)
+
+
+@lru_cache(maxsize=10_000)
+def _read(path: Path, modified: int, inode: int) -> xr.Dataset:
+    return files.read_dataset(path, "remove it, and the sweep's call computes the run anew")
 
 
 def combined(runs: Mapping[Member, xr.Dataset]) -> xr.Dataset:
@@ -264,7 +263,7 @@ def combined(runs: Mapping[Member, xr.Dataset]) -> xr.Dataset:
             raise ValueError(f"out: the runs {first} and {other} do not have the same axes")
     ones = [one.drop_vars(axes, errors="ignore") for one in runs.values()]
     attrs = {axis: one.attrs for one in runs.values() for axis, one in one.coords.items()}
-    config = RunConfig.from_toml(ones[0].attrs["config"])
+    config = files.kept_config(ones[0].attrs["config"])
     stacked = xr.concat(
         ones,
         dim="member",
@@ -289,110 +288,72 @@ def stored_learning_rates(folder: Path) -> list[float]:
     return [member.lr for name in names if (member := Member.of_folder(name)) is not None]
 
 
-def _run_in_processes(
-    configs: dict[Member, RunConfig], folder: Path, jobs: int, checkpoint_seconds: float
-) -> dict[Member, str]:
-    """Compute all runs in processes of this machine and return the errors of those that failed.
+def _run_in_processes(groups: list[Group], folder: Path, jobs: int, seconds: float) -> dict[Member, str]:
+    """Compute groups of runs in processes of this machine and return the errors of the runs that failed.
 
-    A run whose process is killed, by lack of memory for instance, is taken up once more when the others are
+    Runs whose process is killed, by lack of memory for instance, are taken up once more when the others are
     done, alone.
     """
-    devices = devices_to_share(next(iter(configs.values())).training.device)
-    with Processes(min(jobs, len(configs)), devices) as processes:
-        failures = _run_all(configs, folder, processes, checkpoint_seconds)
-    killed = [member for member, error in failures.items() if error.startswith(BrokenProcessPool.__name__)]
+    devices = devices_to_share(groups[0].config.training.device)
+    with Processes(min(jobs, len(groups)), devices) as processes:
+        failures = _run_all(groups, folder, processes, seconds)
+    killed = {member for member, error in failures.items() if error.startswith(BrokenProcessPool.__name__)}
     if not killed:
         return failures
     with Processes(1, devices) as process:
-        again = _run_all({member: configs[member] for member in killed}, folder, process, checkpoint_seconds)
-    return {member: error for member, error in failures.items() if member not in killed} | again
+        again = [group for group in groups if killed & set(group.members)]
+        failures_then = _run_all(again, folder, process, seconds)
+    return {member: error for member, error in failures.items() if member not in killed} | failures_then
 
 
-def _run_all(
-    configs: dict[Member, RunConfig], folder: Path, executor: Executor, checkpoint_seconds: float
-) -> dict[Member, str]:
-    """Compute all runs, showing progress, and return the errors of those that failed."""
-    futures = {
-        executor.submit(_run_one, config, folder / member.folder, checkpoint_seconds): member
-        for member, config in configs.items()
-    }
-    _show_progress(futures, configs, folder)
+def _run_all(groups: list[Group], folder: Path, executor: Executor, seconds: float) -> dict[Member, str]:
+    """Compute groups of runs, showing progress, and return the errors of the runs that failed."""
+    futures = {executor.submit(run_group, group, folder, seconds): group for group in groups}
+    _show_progress(futures, folder)
     failures: dict[Member, str] = {}
-    for future, member in futures.items():
+    for future, group in futures.items():
         if future.cancelled():
-            failures[member] = "given up by the executor, which lost its workers or its scheduler"
+            lost = "given up by the executor, which lost its workers or its scheduler"
+            failures |= dict.fromkeys(group.unfinished(folder), lost)
             continue
         error = future.exception()
         if error is None:
+            failures |= future.result()
             continue
         if isinstance(error, ProcessNotStartedError):
             raise error
-        failures[member] = f"{type(error).__name__}: {error}"
-        run = folder / member.folder
-        if run.exists() and not (run / ERROR_LOG).exists():
-            _log_error(run, error)
+        for member in group.unfinished(folder):
+            failures[member] = described(error)
+            run = folder / member.folder
+            if run.exists() and not (run / ERROR_LOG).exists():
+                log_error(run, error)
     return failures
 
 
-def _run_one(config: RunConfig, folder: Path, checkpoint_seconds: float) -> None:
-    """Compute one run in a worker."""
-    if not folder.parent.is_dir():
-        raise FileNotFoundError(
-            f"out: {folder.parent} is not to be seen from {socket.gethostname()}; the folder of a sweep must "
-            "lie on a file system that all workers share, at the same path"
-        )
-    with files.exclusive(folder):
-        try:
-            run_alone(config, folder, _ReportToFile(folder / PROGRESS), checkpoint_seconds)
-        except Exception as error:
-            _log_error(folder, error)
-            raise
-        finally:
-            (folder / PROGRESS).unlink(missing_ok=True)
-        (folder / ERROR_LOG).unlink(missing_ok=True)
-
-
-def _log_error(folder: Path, error: BaseException) -> None:
-    """Leave the traceback of an error in a run's folder, if the disk has room for it."""
-    with suppress(OSError):
-        files.write_text(folder / ERROR_LOG, "".join(traceback.format_exception(error)))
-
-
-class _ReportToFile:
-    """Leaves iteration and loss in a file: any process that shares the folder can show them."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __call__(self, iteration: int, loss: float) -> None:
-        with suppress(OSError):  # a full disk: what cannot be shown need not end the run
-            files.write_text(self._path, f"{iteration} {loss!r}")
-
-
-def _show_progress(
-    futures: dict[Future[None], Member], configs: dict[Member, RunConfig], folder: Path
-) -> None:
+def _show_progress(futures: dict[Future[dict[Member, str]], Group], folder: Path) -> None:
     """Show one bar for the sweep, on a terminal only, until all futures are done."""
-    lengths = {member: config.training.iterations for member, config in configs.items()}
-    with ProgressBar(sum(lengths.values()), unit="it", smoothing=0.05) as bar:
+    length = next(iter(futures.values())).config.training.iterations
+    runs = sum(len(group.members) for group in futures.values())
+    with ProgressBar(runs * length, unit="it", smoothing=0.05) as bar:
         waiting = set(futures)
         while waiting:
             _, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-            running = {}
-            for member in (futures[future] for future in waiting):
-                progress = _read_progress(folder / member.folder / PROGRESS)
-                if progress is not None:
-                    running[member] = progress
-            ended = [member for future, member in futures.items() if future not in waiting]
-            bar.describe(f"{len(ended)}/{len(futures)} runs")
-            bar.note("; ".join(f"{member}: U {loss:.4g}" for member, (_, loss) in running.items()))
-            position = sum(lengths[member] for member in ended) + sum(at for at, _ in running.values())
-            bar.update_to(position)
+            ended, running = 0, {}
+            for future, group in futures.items():
+                if future not in waiting:
+                    ended += len(group.members)
+                    continue
+                for member in group.members:
+                    progress = read_progress(folder / member.folder)
+                    if progress is not None:
+                        running[member] = progress
+            bar.describe(f"{ended}/{runs} runs")
+            bar.note(_first_of(running))
+            bar.update_to(ended * length + sum(at for at, _ in running.values()))
 
 
-def _read_progress(path: Path) -> tuple[int, float] | None:
-    try:
-        iteration, loss = path.read_text(encoding="utf-8").split()
-        return int(iteration), float(loss)
-    except (OSError, ValueError):  # what cannot be shown need not end the sweep
-        return None
+def _first_of(running: dict[Member, tuple[int, float]]) -> str:
+    """Return the losses of some of the runs that are computed, and how many others there are."""
+    shown = [f"{member}: U {loss:.4g}" for member, (_, loss) in list(running.items())[:_SHOWN]]
+    others = len(running) - len(shown)
+    return "; ".join([*shown, f"and {others} others"] if others else shown)

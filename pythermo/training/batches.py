@@ -48,7 +48,8 @@ class Draw:
 
 def iid_batches(population: int, size: int, draws: Iterable[Draw]) -> Tensor:
     """Return the indices [draws, size] of minibatches drawn with replacement, as `Draw.generator` does."""
-    return minibatches(torch.tensor([draw.numbers for draw in draws]), population, size)
+    indices: Tensor = minibatches(torch.tensor([draw.numbers for draw in draws]), population, size)
+    return indices
 
 
 @dataclass

@@ -10,17 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from pythermo._checks import as_tensor_to_read, require_integer, require_one_of, require_positive
-from pythermo.config.member import Member
+from pythermo.config.member import Member, chosen_seeds
 from pythermo.models.layers import FrozenHead, initialize_, require_model, trained_parameters
 from pythermo.models.losses import LOSSES
 from pythermo.ops.lanes_convolution import lanes_of_members
-from pythermo.ops.lanes_step import exponential_step, gather, projected_step
-from pythermo.ops.projected_sgd_step import STEP_ERRORS
 from pythermo.optim import RETRACTIONS, project_
-from pythermo.training.lanes import LaneNetwork, Pass
+from pythermo.training.lanes import Batch, LaneNetwork, Pass, as_samples
 from pythermo.training.program import Program, read_program
-
-_STEPS: dict[str, Callable[..., None]] = {"projection": projected_step, "exponential": exponential_step}
 
 
 class Ensemble:
@@ -95,15 +91,14 @@ class Ensemble:
         retraction: Literal["projection", "exponential"] = "projection",
     ) -> None:
         require_model(model)
-        if torch.device(device).type != "cpu":
-            raise ValueError(f"device: members lie side by side on the CPU, not on {device}")
+        require_one_of("device", device, ["cpu"])
         require_one_of("loss", loss, LOSSES)
         require_one_of("retraction", retraction, RETRACTIONS)
         self.radius = require_positive("radius", radius)
-        self.members = tuple(Member(one, seed) for one in _rates(lr) for seed in _seeds(seeds))
+        self.members = tuple(Member(one, seed) for one in _rates(lr) for seed in chosen_seeds(seeds))
         self.lr = torch.tensor([member.lr for member in self.members], dtype=torch.float64)
         self._model = _copy(model, initial_seed, self.radius)
-        self._squared_error, self._step = loss == "mse", _STEPS[retraction]
+        self._squared_error, self._retraction = loss == "mse", retraction
         self._weights = _flat(self._model).expand(len(self.members), -1).clone()
         self._groups: list[_Group] = []
         self._image_shape: list[int] = []
@@ -152,7 +147,7 @@ class Ensemble:
             Naming the members that could not be moved, whose gradients were not finite for instance. Their
             weights are as before; all others were moved.
         """
-        results = self._run(images, labels, lambda group: group.losses_and_gradient(self._squared_error))
+        results = self._run(images, labels, LaneNetwork.losses_and_gradient)
         refused = [self._moved(group) for group in self._groups]
         failed = [f"{member}: {why}" for part in refused for member, why in part]
         if failed:
@@ -161,11 +156,11 @@ class Ensemble:
 
     def loss(self, images: Any, labels: Any) -> Tensor:
         """Return the losses [members], float64, of batches as `step` takes them; nothing is moved."""
-        return self._run(images, labels, lambda group: group.losses(self._squared_error))
+        return self._run(images, labels, LaneNetwork.losses)
 
     def loss_and_gradient(self, images: Any, labels: Any) -> tuple[Tensor, Tensor]:
         """Return losses [members] in float64 and gradients [members, D] of batches as `step` takes them."""
-        losses = self._run(images, labels, lambda group: group.losses_and_gradient(self._squared_error))
+        losses = self._run(images, labels, LaneNetwork.losses_and_gradient)
         return losses, torch.cat([group.gradient for group in self._groups])
 
     def network(self, member: int) -> nn.Module:
@@ -175,14 +170,14 @@ class Ensemble:
         _set_flat(model, self.weights[number])
         return model
 
-    def _run(self, images: Any, labels: Any, make: Callable[["_Group"], Pass]) -> Tensor:
+    def _run(self, images: Any, labels: Any, make: Callable[[LaneNetwork, Batch, bool], Pass]) -> Tensor:
         given, own = as_tensor_to_read("images", images).detach(), as_tensor_to_read("labels", labels)
         self._require_batches(given, own)
         self._build(list(given.shape[2:]))
 
         def run(group: "_Group") -> Tensor:
-            group.take(given[group.first : group.last], own[group.first : group.last])
-            return make(group).losses[: group.last - group.first]
+            batch = group.batch(given, own)
+            return make(group.network, batch, self._squared_error).losses[: group.last - group.first]
 
         threads = min(len(self._groups), torch.get_num_threads())
         if threads == 1:
@@ -221,10 +216,9 @@ class Ensemble:
         self._groups, self._image_shape = groups, image_shape
 
     def _moved(self, group: "_Group") -> list[tuple[Member, str]]:
-        status = group.step(self._step, self.radius)
-        return [
-            (self.members[group.first + i], STEP_ERRORS[code]) for i, code in enumerate(status) if code != 0
-        ]
+        refused = group.network.step(self._retraction, group.lr, self.radius)
+        own = self.members[group.first : group.last]
+        return [(member, why) for member, why in zip(own, refused, strict=False) if why is not None]
 
 
 class _Group:
@@ -232,43 +226,28 @@ class _Group:
 
     def __init__(self, program: Program, first: int, last: int, lr: Tensor) -> None:
         self.first, self.last = first, last
-        self._network = LaneNetwork(program)
-        lanes = lanes_of_members()
-        self._lr = torch.cat([lr[first:last], lr[last - 1 : last].expand(lanes - (last - first))])
-        self._status = torch.zeros(lanes, dtype=torch.int64)
-        self._labels = torch.empty(0, lanes, dtype=torch.int64)
+        self.network = LaneNetwork(program)
+        empty = lanes_of_members() - (last - first)
+        self.lr = torch.cat([lr[first:last], torch.zeros(empty, dtype=torch.float64)])
 
     @property
     def weights(self) -> Tensor:
-        return self._network.weights.get(self.last - self.first)
+        return self.network.weights.get(self.last - self.first)
 
     @weights.setter
     def weights(self, weights: Tensor) -> None:
-        self._network.weights.set(weights)
+        self.network.weights.set(weights)
 
     @property
     def gradient(self) -> Tensor:
-        return self._network.grad.get(self.last - self.first)
+        return self.network.grad.get(self.last - self.first)
 
-    def take(self, images: Tensor, labels: Tensor) -> None:
-        """Bring batches and labels [members, B] into their lanes; empty ones get those of the last member."""
-        members, size = labels.shape
-        samples = images.permute(0, 1, 3, 4, 2).reshape(members * size, -1).contiguous()
-        lanes = torch.arange(len(self._status)).clamp(max=members - 1)
-        indices = lanes[:, None] * size + torch.arange(size)
-        gather(samples, indices, self._network.images(size).flatten(1, 3))
-        self._labels = labels[lanes].T.contiguous()
-
-    def losses(self, squared_error: bool) -> Pass:
-        return self._network.losses(self._labels, squared_error)
-
-    def losses_and_gradient(self, squared_error: bool) -> Pass:
-        return self._network.losses_and_gradient(self._labels, squared_error)
-
-    def step(self, step: Callable[..., None], radius: float) -> list[int]:
-        """Move the members and return why each of them was not moved, 0 where it was."""
-        step(self._network.weights.flat, self._network.grad.flat, self._lr, radius, self._status)
-        return self._status[: self.last - self.first].tolist()
+    def batch(self, images: Tensor, labels: Tensor) -> Batch:
+        """Return its members' part of batches [members, B, ...] of all."""
+        own = images[self.first : self.last]
+        members, size = own.shape[:2]
+        indices = torch.arange(members * size).view(members, size)
+        return Batch.of_members(as_samples(own.flatten(0, 1)), indices, labels[self.first : self.last])
 
 
 def _rates(lr: Any) -> list[float]:
@@ -281,14 +260,6 @@ def _rates(lr: Any) -> list[float]:
             f"lr: must be one learning rate or a list of them, not of the shape {list(rates.shape)}"
         )
     return [float(rate) for rate in rates]
-
-
-def _seeds(seeds: int | Sequence[int]) -> list[int]:
-    if isinstance(seeds, Sequence) and not isinstance(seeds, str | bytes):
-        if len(set(seeds)) != len(seeds) or not seeds:
-            raise ValueError(f"seeds: must be different ones, at least one, not {list(seeds)}")
-        return list(seeds)
-    return list(range(require_integer("seeds", seeds, 1, 10**6)))
 
 
 def _copy(model: nn.Module, initial_seed: int | None, radius: float) -> nn.Module:

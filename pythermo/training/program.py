@@ -44,6 +44,11 @@ class Sum:
 Layer = Convolution | BatchNorm | Sum
 
 
+def sources(layer: Layer) -> list[int]:
+    """Return the values that a layer takes."""
+    return [layer.source, layer.other] if isinstance(layer, Sum) else [layer.source]
+
+
 @dataclass(frozen=True)
 class Head:
     """Pooling over all pixels, to the largest or the mean, and a frozen linear layer."""

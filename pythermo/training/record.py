@@ -1,14 +1,15 @@
 """How far a run is and what was measured of it: all of it that is not its network."""
 
+from abc import ABC, abstractmethod
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor
+from torch import Tensor, nn
 
-from pythermo.config.schedule import kept_iterations, measured_iterations, recorded_iterates
+from pythermo.config.schedule import kept_iterations, measured_iterations, recorded_iterates, window_is_full
 from pythermo.config.schema import RunConfig
 from pythermo.data import Images
 from pythermo.estimators.entropy import default_ks
@@ -18,7 +19,18 @@ from pythermo.training.measure import Measured
 from pythermo.training.quantities import QUANTITIES
 
 
-class Record:
+class OtherInstructionSetError(RuntimeError):
+    """A run in lanes was begun with another instruction set than the one in use."""
+
+    def __init__(self, there: str | None, here: str | None) -> None:
+        super().__init__(
+            f"a run in lanes that was begun with {there} goes on with {there} only, not with {here}: its "
+            "bits would be others; go on where the processor has it, or remove the checkpoint and the run "
+            "starts anew"
+        )
+
+
+class Record(ABC):
     """The iteration that a run is at, its window of iterates, and the rows that were measured.
 
     Parameters
@@ -29,14 +41,25 @@ class Record:
         Number of trained weights D.
     device : torch.device
         Where the weights lie.
+
+    Attributes
+    ----------
+    failure : Exception, optional
+        Why the run stays where it is: a gradient that was not finite, say.
+    instruction_set : str, optional
+        That on which its bits depend, if they do.
     """
+
+    instruction_set: str | None = None
 
     def __init__(self, config: RunConfig, dim: int, device: torch.device) -> None:
         training, measurement = config.training, config.measurement
         self.config, self.dim = config, dim
-        self.measured = measured_iterations(training.iterations, measurement.count)
+        self.measured = measured_iterations(training.iterations, measurement.count, measurement.late)
         self._kept = set(kept_iterations(training.iterations, measurement.snapshots).tolist())
-        self._recorded = recorded_iterates(training.iterations, self.measured, measurement.window)
+        self._recorded = recorded_iterates(
+            training.iterations, self.measured, measurement.window, measurement.stride
+        )
         self._window = TrajectoryEntropy(
             dim,
             measurement.window,
@@ -46,6 +69,7 @@ class Record:
         )
         self.rows: list[dict[str, Any]] = []
         self.iteration = 0
+        self.failure: Exception | None = None
 
     @property
     def finished(self) -> bool:
@@ -72,8 +96,9 @@ class Record:
         self._window.append(weights)
 
     def estimate(self) -> EntropyEstimate:
-        """Return the entropies of the window that ends with the current iterate."""
-        ready = self.iteration >= self.config.measurement.window - 1
+        """Return the entropies of the window of iterates up to the current one."""
+        measurement = self.config.measurement
+        ready = window_is_full(self.iteration, measurement.window, measurement.stride)
         return self._window.estimate() if ready else self._window.no_estimate()
 
     def add(self, measured: Measured) -> None:
@@ -82,7 +107,34 @@ class Record:
 
     def state(self) -> dict[str, Any]:
         """Return what it needs to be taken up again."""
-        return {"iteration": self.iteration, "window": self._window.state_dict(), "rows": self.rows}
+        return {
+            "iteration": self.iteration,
+            "window": self._window.state_dict(),
+            "rows": self.rows,
+            "instruction_set": self.instruction_set,
+        }
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """Return the network as it is now."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the run needs to go on to bit-equal results."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state of the same configuration."""
+
+    @abstractmethod
+    def to_dataset(self) -> xr.Dataset:
+        """Return the measurements so far."""
+
+    def require_state(self, state: dict[str, Any]) -> None:
+        """Raise OtherInstructionSetError for a state whose bits would go on as others here."""
+        there = state.get("instruction_set")
+        if there != self.instruction_set:
+            raise OtherInstructionSetError(there, self.instruction_set)
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a state of the same configuration."""

@@ -1,9 +1,10 @@
 """A network in training at a fixed learning rate, its measurements, and its state."""
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 import xarray as xr
+from torch import nn
 
 from pythermo import data, ops
 from pythermo._parameters import count, flatten, write_
@@ -35,6 +36,7 @@ class Trainer(Record):
 
     @own_settings(threads=None)
     def __init__(self, config: RunConfig, images: data.Images | None = None) -> None:
+        config = config.changed(**{"training.engine": "torch"})
         training, measurement = config.training, config.measurement
         device = require_device(training.device)
         images = data.load(**config.data.model_dump()) if images is None else images
@@ -57,6 +59,18 @@ class Trainer(Record):
             self._step = plain_step(self.model, self.loss, self.optimizer, self.data)
         self._keep_iterate_if_due()
 
+    @property
+    def runs(self) -> list[Self]:
+        """The runs that this trains: itself."""
+        return [self]
+
+    def advance(self) -> None:
+        """Measure if the current iterate is to be measured, else make a step."""
+        if self.measurement_due:
+            self.measure()
+        else:
+            self.step()
+
     @own_settings(threads=None)
     def step(self) -> None:
         """Make one training step."""
@@ -69,6 +83,10 @@ class Trainer(Record):
         """Measure the current iterate; the run goes on as if this had not been called."""
         ops.raise_failed_steps(self.config.training.device)
         self.add(self.meter.measure(self.iteration, self.estimate()))
+
+    def network(self) -> nn.Module:
+        """Return the network as it is now."""
+        return self.model
 
     def weights(self) -> torch.Tensor:
         """Return a copy of the trained weights [D]."""

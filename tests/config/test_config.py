@@ -7,7 +7,7 @@ import pytest
 
 import pythermo as pt
 from pythermo.config.preset import Preset, preset_names
-from pythermo.config.schedule import measured_iterations, recorded_iterates
+from pythermo.config.schedule import measured_iterations, recorded_iterates, window_is_full
 from pythermo.config.schema import OwnNetwork, differing_keys
 
 
@@ -240,9 +240,35 @@ def test_the_paper_s_schedule():
     assert ratio == pytest.approx((1_600_000 / 10) ** (1 / 192), rel=1e-5)
 
 
+@pytest.mark.parametrize(("iterations", "late"), [(3, 5), (10, 1), (8000, 50), (8001, 7)])
+def test_late_measurements_are_even_and_in_the_second_half(iterations, late):
+    log_spaced, both = (set(measured_iterations(iterations, 20, more).tolist()) for more in (0, late))
+    assert log_spaced <= both
+    assert max(both) == iterations
+    if iterations > 1000:
+        added = np.array(sorted(both - log_spaced | {iterations}))
+        assert len(added) >= late - 2  # some are log-spaced ones too
+        assert added[0] > iterations / 2
+        assert abs(np.diff(added) - iterations / 2 / late).max() <= iterations / 2 / late + 1
+
+
 def test_only_needed_iterates_are_recorded():
     recorded = recorded_iterates(20, np.array([0, 2, 3, 10, 20]), window=4)
     assert np.flatnonzero(recorded).tolist() == [0, 1, 2, 3, 7, 8, 9, 10, 17, 18, 19, 20]
+
+
+@pytest.mark.parametrize("stride", [1, 2, 7])
+def test_recorded_iterates_are_the_last_ones_of_the_stride(stride):
+    """What a window of the last 4 appended iterates holds at each measurement, against its definition."""
+    measured = np.array([0, 3, 5, 20, 21, 34, 60])
+    recorded = np.flatnonzero(recorded_iterates(60, measured, window=4, stride=stride))
+    for end in measured:
+        seen = [one for one in range(0, end + 1, stride)][-4:]
+        if window_is_full(end, 4, stride):
+            assert recorded[recorded <= end][-4:].tolist() == seen
+        else:
+            assert len(seen) < 4
+    assert (recorded % stride == 0).all()
 
 
 def test_the_documented_preset_is_valid(tmp_path):

@@ -6,7 +6,7 @@ import torch
 from typer.testing import CliRunner
 
 import pythermo as pt
-from pythermo import data
+from pythermo import _core, data
 from pythermo.cli import app
 from pythermo.config.preset import Preset, preset_names
 from pythermo.data import Images
@@ -95,8 +95,12 @@ def test_all_eight_sweeps_of_the_paper_have_their_laws():
 
 @pytest.mark.usefixtures("generated")
 def test_a_plan():
-    preset = Preset.load("digits-quick", ["run.training.iterations=2000"])
+    settings = ["run.training.iterations=2000", "run.training.engine=torch", "seeds=1"]
+    preset = Preset.load(
+        "digits-quick", [*settings, "run.measurement.window=1000", "run.measurement.stride=1"]
+    )
     found = plan(preset)
+    assert (found.engine, found.side_by_side, found.runs) == ("torch", 1, 8)
     assert found.lr == sorted(preset.learning_rates)
     assert found.weights == 1530
     assert found.window_bytes == 1000 * 1530 * 4
@@ -109,13 +113,22 @@ def test_a_plan():
 
 
 @pytest.mark.usefixtures("generated")
+def test_a_plan_in_lanes():
+    found = plan(Preset.load("digits-quick", ["seeds=5"]))
+    assert (found.engine, found.side_by_side, found.runs) == ("lanes", _core.lanes_of_members(), 40)
+    groups = -(-40 // found.side_by_side)
+    assert found.sweep_seconds(groups) == pytest.approx(found.run_seconds)
+    assert found.sweep_seconds(1) == pytest.approx(groups * found.run_seconds)
+
+
+@pytest.mark.usefixtures("generated")
 def test_a_dry_run_computes_nothing(tmp_path):
     out = tmp_path / "out"
     for command in (["reproduce", "digits", "--quick"], ["sweep", "digits-up"]):
         told = CliRunner().invoke(app, [*command, "--dry-run", "--jobs", "2", "--out", str(out)])
         assert told.exit_code == 0, told.output
         assert "runs of" in told.output
-        assert "2 at a time" in told.output
+        assert "runs side by side in each of 2 processes, by the engine lanes" in told.output
         assert not out.exists()
 
 

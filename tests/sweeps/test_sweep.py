@@ -11,8 +11,9 @@ from tiny import TINY
 
 import pythermo as pt
 from pythermo.sweeps import files
+from pythermo.sweeps.group import ERROR_LOG, Group, run_group
 from pythermo.sweeps.run import MEASUREMENTS
-from pythermo.sweeps.sweep import ERROR_LOG, SWEEP, _run_one
+from pythermo.sweeps.sweep import SWEEP
 from pythermo.training.trainer import Trainer
 
 RATES = [0.05, 0.001, 0.01]
@@ -272,7 +273,7 @@ def test_a_worker_that_does_not_see_the_folder_says_so_and_makes_none(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"out: .*elsewhere is not to be seen from .* all workers share"
     ):
-        _run_one(TINY, tmp_path / "elsewhere" / folder(0.1), 30.0)
+        run_group(Group(TINY, (pt.Member(0.1, 0),)), tmp_path / "elsewhere", 30.0)
     assert not (tmp_path / "elsewhere").exists()
 
 

@@ -123,16 +123,16 @@ def test_batches_ahead_are_those_of_each_step(batches):
     ahead, asked = BatchesOnDevice(batches, torch.device("meta")), []
 
     class Watched:
-        def at(self, step):
-            asked.append(step)
-            return batches.at(step)
+        def of_steps(self, steps):
+            asked.append(steps)
+            return batches.of_steps(steps)
 
     ahead._batches = Watched()
     for step in (0, 1, 511, 512, 3, 1030):
         assert ahead.at(step).shape == (8,)
-    assert asked == [*range(512), *range(512, 1024), *range(512), *range(1024, 1536)]
+    assert asked == [range(512), range(512, 1024), range(512), range(1024, 1536)]
     on_cpu = BatchesOnDevice(batches, torch.device("cpu"))
-    assert torch.equal(on_cpu.at(700), batches.at(700))
+    assert torch.equal(on_cpu.at(700), batches.of_steps(range(700, 701))[0])
 
 
 def test_own_settings_have_reproducible_kernels_of_cudnn():

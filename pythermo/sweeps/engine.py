@@ -1,0 +1,99 @@
+"""What computes a run: torch, or lanes in which runs lie side by side; settled when a folder is made.
+
+``training.engine = "auto"`` is settled by a fixed table, never by timing, for other engines give other bits:
+
+* a single run: torch;
+* a sweep of fewer than 8 runs, or on a CUDA device: torch;
+* a larger one on the CPU: lanes, if its network has only layers that lanes have, at most 64 channels, and
+  takes at most 2 GiB for a batch of 16 runs.
+
+The benchmark ``python -m pythermo.bench ensemble`` shows why.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
+from pathlib import Path
+
+from pythermo import data
+from pythermo.config.schema import RunConfig
+from pythermo.ops.lanes_convolution import lanes_of_members
+from pythermo.sweeps import files
+from pythermo.sweeps.cost import window_bytes
+from pythermo.training.lane_trainer import LaneTrainer
+from pythermo.training.network import build_network
+from pythermo.training.program import LayerNotKnownError, Program, read_program
+from pythermo.training.torch_settings import own_settings
+from pythermo.training.trainer import Trainer
+
+_FEWEST_RUNS = 8
+_WIDEST = 64
+_BATCH_BYTES = 2**31
+_BYTES_OF_16 = 16 * 4
+
+# Memory that the windows of runs side by side may take in one process.
+WINDOWS_BYTES = 2**32
+
+
+def settled(config: RunConfig, folder: Path | None, runs: int) -> RunConfig:
+    """Return a configuration with the engine of its folder or, if there is none yet, of the table.
+
+    Raises
+    ------
+    LayerNotKnownError
+        Before a folder is made, for ``engine = "lanes"`` and a network with other layers, by their name.
+    """
+    there = folder is not None and (folder / files.CONFIG).exists()
+    engine = config.training.engine
+    if engine == "auto" and there and folder is not None:
+        engine = files.read_config(folder).training.engine
+    if engine == "auto":
+        engine = "lanes" if _lanes_by_table(config, runs) else "torch"
+    elif engine == "lanes" and not there:
+        _program(config.to_toml())
+    return config.changed(**{"training.engine": engine})
+
+
+def runs_side_by_side(config: RunConfig) -> int:
+    """Return how many runs of a settled configuration a process computes at a time."""
+    if config.training.engine != "lanes":
+        return 1
+    window = window_bytes(config.measurement, _program(config.to_toml()).dim)
+    return max(1, min(lanes_of_members(), WINDOWS_BYTES // window))
+
+
+def trainer_of(configs: Sequence[RunConfig]) -> Trainer | LaneTrainer:
+    """Return what trains runs of a settled configuration: several of them in lanes, torch's one by one."""
+    if configs[0].training.engine == "lanes":
+        return LaneTrainer(configs)
+    (config,) = configs
+    return Trainer(config)
+
+
+def _lanes_by_table(config: RunConfig, runs: int) -> bool:
+    if runs < _FEWEST_RUNS or config.training.device != "cpu":
+        return False
+    try:
+        program = _program(config.to_toml())
+    except LayerNotKnownError:
+        return False
+    widest = max(channels for channels, _, _ in program.shapes)
+    return widest <= _WIDEST and _batch_bytes(config, program) <= _BATCH_BYTES
+
+
+def _batch_bytes(config: RunConfig, program: Program) -> int:
+    """Return the memory of the values of a batch and their gradients, of 16 runs."""
+    measurement = config.measurement
+    of_evaluation = measurement.full_gradient == "evaluation"
+    images = measurement.evaluation_batch if of_evaluation else config.training.batch_size
+    return 2 * images * _BYTES_OF_16 * sum(prod(shape) for shape in program.shapes)
+
+
+@lru_cache(maxsize=1)
+def _program(text: str) -> Program:
+    """Return the layers of a configuration's network."""
+    config = RunConfig.from_toml(text)
+    with own_settings():
+        images = data.load(**config.data.model_dump())
+        _, channels, height, width = images.train_images.shape
+        return read_program(build_network(config, images), (channels, height, width))

@@ -1,0 +1,283 @@
+"""Runs of a sweep side by side, one in each lane of the processor's vectors: they step, and are measured."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from pythermo import _core, data
+from pythermo._checks import Floats
+from pythermo._parameters import flatten, write_
+from pythermo.config.schema import RunConfig
+from pythermo.estimators.gradient_noise import GradientNoise, noise_about, noise_about_mean
+from pythermo.models.layers import trained_parameters
+from pythermo.ops.lanes_convolution import lanes_of_members
+from pythermo.ops.lanes_gradient_sums import member_gradient_sums
+from pythermo.training.batches import BATCHES, BatchesOnDevice, Draw, Stream, iid_batches
+from pythermo.training.lanes import Batch, LaneNetwork, Pass, as_samples
+from pythermo.training.measure import Evaluation, Measured, gradients_are_kept
+from pythermo.training.network import build_network
+from pythermo.training.program import read_program
+from pythermo.training.record import Record
+from pythermo.training.torch_settings import own_settings
+
+_CPU = torch.device("cpu")
+
+
+class LaneTrainer:
+    """Networks of a sweep on their way, side by side; as `Trainer` in all that is measured of each.
+
+    Runs may be at different iterations: those that are to be measured wait for none, those that are finished
+    or have failed stay where they are. What a run's bits depend on is its configuration and the instruction
+    set, not the others.
+
+    Parameters
+    ----------
+    configs : sequence of RunConfig
+        As many as a vector has lanes, at most; they differ in learning rate and seed alone.
+    images : Images, optional
+        As in `Trainer`.
+
+    Attributes
+    ----------
+    runs : list of LaneRun
+        One for each configuration.
+    """
+
+    @own_settings(threads=None)
+    def __init__(self, configs: Sequence[RunConfig], images: data.Images | None = None) -> None:
+        first = configs[0]
+        if len(configs) > lanes_of_members():
+            raise ValueError(f"configs: {len(configs)} are more than the {lanes_of_members()} lanes")
+        self.data = data.load(**first.data.model_dump()) if images is None else images
+        self.model = build_network(first, self.data)
+        _, channels, height, width = self.data.train_images.shape
+        program = read_program(self.model, (channels, height, width))
+        self.dim = program.dim
+        self._training, self._measurement = first.training, first.measurement
+        self._network = LaneNetwork(program)
+        self._network.weights.set(flatten(trained_parameters(self.model)).expand(len(configs), -1))
+        self._train = _Samples(self.data.train_images, self.data.train_labels)
+        self._test = _Samples(self.data.test_images, self.data.test_labels)
+        self._squared_error = first.training.loss == "mse"
+        in_lanes = [config.changed(**{"training.engine": "lanes"}) for config in configs]
+        self.runs = [LaneRun(config, self, lane) for lane, config in enumerate(in_lanes)]
+        self._keep_iterates(self.runs)
+
+    @property
+    def _active(self) -> list["LaneRun"]:
+        return [run for run in self.runs if not run.finished and run.failure is None]
+
+    @own_settings(threads=None)
+    def advance(self) -> None:
+        """Measure the runs that are to be measured or, if there are none, make a step of all."""
+        due = [run for run in self._active if run.measurement_due]
+        if due:
+            self._measure(due)
+        else:
+            self.step()
+
+    @own_settings(threads=None)
+    def step(self) -> None:
+        """Make a step of all runs that are neither finished nor failed."""
+        active = self._active
+        indices = torch.stack([run.batches.at(run.iteration) for run in self.runs])
+        self._network.losses_and_gradient(self._train.batch(indices), self._squared_error)
+        lr = torch.zeros(lanes_of_members(), dtype=torch.float64)
+        for run in active:
+            lr[run.lane] = run.config.lr
+        refused = self._network.step(self._training.retraction, lr, self._training.radius)
+        for run in active:
+            why = refused[run.lane]
+            if why is None:
+                run.iteration += 1
+            else:
+                run.failure = ValueError(f"lr {run.config.lr:.6g}, iteration {run.iteration}: {why}")
+        self._keep_iterates(active)
+
+    def weights(self) -> Tensor:
+        """Return a copy of the trained weights, [runs, D]."""
+        return self._network.weights.get(len(self.runs))
+
+    def set_weights(self, lane: int, weights: Tensor) -> None:
+        """Set the weights [D] of one run."""
+        changed = self.weights()
+        changed[lane] = weights
+        self._network.weights.set(changed)
+
+    def network(self, weights: Tensor) -> nn.Module:
+        """Return the network with some weights [D]; it is the same one each time."""
+        write_(trained_parameters(self.model), weights)
+        return self.model
+
+    def _keep_iterates(self, runs: Sequence["LaneRun"]) -> None:
+        due = [run for run in runs if run.failure is None and run.iterate_due]
+        if due:
+            weights = self.weights()
+            for run in due:
+                run.keep_iterate(weights[run.lane])
+
+    def _measure(self, due: list["LaneRun"]) -> None:
+        train, full_gradient = self._evaluate_training_images()
+        test = self._evaluate(self._test)
+        sums = self._gradient_sums(full_gradient)
+        for run in due:
+            try:
+                noise = sums.noise(run.lane)
+                run.add(Measured(train[run.lane], test[run.lane], noise, run.estimate()))
+            except ValueError as error:
+                run.failure = error
+
+    def _evaluate(self, samples: "_Samples") -> list[Evaluation]:
+        total = _Evaluations()
+        for batch in samples.batches(self._measurement.evaluation_batch):
+            total.add(self._network.losses(batch, self._squared_error), len(batch))
+        return total.means()
+
+    def _evaluate_training_images(self) -> tuple[list[Evaluation], Tensor | None]:
+        """Evaluate, and return, where it is that of evaluation batches, the full gradient [D, lanes]."""
+        if self._measurement.full_gradient == "mean":
+            return self._evaluate(self._train), None
+        total, gradient = _Evaluations(), self._zeros()
+        for batch in self._train.batches(self._measurement.evaluation_batch):
+            total.add(self._network.losses_and_gradient(batch, self._squared_error), len(batch))
+            gradient += len(batch) * self._network.grad.flat.double()
+        return total.means(), gradient / len(self._train)
+
+    def _gradient_sums(self, full_gradient: Tensor | None) -> "_GradientSums":
+        if full_gradient is not None:
+            sums = (member_gradient_sums(grad, center=full_gradient) for grad in self._minibatch_gradients())
+            return _GradientSums(_stacked(sums), _squared_norms(full_gradient), None)
+        kept = gradients_are_kept(self._measurement, self._network.grad.flat.numel())
+        grads = [grad.clone() for grad in self._minibatch_gradients()] if kept else None
+        total = self._zeros()
+        sums = (member_gradient_sums(grad, total=total) for grad in grads or self._minibatch_gradients())
+        first, center = _stacked(sums), total / self._measurement.gradients
+        again = (member_gradient_sums(grad, center=center) for grad in grads or self._minibatch_gradients())
+        return _GradientSums(first, _squared_norms(total), _stacked(again))
+
+    def _minibatch_gradients(self) -> Iterator[Tensor]:
+        """Yield the gradients [D, lanes] of each run's own minibatches; the next one takes its memory."""
+        for index in range(self._measurement.gradients):
+            draws = [
+                Draw(
+                    self._measurement.seed, Stream.MEASUREMENT, run.iteration, index, run.config.training.seed
+                )
+                for run in self.runs
+            ]
+            indices = iid_batches(len(self._train), self._training.batch_size, draws)
+            self._network.losses_and_gradient(self._train.batch(indices), self._squared_error)
+            yield self._network.grad.flat
+
+    def _zeros(self) -> Tensor:
+        return torch.zeros_like(self._network.grad.flat, dtype=torch.float64)
+
+
+class LaneRun(Record):
+    """One of the runs of a `LaneTrainer`, in the lane of its number."""
+
+    def __init__(self, config: RunConfig, trainer: LaneTrainer, lane: int) -> None:
+        super().__init__(config, trainer.dim, _CPU)
+        training, images = config.training, len(trainer.data.train_labels)
+        batches = BATCHES[training.sampling](images, training.batch_size, training.seed)
+        self.batches = BatchesOnDevice(batches, _CPU)
+        self.lane = lane
+        self.instruction_set = _core.chosen_instruction_set()
+        self._trainer = trainer
+
+    def weights(self) -> Tensor:
+        """Return a copy of the trained weights [D]."""
+        return self._trainer.weights()[self.lane].clone()
+
+    def network(self) -> nn.Module:
+        """Return the network as it is now, for a short time: the other runs have the same module."""
+        return self._trainer.network(self.weights())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the run needs to go on to bit-equal results."""
+        return self.state() | {"weights": self.weights()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state of the same configuration and instruction set."""
+        self.require_state(state)
+        self._trainer.set_weights(self.lane, state["weights"])
+        self.load_state(state)
+
+    @own_settings(threads=None)
+    def to_dataset(self) -> xr.Dataset:
+        """Return the measurements so far."""
+        return self.dataset(self._trainer.data).assign_attrs(instruction_set=self.instruction_set)
+
+
+class _Samples:
+    """Images, standardized once, and their labels, of which members take batches."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self._samples, self._labels = as_samples(images), labels
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def batch(self, indices: Tensor) -> Batch:
+        """Return the batch of indices [members, size]; of one member, it is all members'."""
+        return Batch.of_members(self._samples, indices, self._labels[indices])
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Yield all images in batches, the same for all members."""
+        for part in torch.arange(len(self)).split(size):
+            yield self.batch(part[None])
+
+
+class _Evaluations:
+    """Losses and right answers of the members, summed over batches."""
+
+    def __init__(self) -> None:
+        lanes = lanes_of_members()
+        self._images = 0
+        self._losses = torch.zeros(lanes, dtype=torch.float64)
+        self._hits = torch.zeros(lanes, dtype=torch.int64)
+
+    def add(self, found: Pass, images: int) -> None:
+        """Add the means over a batch of so many images."""
+        self._images += images
+        self._losses += images * found.losses
+        self._hits += found.hits
+
+    def means(self) -> list[Evaluation]:
+        """Return each lane's means over all images."""
+        losses, hits = (self._losses / self._images).tolist(), (self._hits / self._images).tolist()
+        return [Evaluation(loss, accuracy) for loss, accuracy in zip(losses, hits, strict=True)]
+
+
+@dataclass(frozen=True)
+class _GradientSums:
+    """What the noise of each lane's gradients is computed from.
+
+    |g_i|^2 and |g_i - G|^2 of a full gradient G that is known, and |G|^2; or, where it is not, |g_i|^2, the
+    squared norm of their sum, and ``again`` |g_i - mean|^2.
+    """
+
+    sums: Floats  # [m, 2, lanes]
+    squared: Floats  # [lanes]
+    again: Floats | None  # [m, 2, lanes]
+
+    def noise(self, lane: int) -> GradientNoise:
+        """Return the noise of one lane's gradients; ValueError if they are not finite."""
+        sums, squared = self.sums[:, :, lane], float(self.squared[lane])
+        if self.again is None:
+            return noise_about(sums, squared)
+        return noise_about_mean(sums, squared, self.again[:, :, lane])
+
+
+def _stacked(sums: Iterable[Tensor]) -> Floats:
+    stacked: Floats = torch.stack(list(sums)).numpy()
+    return stacked
+
+
+def _squared_norms(gradients: Tensor) -> Floats:
+    """Return the squared norm of each lane's gradient [D, lanes]."""
+    norms: Floats = gradients.square().sum(dim=0).numpy()
+    return norms
