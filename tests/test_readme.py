@@ -6,8 +6,11 @@ import torch
 from typer.testing import CliRunner
 
 from pythermo.cli import app
+from pythermo.config.preset import Preset
+from pythermo.sweeps.engine import settled
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README, ENSEMBLES = ROOT / "README.md", ROOT / "docs" / "ensembles.md"
 
 
 def test_the_python_example_runs(capsys):
@@ -29,6 +32,19 @@ def test_the_sphere_example_runs():
     # few points of a quick example know it to a fifth.
     inner = slice(2, 5)
     np.testing.assert_allclose(fit.temperature[inner], fit.lr[inner] * (1 / 26) * (25 / 26), rtol=0.2)
+
+
+def test_the_networks_of_the_page_about_ensembles_train_in_lanes(tmp_path, monkeypatch, capsys):
+    network, loop = re.findall(r"```python\n(.*?)```", ENSEMBLES.read_text(), flags=re.DOTALL)
+    names: dict = {}
+    exec(network + loop, names)
+    assert names["ensemble"].weights.shape == (16, 1530 + 9 * 16 * 16)
+    assert capsys.readouterr().out.startswith("tensor")
+    (tmp_path / "mynetworks.py").write_text(network)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = ["run.model.name=own", "run.model.path=mynetworks:Deeper"]
+    preset = Preset.load("digits-up", settings)
+    assert settled(preset.run, None, runs=8).training.engine == "lanes"
 
 
 def test_every_command_of_the_table_exists():

@@ -11,7 +11,7 @@ import torch
 import typer
 
 from pythermo import _core
-from pythermo.bench import batch_norm_relu, knn, projected_sgd_step, sphere, training
+from pythermo.bench import batch_norm_relu, ensemble, knn, projected_sgd_step, sphere, training
 from pythermo.bench import device as device_bench
 from pythermo.bench.device import FULL, QUICK, DeviceResult
 from pythermo.sweeps.files import destination, write_text
@@ -24,6 +24,7 @@ class Part(StrEnum):
     SPHERE = "sphere"
     KNN = "knn"
     BATCH_NORM_RELU = "batch_norm_relu"
+    ENSEMBLE = "ensemble"
     TRAINING = "training"
 
 
@@ -57,6 +58,7 @@ def main(
         Part.SPHERE: _sphere,
         Part.KNN: _knn,
         Part.BATCH_NORM_RELU: _batch_norm_relu,
+        Part.ENSEMBLE: _ensemble,
         Part.TRAINING: _training,
     }
     results: dict[str, Sequence[Any]] = {}
@@ -141,6 +143,18 @@ def _batch_norm_relu(quick: bool) -> dict[str, Sequence[Any]]:
     results = _on_one_thread_and_all(lambda: [batch_norm_relu.measure(layer, rounds) for layer in layers])
     _show("BatchNorm, pooling and ReLU, forward and backward, float32", batch_norm_relu.table(results))
     return {"batch_norm_relu": results}
+
+
+def _ensemble(quick: bool) -> dict[str, Sequence[Any]]:
+    rounds, cases = (3, ensemble.CASES[:1]) if quick else (9, ensemble.CASES)
+    steps, kernels = list[ensemble.StepResult](), list[ensemble.KernelResult]()
+    for name in ensemble.instruction_sets():
+        with ensemble.instruction_set(name):
+            steps += [ensemble.measure_step(case, rounds) for case in cases]
+            kernels += [one for case in cases for one in ensemble.measure_kernels(case, rounds)]
+    _show("A training step of a member, batches of 128, one thread, float32", ensemble.step_table(steps))
+    _show("Kernels of members side by side, all layers of a network", ensemble.kernel_table(kernels))
+    return {"ensemble_step": steps, "ensemble_kernels": kernels}
 
 
 def _training(quick: bool) -> dict[str, Sequence[Any]]:

@@ -157,9 +157,7 @@ class Preset(Section):
                 f"run.measurement.window: must be more than the {FIGURE_K} neighbors of the analysis, "
                 f"not {measurement.window}"
             )
-        measured = measured_iterations(
-            self.run.training.iterations, measurement.count, measurement.late
-        )
+        measured = measured_iterations(self.run.training.iterations, measurement.count, measurement.late)
         begin = measured[-measurement.stationary :][0]
         if not window_is_full(begin, measurement.window, measurement.stride):
             apart = f", {measurement.stride} apart," if measurement.stride > 1 else ""

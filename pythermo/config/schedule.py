@@ -8,7 +8,7 @@ _KEPT_FROM = 10_000
 
 
 def measured_iterations(iterations: int, count: int, late: int = 0) -> NDArray[np.int64]:
-    """Return iterations 0 to 9, ``count`` log-spaced ones from 10 to the end, and ``late`` even ones, each once.
+    """Return iterations 0 to 9, ``count`` log-spaced ones from 10 on, and ``late`` even ones, each once.
 
     The late ones lie in the second half of the run, the last one at its end. Source: arXiv 2505.23489 for the
     others.

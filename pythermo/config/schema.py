@@ -157,11 +157,11 @@ class MeasurementConfig(Section):
     """What is measured, and when.
 
     Measurements are made at iterations 0 to 9, at ``count`` log-spaced ones from 10 to the end, and at
-    ``late`` evenly spaced ones in the second half; the last ``stationary`` of them count as stationary. Entropies are those of the last ``window`` of every
-    ``stride``-th iterate: the farther apart, the more independent they are. The SNR is that of
-    ``gradients`` minibatch gradients around their mean or around the gradient of evaluation batches. The
-    weights of ``snapshots`` iterates are kept as files of the run: the last, and of more than one the first
-    and log-spaced ones from 10^4 on.
+    ``late`` evenly spaced ones in the second half; the last ``stationary`` of them count as stationary.
+    Entropies are those of the last ``window`` of every ``stride``-th iterate: the farther apart, the more
+    independent they are. The SNR is that of ``gradients`` minibatch gradients around their mean or around
+    the gradient of evaluation batches. The weights of ``snapshots`` iterates are kept as files of the run:
+    the last, and of more than one the first and log-spaced ones from 10^4 on.
     """
 
     count: PositiveInt = 193

@@ -55,7 +55,7 @@ class LaneTrainer:
         self.data = data.load(**first.data.model_dump()) if images is None else images
         self.model = build_network(first, self.data)
         _, channels, height, width = self.data.train_images.shape
-        program = read_program(self.model, (channels, height, width))
+        self.program = program = read_program(self.model, (channels, height, width))
         self.dim = program.dim
         self._training, self._measurement = first.training, first.measurement
         self._network = LaneNetwork(program)
@@ -66,6 +66,11 @@ class LaneTrainer:
         in_lanes = [config.changed(**{"training.engine": "lanes"}) for config in configs]
         self.runs = [LaneRun(config, self, lane) for lane, config in enumerate(in_lanes)]
         self._keep_iterates(self.runs)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the networks so far: weights, values and gradients of a batch; windows are the runs'."""
+        return self._network.bytes
 
     @property
     def _active(self) -> list["LaneRun"]:

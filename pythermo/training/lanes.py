@@ -116,6 +116,11 @@ class _Memory:
         self._views: dict[tuple[int, int, int], Tensor] = {}
         self._statistics: dict[int, Tensor] = {}
 
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        return sum(one.nbytes for one in [*self._flat.values(), *self._statistics.values()])
+
     def value(self, value: int, images: int) -> Tensor:
         """Return the place of a value, [images, height, width, channels, lanes]."""
         return self._at(self._places[value], value, images)
@@ -168,6 +173,12 @@ class LaneNetwork:
         self._passing = _Memory(program, _shared_places(program))
         users = [value for layer in program.layers for value in sources(layer)] + [program.head.source]
         self._used_once = {value for value in range(len(program.shapes)) if users.count(value) == 1}
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes, with that of the batches so far."""
+        own = self.weights.flat.nbytes + self.grad.flat.nbytes
+        return own + self._kept.bytes + self._passing.bytes
 
     def losses(self, batch: Batch, squared_error: bool) -> Pass:
         """Return the losses of a batch."""

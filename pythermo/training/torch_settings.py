@@ -62,6 +62,11 @@ class _Setting:
     write: Callable[[Any], object]
     own: Any
 
+    def set(self, value: Any) -> None:
+        """Write a value that it does not have yet; some are written by importing half of torch."""
+        if self.read() != value:
+            self.write(value)
+
 
 def _determinism() -> tuple[bool, bool]:
     return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
@@ -130,14 +135,14 @@ class _OfProcess:
         before = [setting.read() for setting in _SETTINGS]
         with ExitStack() as aside:
             for setting, value in reversed(list(zip(_SETTINGS, before, strict=True))):
-                aside.callback(setting.write, value)  # which are called from the last one on
+                aside.callback(setting.set, value)  # which are called from the last one on
             aside.enter_context(
                 torch.backends.cudnn.flags(
                     enabled=True, benchmark=False, deterministic=True, allow_tf32=False
                 )
             )
             for setting in _SETTINGS:
-                setting.write(setting.own)
+                setting.set(setting.own)
             self._aside = aside.pop_all()
 
 

@@ -263,7 +263,7 @@ def test_recorded_iterates_are_the_last_ones_of_the_stride(stride):
     measured = np.array([0, 3, 5, 20, 21, 34, 60])
     recorded = np.flatnonzero(recorded_iterates(60, measured, window=4, stride=stride))
     for end in measured:
-        seen = [one for one in range(0, end + 1, stride)][-4:]
+        seen = list(range(0, end + 1, stride))[-4:]
         if window_is_full(end, 4, stride):
             assert recorded[recorded <= end][-4:].tolist() == seen
         else:

@@ -20,8 +20,8 @@ from pythermo.sweeps.files import claim_folder, read_config, read_state, write_s
 from pythermo.sweeps.group import ERROR_LOG, grouped
 from pythermo.sweeps.run import CHECKPOINT
 from pythermo.training.lane_trainer import LaneTrainer
-from pythermo.training.record import OtherInstructionSetError
 from pythermo.training.program import LayerNotKnownError
+from pythermo.training.record import OtherInstructionSetError
 
 LANES = TINY.changed(**{"training.engine": "lanes"})
 RATES = [0.01, 0.02, 0.05]
