@@ -27,16 +27,34 @@ PYTHERMO_FOR_EACH_ISA(
 
 }  // namespace pythermo::cpu
 
-// The whole kernel on the CPU.
+// The kernel on the CPU, in parts: what goes over all images of a batch, in turn with what comes before and after
+// for a few images at a time, that these stay in the cache.
 namespace pythermo::cpu {
 
-// As batch_norm_relu, of images [N, H, W, C, lanes] and output [N, h, w, C, lanes]; statistics [2, C, lanes].
-void lanes_batch_norm(const TensorView& x, std::size_t pool, bool rectify, double eps,
-                      const TensorView& output, const TensorView& statistics);
+// Images are [N, H, W, C, lanes], outputs [N, h, w, C, lanes] of the pooled images, sums [2 * C * lanes]
+// float64, constants [4 * C * lanes] float32.
 
-// Writes the gradients of x, which may take its place.
-void lanes_batch_norm_backward(const TensorView& x, std::size_t pool, bool rectify, const TensorView& output,
-                               const TensorView& statistics, const TensorView& grad,
-                               const TensorView& grad_x);
+// Adds images, less the first pixel of `batch`, and their squares to sums.
+void lanes_moments(const TensorView& x, const TensorView& batch, const TensorView& sums);
+
+// Writes mean and 1 / deviation, the first half of the constants, from the sums over `batch`.
+void lanes_statistics(const TensorView& sums, const TensorView& batch, double eps,
+                      const TensorView& constants);
+
+// Writes what is normalized, pooled and, if so, rectified.
+void lanes_normalization(const TensorView& x, std::size_t pool, bool rectify, const TensorView& constants,
+                         const TensorView& output);
+
+// Adds the gradients of the outputs, and their products with the outputs, to sums.
+void lanes_gradient_moments(const TensorView& output, bool rectify, const TensorView& grad,
+                            const TensorView& sums);
+
+// Writes the second half of the constants from the sums over all gradients of the outputs.
+void lanes_gradient_statistics(const TensorView& sums, const TensorView& batch, const TensorView& constants);
+
+// Writes the gradients of images, which may take their place, from those of their outputs.
+void lanes_normalization_backward(const TensorView& x, std::size_t pool, bool rectify,
+                                  const TensorView& constants, const TensorView& grad,
+                                  const TensorView& grad_x);
 
 }  // namespace pythermo::cpu

@@ -41,22 +41,14 @@ Images pooled_of(const TensorView& view, const Images& x, std::size_t pool) {
   return pooled;
 }
 
+// The constants of all channels, with their lanes.
+ChannelConstants<float> constants_of(const TensorView& view, std::size_t channels) {
+  const float* const all = sized<float>(view, 4 * channels);
+  return {all, all + channels, all + 2 * channels, all + 3 * channels};
+}
+
 template <std::size_t pool, bool rectify>
-void forward(const Images& x, double eps, const Images& output, float* statistics) {
-  const std::size_t lanes = lanes_of_members();
-  std::vector<double> sums(x.channels), squares(x.channels);
-  for (std::size_t image = 0; image < x.count; ++image) {
-    PYTHERMO_DISPATCH(isa::add_member_moments(x.row(image, 0), x.pixels(), x.channels / lanes, x.data,
-                                              sums.data(), squares.data()));
-  }
-  const double count = static_cast<double>(x.count * x.pixels());
-  float *const mean = statistics, *const scale = statistics + x.channels;
-  for (std::size_t c = 0; c < x.channels; ++c) {
-    const Moments moments{sums[c], squares[c]};
-    mean[c] = static_cast<float>(moments.mean(static_cast<double>(x.data[c]), count));
-    scale[c] = static_cast<float>(moments.scale(count, eps));
-  }
-  const ChannelConstants<float> constants{mean, scale, nullptr, nullptr};
+void forward(const Images& x, const ChannelConstants<float>& constants, const Images& output) {
   for (std::size_t image = 0; image < x.count; ++image) {
     for (std::size_t y = 0; y < output.height; ++y) {
       PYTHERMO_DISPATCH(isa::forward_row<float, pool, rectify>(x.row(image, y * pool), {x.width, x.channels},
@@ -66,30 +58,15 @@ void forward(const Images& x, double eps, const Images& output, float* statistic
 }
 
 template <std::size_t pool, bool rectify>
-void backward(const Images& x, const Images& output, const float* statistics, const Images& grad,
+void backward(const Images& x, const ChannelConstants<float>& constants, const Images& grad,
               const Images& grad_x) {
-  const std::size_t lanes = lanes_of_members();
-  std::vector<double> sums(x.channels), products(x.channels);
-  for (std::size_t image = 0; image < x.count; ++image) {
-    PYTHERMO_DISPATCH(isa::add_member_gradients<rectify>(output.row(image, 0), grad.row(image, 0),
-                                                         output.pixels(), x.channels / lanes, sums.data(),
-                                                         products.data()));
-  }
-  const double count = static_cast<double>(x.count * x.pixels());
-  std::vector<float> mean_grad(x.channels), slope(x.channels);
-  for (std::size_t c = 0; c < x.channels; ++c) {
-    mean_grad[c] = static_cast<float>(sums[c] / count);
-    slope[c] = static_cast<float>(products[c] / count);
-  }
-  const ChannelConstants<float> constants{statistics, statistics + x.channels, mean_grad.data(),
-                                          slope.data()};
   const RowShape shape{x.width, x.channels};
   for (std::size_t image = 0; image < x.count; ++image) {
-    for (std::size_t y = 0; y < output.height; ++y) {
+    for (std::size_t y = 0; y < grad.height; ++y) {
       PYTHERMO_DISPATCH(isa::backward_row<float, pool, rectify>(
           x.row(image, y * pool), shape, constants, grad.row(image, y), grad_x.row(image, y * pool)));
     }
-    for (std::size_t y = output.height * pool; y < x.height; ++y) {
+    for (std::size_t y = grad.height * pool; y < x.height; ++y) {
       PYTHERMO_DISPATCH(isa::backward_row<float, 1, rectify>(x.row(image, y), shape, constants, nullptr,
                                                              grad_x.row(image, y)));
     }
@@ -109,22 +86,69 @@ void choose(std::size_t pool, bool rectify, const Body& body) {
 
 }  // namespace
 
-void lanes_batch_norm(const TensorView& x, std::size_t pool, bool rectify, double eps,
-                      const TensorView& output, const TensorView& statistics) {
+void lanes_moments(const TensorView& x, const TensorView& batch, const TensorView& sums) {
+  const Images images = images_of(x), all = images_of(batch);
+  require(all.channels == images.channels, batch, "must have the channels of x");
+  double* const sum = sized<double>(sums, 2 * images.channels);
+  for (std::size_t image = 0; image < images.count; ++image) {
+    PYTHERMO_DISPATCH(isa::add_member_moments(images.row(image, 0), images.pixels(),
+                                              images.channels / lanes_of_members(), all.data, sum,
+                                              sum + images.channels));
+  }
+}
+
+void lanes_statistics(const TensorView& sums, const TensorView& batch, double eps,
+                      const TensorView& constants) {
+  const Images all = images_of(batch);
+  const double* const sum = sized<double>(sums, 2 * all.channels);
+  float* const mean = sized<float>(constants, 4 * all.channels);
+  const double count = static_cast<double>(all.count * all.pixels());
+  for (std::size_t c = 0; c < all.channels; ++c) {
+    const Moments moments{sum[c], sum[all.channels + c]};
+    mean[c] = static_cast<float>(moments.mean(static_cast<double>(all.data[c]), count));
+    mean[all.channels + c] = static_cast<float>(moments.scale(count, eps));
+  }
+}
+
+void lanes_normalization(const TensorView& x, std::size_t pool, bool rectify, const TensorView& constants,
+                         const TensorView& output) {
   const Images images = images_of(x);
   choose(pool, rectify, [&](auto pooling, auto rectifying) {
-    forward<pooling, rectifying>(images, eps, pooled_of(output, images, pool),
-                                 sized<float>(statistics, 2 * images.channels));
+    forward<pooling, rectifying>(images, constants_of(constants, images.channels),
+                                 pooled_of(output, images, pool));
   });
 }
 
-void lanes_batch_norm_backward(const TensorView& x, std::size_t pool, bool rectify, const TensorView& output,
-                               const TensorView& statistics, const TensorView& grad,
-                               const TensorView& grad_x) {
+void lanes_gradient_moments(const TensorView& output, bool rectify, const TensorView& grad,
+                            const TensorView& sums) {
+  const Images outputs = images_of(output), grads = pooled_of(grad, outputs, 1);
+  double* const sum = sized<double>(sums, 2 * outputs.channels);
+  const std::size_t channels = outputs.channels / lanes_of_members();
+  for (std::size_t image = 0; image < outputs.count; ++image) {
+    const auto add = [&](auto rectifying) {
+      PYTHERMO_DISPATCH(isa::add_member_gradients<rectifying>(outputs.row(image, 0), grads.row(image, 0),
+                                                              outputs.pixels(), channels, sum,
+                                                              sum + outputs.channels));
+    };
+    rectify ? add(std::true_type()) : add(std::false_type());
+  }
+}
+
+void lanes_gradient_statistics(const TensorView& sums, const TensorView& batch,
+                               const TensorView& constants) {
+  const Images all = images_of(batch);
+  const double* const sum = sized<double>(sums, 2 * all.channels);
+  float* const means = sized<float>(constants, 4 * all.channels) + 2 * all.channels;
+  const double count = static_cast<double>(all.count * all.pixels());
+  for (std::size_t i = 0; i < 2 * all.channels; ++i) means[i] = static_cast<float>(sum[i] / count);
+}
+
+void lanes_normalization_backward(const TensorView& x, std::size_t pool, bool rectify,
+                                  const TensorView& constants, const TensorView& grad,
+                                  const TensorView& grad_x) {
   const Images images = images_of(x);
   choose(pool, rectify, [&](auto pooling, auto rectifying) {
-    backward<pooling, rectifying>(images, pooled_of(output, images, pool),
-                                  sized<float>(statistics, 2 * images.channels),
+    backward<pooling, rectifying>(images, constants_of(constants, images.channels),
                                   pooled_of(grad, images, pool), pooled_of(grad_x, images, 1));
   });
 }

@@ -146,7 +146,7 @@ def _batch_norm_relu(quick: bool) -> dict[str, Sequence[Any]]:
 
 
 def _ensemble(quick: bool) -> dict[str, Sequence[Any]]:
-    rounds, cases = (3, ensemble.CASES[:1]) if quick else (9, ensemble.CASES)
+    rounds, cases = (3, ensemble.CASES[:1]) if quick else (5, ensemble.CASES)
     steps, kernels = list[ensemble.StepResult](), list[ensemble.KernelResult]()
     for name in ensemble.instruction_sets():
         with ensemble.instruction_set(name):

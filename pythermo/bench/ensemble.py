@@ -19,7 +19,7 @@ from pythermo.config.member import Member
 from pythermo.config.schema import DataConfig, MeasurementConfig, PackageNetwork, RunConfig, TrainingConfig
 from pythermo.data import Images
 from pythermo.models.layers import FrozenHead
-from pythermo.ops.lanes_batch_norm import normalize, normalize_back
+from pythermo.ops.lanes_batch_norm import add_gradient_moments, add_moments, normalize, normalize_back
 from pythermo.ops.lanes_convolution import add_weight_gradients, convolve, convolve_back
 from pythermo.training.lane_trainer import LaneTrainer
 from pythermo.training.lanes import aligned_empty
@@ -126,7 +126,7 @@ def instruction_sets() -> list[str]:
     return [chosen, *(name for name in ("x86-64-v3",) if name < chosen and name in _core.instruction_sets())]
 
 
-def measure_step(case: Case, rounds: int, seconds_per_turn: float = 1.0) -> StepResult:
+def measure_step(case: Case, rounds: int, seconds_per_turn: float = 0.5) -> StepResult:
     """Time the contenders' training steps, on one thread, with as many members as a vector has lanes."""
     config, images, members = case.configuration(), case.images(), _core.lanes_of_members()
     with own_settings():
@@ -272,11 +272,14 @@ def _kernel_calls(case: Case) -> tuple[dict[str, Callable[[], object]], dict[str
                 add("to images", partial(convolve_back, y, w, *how, x), count)
         elif isinstance(layer, BatchNorm):
             x, y, dy = values(layer.source), values(number), values(number)
-            statistics, pool = aligned_empty(2 * x.shape[3] * lanes), (layer.pool, layer.rectify)
-            count = float(math.prod(x.shape[:4]))
-            add("normalization", partial(normalize, x, *pool, layer.eps, y, statistics), 4 * count)
-            back = partial(normalize_back, x, *pool, y, statistics, dy, torch.empty_like(x))
-            add("its gradients", back, 8 * count)
+            constants, pool = aligned_empty(4 * x.shape[3] * lanes).normal_(), (layer.pool, layer.rectify)
+            sums = aligned_empty(2 * x.shape[3] * lanes, dtype=torch.float64).zero_()
+            count, count_y = (float(math.prod(one.shape[:4])) for one in (x, y))
+            add("normalization", partial(add_moments, x, x, sums), 4 * count)
+            add("normalization", partial(normalize, x, *pool, constants, y), 3 * count)
+            add("its gradients", partial(add_gradient_moments, y, layer.rectify, dy, sums), 4 * count_y)
+            back = partial(normalize_back, x, *pool, constants, dy, torch.empty_like(x))
+            add("its gradients", back, 7 * count)
     return {name: _one_after_the_other(several) for name, several in calls.items()}, operations
 
 

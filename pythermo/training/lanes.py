@@ -1,7 +1,8 @@
 """Members of an ensemble that lie in the lanes of one vector: their forward and backward pass, and step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Self
 
@@ -9,7 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pythermo.ops.lanes_batch_norm import normalize, normalize_back
+from pythermo.ops.lanes_batch_norm import (
+    add_gradient_moments,
+    add_moments,
+    normalize,
+    normalize_back,
+    write_gradient_statistics,
+    write_statistics,
+)
 from pythermo.ops.lanes_convolution import (
     add_weight_gradients,
     convolve,
@@ -104,62 +112,97 @@ class Pass:
     hits: Tensor  # [lanes] int64
 
 
-class _Memory:
-    """Memory for the values of a program, written anew by each batch, and for their gradients.
+# Calls of kernels whose arguments are known before a batch comes; of a part of it, those that Part gives.
+Call = Callable[[], object]
+OfPart = Callable[[slice], Call]
 
-    A batch of fewer images takes the beginning of what a larger one took.
+# Of the largest value, what is computed in turn with what comes before and after it: it stays in the cache.
+_PART_BYTES = 2**20
+
+
+class _Memory:
+    """Memory of the values of a program and of their gradients, and the calls that go through it.
+
+    A batch of fewer images takes the beginning of what a larger one took. Values that are ``passing`` have
+    memory for one part of a batch.
     """
 
-    def __init__(self, program: Program, places: list[int]) -> None:
-        self._shapes, self._places = program.shapes, places
-        self._flat: dict[int, Tensor] = {}
-        self._views: dict[tuple[int, int, int], Tensor] = {}
-        self._statistics: dict[int, Tensor] = {}
+    def __init__(self, program: Program, passing: Collection[int] = ()) -> None:
+        self._shapes = [(height, width, channels) for channels, height, width in program.shapes]
+        self._passing = passing
+        self._part = max(1, _PART_BYTES // (4 * lanes_of_members() * max(map(prod, self._shapes))))
+        self._images = 0
+        self._flat: dict[tuple[int, int], Tensor] = {}
+        self._constants: dict[tuple[int, str], Tensor] = {}
+        self.calls: dict[int, tuple[list[Call], list[Call]]] = {}  # forward and back, by number of images
 
     @property
     def bytes(self) -> int:
         """Its size."""
-        return sum(one.nbytes for one in [*self._flat.values(), *self._statistics.values()])
+        return sum(one.nbytes for one in [*self._flat.values(), *self._constants.values()])
 
-    def value(self, value: int, images: int) -> Tensor:
-        """Return the place of a value, [images, height, width, channels, lanes]."""
-        return self._at(self._places[value], value, images)
+    def reserve(self, images: int) -> None:
+        """Make room for batches of so many images."""
+        if images > self._images:
+            self._images = images
+            self.calls.clear()
+            self._flat.clear()
 
-    def grad(self, value: int, images: int, use: int = 0) -> Tensor:
+    def parts(self, images: int) -> list[slice]:
+        """Return the parts of a batch, one after the other."""
+        return [slice(first, min(first + self._part, images)) for first in range(0, images, self._part)]
+
+    def value(self, value: int, part: slice) -> Tensor:
+        """Return the place of a value's part, [images, height, width, channels, lanes]."""
+        if value in self._passing:
+            return self._at((value, 0), value, self._part)[: part.stop - part.start]
+        return self._at((value, 0), value, self._images)[part]
+
+    def grad(self, value: int, use: int) -> Tensor:
         """Return a place for a gradient of a value; ``use`` tells several apart."""
-        return self._at(-1 - value - use * len(self._shapes), value, images)
+        return self._at((value, 1 + use), value, self._images)
 
-    def statistics(self, value: int) -> Tensor:
-        """Return the place of the statistics of a normalization."""
-        if value not in self._statistics:
-            self._statistics[value] = aligned_empty(2 * self._shapes[value][0] * lanes_of_members())
-        return self._statistics[value]
+    def constants(self, value: int) -> Tensor:
+        """Return the constants of the normalization that gives a value."""
+        return self._of_channels(value, "constants", 4, torch.float32)
 
-    def _at(self, place: int, value: int, images: int) -> Tensor:
-        key = place, value, images
-        if key not in self._views:
-            channels, height, width = self._shapes[value]
-            shape = (images, height, width, channels, lanes_of_members())
-            if place not in self._flat or self._flat[place].numel() < prod(shape):
-                # The old one goes before there is another.
-                self._views = {other: view for other, view in self._views.items() if other[0] != place}
-                self._flat.pop(place, None)
-                self._flat[place] = aligned_empty(prod(shape))
-            self._views[key] = self._flat[place][: prod(shape)].view(shape)
-        return self._views[key]
+    def sums(self, value: int) -> Tensor:
+        """Return the sums over a value that is to be normalized."""
+        return self._of_channels(value, "sums", 2, torch.float64)
+
+    def gradient_sums(self, value: int) -> Tensor:
+        """Return the sums over the gradients of a value that was normalized."""
+        return self._of_channels(value, "gradient sums", 2, torch.float64)
+
+    def _at(self, place: tuple[int, int], value: int, images: int) -> Tensor:
+        if place not in self._flat:
+            self._flat[place] = aligned_empty(images, *self._shapes[value], lanes_of_members())
+        return self._flat[place]
+
+    def _of_channels(self, value: int, what: str, times: int, dtype: torch.dtype) -> Tensor:
+        size = times * self._shapes[value][2] * lanes_of_members()
+        return self._constants.setdefault((value, what), aligned_empty(size, dtype=dtype))
 
 
-def _shared_places(program: Program) -> list[int]:
-    """Return a place in memory for each value, so that one is used again when its value is not."""
-    last_use = {program.head.source: len(program.layers)}
-    for number, layer in enumerate(program.layers):
-        for source in sources(layer):
-            last_use[source] = max(number, last_use.get(source, number))
-    places, free = [0], list[int]()
-    for number in range(len(program.layers)):
-        places.append(free.pop() if free else max(places) + 1)
-        free += [places[value] for value, last in last_use.items() if last == number and value <= number]
-    return places
+def _stages(layers: Iterable[tuple[int, Layer]]) -> list[list[tuple[int, Layer]]]:
+    """Cut layers, with the values that they give, before each normalization: it waits for the whole batch."""
+    stages: list[list[tuple[int, Layer]]] = [[]]
+    for value, layer in layers:
+        if isinstance(layer, BatchNorm) and stages[-1]:
+            stages.append([])
+        stages[-1].append((value, layer))
+    return stages
+
+
+def _passing_values(program: Program) -> set[int]:
+    """Return the values that are taken in the stage that gives them, and in no other."""
+    stages = _stages(enumerate(program.layers, start=1))
+    given = {value: number for number, stage in enumerate(stages) for value, _ in stage}
+    passing = set(given) - {program.head.source}
+    for number, stage in enumerate(stages):
+        for _, layer in stage:
+            passing -= {source for source in sources(layer) if given.get(source) != number}
+    return passing
 
 
 class LaneNetwork:
@@ -169,8 +212,8 @@ class LaneNetwork:
         self.program = program
         self.weights, self.grad = Weights(program), Weights(program)
         self._status = torch.zeros(lanes_of_members(), dtype=torch.int64)
-        self._kept = _Memory(program, list(range(len(program.shapes))))
-        self._passing = _Memory(program, _shared_places(program))
+        self._kept = _Memory(program)
+        self._passing = _Memory(program, _passing_values(program))
         users = [value for layer in program.layers for value in sources(layer)] + [program.head.source]
         self._used_once = {value for value in range(len(program.shapes)) if users.count(value) == 1}
 
@@ -182,17 +225,22 @@ class LaneNetwork:
 
     def losses(self, batch: Batch, squared_error: bool) -> Pass:
         """Return the losses of a batch."""
-        return self._forward(batch, squared_error, torch.empty(0), self._passing)
+        memory, whole = self._passing, slice(0, len(batch))
+        memory.reserve(len(batch))
+        if len(batch) not in memory.calls:
+            memory.calls[len(batch)] = self._forward(memory, whole), []
+        return self._go_forward(batch, squared_error, torch.empty(0), memory)
 
     def losses_and_gradient(self, batch: Batch, squared_error: bool) -> Pass:
         """Return the same, and write the weights' gradients to `grad`."""
-        last = self.program.head.source
-        grad = self._kept.grad(last, len(batch))
-        result = self._forward(batch, squared_error, grad.view(-1), self._kept)
-        self.grad.flat.zero_()
-        found = {last: grad}
-        for value in range(len(self.program.layers), 0, -1):
-            self._back(self.program.layers[value - 1], value, found)
+        memory, whole = self._kept, slice(0, len(batch))
+        memory.reserve(len(batch))
+        if len(batch) not in memory.calls:
+            memory.calls[len(batch)] = self._forward(memory, whole), self._backward(memory, whole)
+        grad = memory.grad(self.program.head.source, 0)[whole].view(-1)
+        result = self._go_forward(batch, squared_error, grad, memory)
+        for call in memory.calls[len(batch)][1]:
+            call()
         return result
 
     def step(self, retraction: str, lr: Tensor, radius: float) -> list[str | None]:
@@ -201,21 +249,14 @@ class LaneNetwork:
         move(self.weights.flat, self.grad.flat, lr, radius, self._status)
         return [STEP_ERRORS[code] if code != 0 else None for code in self._status.tolist()]
 
-    def _forward(self, batch: Batch, squared_error: bool, grad: Tensor, memory: _Memory) -> Pass:
-        head, lanes, size = self.program.head, lanes_of_members(), len(batch)
-        gather(batch.samples, batch.indices, memory.value(0, size).flatten(1, 3))
-        for value, layer in enumerate(self.program.layers, start=1):
-            source, output = memory.value(layer.source, size), memory.value(value, size)
-            if isinstance(layer, Convolution):
-                weights = self.weights.of_layer[layer.weights]
-                convolve(source, weights, layer.stride, layer.padding, output)
-            elif isinstance(layer, BatchNorm):
-                normalize(source, layer.pool, layer.rectify, layer.eps, output, memory.statistics(value))
-            else:
-                torch.add(source, memory.value(layer.other, size), out=output)
+    def _go_forward(self, batch: Batch, squared_error: bool, grad: Tensor, memory: _Memory) -> Pass:
+        head, lanes, whole = self.program.head, lanes_of_members(), slice(0, len(batch))
+        gather(batch.samples, batch.indices, memory.value(0, whole).flatten(1, 3))
+        for call in memory.calls[len(batch)][0]:
+            call()
         result = Pass(torch.empty(lanes, dtype=torch.float64), torch.empty(lanes, dtype=torch.int64))
         head_losses(
-            memory.value(head.source, size).flatten(1, 2),
+            memory.value(head.source, whole).flatten(1, 2),
             head.weights,
             head.bias,
             batch.labels,
@@ -227,31 +268,100 @@ class LaneNetwork:
         )
         return result
 
-    def _back(self, layer: Layer, value: int, found: dict[int, Tensor]) -> None:
-        """Bring the gradient of a value, of which all is found, to what its layer came from."""
-        grad, source, memory = found[value], layer.source, self._kept
-        x = memory.value(source, len(grad))
-        if isinstance(layer, Sum):
-            for one in sources(layer):
-                self._add(one, grad, found)
-            return
-        if isinstance(layer, Convolution):
-            weights, own = self.weights.of_layer[layer.weights], self.grad.of_layer[layer.weights]
-            add_weight_gradients(x, grad, layer.stride, layer.padding, own)
-            if source == 0:
-                return
-            target = memory.grad(source, len(grad), use=1 if source in found else 0)
-            convolve_back(grad, weights, layer.stride, layer.padding, target)
-        else:
-            # Nothing else needs what was normalized: its gradient takes the place.
-            alone = source in self._used_once and source > 0
-            target = x if alone else memory.grad(source, len(grad), use=1 if source in found else 0)
-            output, statistics = memory.value(value, len(grad)), memory.statistics(value)
-            normalize_back(x, layer.pool, layer.rectify, output, statistics, grad, target)
-        self._add(source, target, found)
+    def _forward(self, memory: _Memory, whole: slice) -> list[Call]:
+        """Return what computes the values of a batch, stage by stage and in each part by part."""
+        layers = self.program.layers
+        normalized = {layer.source for layer in layers if isinstance(layer, BatchNorm)}
+        calls: list[Call] = [memory.sums(value).zero_ for value in normalized]
+        for value in normalized & {0}:
+            batch = memory.value(value, whole)
+            calls.append(partial(add_moments, batch, batch, memory.sums(value)))
+        for stage in _stages(enumerate(layers, start=1)):
+            value, first = stage[0]
+            if isinstance(first, BatchNorm):
+                batch, sums = memory.value(first.source, whole), memory.sums(first.source)
+                calls.append(partial(write_statistics, sums, batch, first.eps, memory.constants(value)))
+            for part in memory.parts(whole.stop):
+                for value, layer in stage:
+                    output = memory.value(value, part)
+                    calls.append(self._compute(layer, value, output, memory, part))
+                    if value in normalized:
+                        batch = memory.value(value, whole)
+                        calls.append(partial(add_moments, output, batch, memory.sums(value)))
+        return calls
 
-    def _add(self, value: int, grad: Tensor, found: dict[int, Tensor]) -> None:
-        if value in found:
-            found[value] = torch.add(found[value], grad, out=self._kept.grad(value, len(grad), use=2))
-        else:
-            found[value] = grad
+    def _compute(self, layer: Layer, value: int, output: Tensor, memory: _Memory, part: slice) -> Call:
+        x = memory.value(layer.source, part)
+        if isinstance(layer, Convolution):
+            weights = self.weights.of_layer[layer.weights]
+            return partial(convolve, x, weights, layer.stride, layer.padding, output)
+        if isinstance(layer, BatchNorm):
+            return partial(normalize, x, layer.pool, layer.rectify, memory.constants(value), output)
+        return partial(torch.add, x, memory.value(layer.other, part), out=output)
+
+    def _backward(self, memory: _Memory, whole: slice) -> list[Call]:
+        """Return what computes the gradients of a batch from that of the last value, in stages and parts."""
+        layers = list(enumerate(self.program.layers, start=1))
+        stages = _stages(reversed(layers))
+        grads = {self.program.head.source: memory.grad(self.program.head.source, 0)}
+        calls: list[Call] = [self.grad.flat.zero_]
+        calls += [memory.gradient_sums(value).zero_ for value, one in layers if isinstance(one, BatchNorm)]
+        calls += [add(whole) for add in self._add_sums(*stages[0][0], grads, memory)]
+        for number, stage in enumerate(stages):
+            value, first = stage[0]
+            if isinstance(first, BatchNorm):
+                batch, sums = memory.value(first.source, whole), memory.gradient_sums(value)
+                calls.append(partial(write_gradient_statistics, sums, batch, memory.constants(value)))
+            steps = [step for value, layer in stage for step in self._back(layer, value, grads, memory)]
+            if number + 1 < len(stages):
+                steps += self._add_sums(*stages[number + 1][0], grads, memory)
+            calls += [step(part) for part in memory.parts(whole.stop) for step in steps]
+        return calls
+
+    def _add_sums(self, value: int, layer: Layer, grads: dict[int, Tensor], memory: _Memory) -> list[OfPart]:
+        """Return what adds up the gradients of a value that was normalized, once they are known."""
+        if not isinstance(layer, BatchNorm):
+            return []
+        grad, sums = grads[value], memory.gradient_sums(value)
+        return [
+            lambda part: partial(
+                add_gradient_moments, memory.value(value, part), layer.rectify, grad[part], sums
+            )
+        ]
+
+    def _back(self, layer: Layer, value: int, grads: dict[int, Tensor], memory: _Memory) -> list[OfPart]:
+        """Return what brings the gradient of a value, of which all is known, to what its layer came from."""
+        grad, source = grads[value], layer.source
+        if isinstance(layer, Sum):
+            return [step for one in sources(layer) for step in self._add(one, grad, grads, memory)]
+        use = 1 if source in grads else 0
+        if isinstance(layer, Convolution):
+            at = layer.stride, layer.padding
+            weights, own = self.weights.of_layer[layer.weights], self.grad.of_layer[layer.weights]
+            steps: list[OfPart] = [
+                lambda part: partial(add_weight_gradients, memory.value(source, part), grad[part], *at, own)
+            ]
+            if source == 0:
+                return steps
+            target = memory.grad(source, use)
+            steps.append(lambda part: partial(convolve_back, grad[part], weights, *at, target[part]))
+            return steps + self._add(source, target, grads, memory)
+        # Nothing else needs what was normalized: its gradient takes the place.
+        alone = source in self._used_once and source > 0
+        target = memory.value(source, slice(None)) if alone else memory.grad(source, use)
+        pool, constants = (layer.pool, layer.rectify), memory.constants(value)
+        steps = [
+            lambda part: partial(
+                normalize_back, memory.value(source, part), *pool, constants, grad[part], target[part]
+            )
+        ]
+        return steps + self._add(source, target, grads, memory)
+
+    def _add(self, value: int, grad: Tensor, grads: dict[int, Tensor], memory: _Memory) -> list[OfPart]:
+        """Return what adds a part of a gradient to the others, if there are some."""
+        if value not in grads:
+            grads[value] = grad
+            return []
+        before, total = grads[value], memory.grad(value, 2)
+        grads[value] = total
+        return [lambda part: partial(torch.add, before[part], grad[part], out=total[part])]

@@ -32,8 +32,8 @@ def test_the_plain_network_is_the_package_s():
 )
 def test_others_train_members_of_their_own_on_the_sphere(make):
     step = make(SMALL.configuration(), SMALL.images(), members=3)
-    before = [np.array(one) for one in step()]
-    after = [np.array(one) for one in step()]
+    before = [np.asarray(torch.as_tensor(np.asarray(one))) for one in step()]
+    after = [np.asarray(torch.as_tensor(np.asarray(one))) for one in step()]
     flat = np.concatenate([one.reshape(3, -1) for one in after], axis=1)
     np.testing.assert_allclose(np.linalg.norm(flat, axis=1), 1.0, rtol=1e-5)
     assert not any(np.array_equal(one, other) for one, other in zip(before, after, strict=True))

@@ -153,6 +153,15 @@ void test_convolutions(const std::string& where) {
   test_convolution({1, 2, 70, 2, 2, 3, 1, 1}, where);
 }
 
+Floats image_of(const Floats& all, std::size_t image) {
+  std::vector<std::int64_t> shape = all.shape;
+  shape[0] = 1;
+  Floats one(shape);
+  std::copy_n(all.values.begin() + static_cast<std::ptrdiff_t>(image * one.values.size()), one.values.size(),
+              one.values.begin());
+  return one;
+}
+
 // Each lane of the batch normalization is that of batch_norm_relu in double.
 void test_batch_norm(std::size_t images, std::size_t height, std::size_t width, std::size_t channels,
                      std::size_t pool, bool rectify, const std::string& where) {
@@ -161,14 +170,36 @@ void test_batch_norm(std::size_t images, std::size_t height, std::size_t width, 
   Floats x = random_array({size(images), size(height), size(width), size(channels), size(lanes)}, 4);
   Floats grad =
       random_array({size(images), size(height / pool), size(width / pool), size(channels), size(lanes)}, 5);
-  Floats output(grad.shape), statistics({size(2 * all)}), grad_x(x.shape);
-  cpu::lanes_batch_norm(x.view("x"), pool, rectify, 1e-12, output.view("output"),
-                        statistics.view("statistics"));
+  Floats output(grad.shape), grad_x(x.shape), constants({size(4 * all)});
+  Array<double> sums({size(2 * all)}), grad_sums({size(2 * all)});
+  const auto both_ways = [&](Floats& target) {
+    cpu::lanes_moments(x.view("x"), x.view("batch"), sums.view("sums"));
+    cpu::lanes_statistics(sums.view("sums"), x.view("batch"), 1e-12, constants.view("constants"));
+    cpu::lanes_normalization(x.view("x"), pool, rectify, constants.view("constants"), output.view("output"));
+    cpu::lanes_gradient_moments(output.view("output"), rectify, grad.view("grad"), grad_sums.view("sums"));
+    cpu::lanes_gradient_statistics(grad_sums.view("sums"), x.view("batch"), constants.view("constants"));
+    cpu::lanes_normalization_backward(target.view("x"), pool, rectify, constants.view("constants"),
+                                      grad.view("grad"), target.view("grad_x"));
+  };
   Floats in_place = x;
-  cpu::lanes_batch_norm_backward(x.view("x"), pool, rectify, output.view("output"),
-                                 statistics.view("statistics"), grad.view("grad"), grad_x.view("grad_x"));
-  cpu::lanes_batch_norm_backward(in_place.view("x"), pool, rectify, output.view("output"),
-                                 statistics.view("statistics"), grad.view("grad"), in_place.view("grad_x"));
+  both_ways(in_place);
+  cpu::lanes_normalization_backward(x.view("x"), pool, rectify, constants.view("constants"),
+                                    grad.view("grad"), grad_x.view("grad_x"));
+  // Image by image: the same bits.
+  Array<double> parts({size(2 * all)}), grad_parts({size(2 * all)});
+  bool same = true;
+  for (std::size_t i = 0; i < images; ++i) {
+    Floats one = image_of(x, i), one_output = image_of(output, i), one_grad = image_of(grad, i);
+    Floats found(one_output.shape), found_grad(one.shape);
+    cpu::lanes_moments(one.view("x"), x.view("batch"), parts.view("sums"));
+    cpu::lanes_normalization(one.view("x"), pool, rectify, constants.view("constants"), found.view("output"));
+    cpu::lanes_gradient_moments(one_output.view("output"), rectify, one_grad.view("grad"),
+                                grad_parts.view("sums"));
+    cpu::lanes_normalization_backward(one.view("x"), pool, rectify, constants.view("constants"),
+                                      one_grad.view("grad"), found_grad.view("grad_x"));
+    same = same && found.values == one_output.values && found_grad.values == image_of(grad_x, i).values;
+  }
+  same = same && parts.values == sums.values && grad_parts.values == grad_sums.values;
   Array<double> plain({size(images), size(height * width), size(all)}),
       plain_out({size(images), size(height / pool * (width / pool)), size(all)}),
       plain_statistics({size(2 * all)}), plain_grad(plain_out.shape), plain_grad_x(plain.shape);
@@ -185,6 +216,7 @@ void test_batch_norm(std::size_t images, std::size_t height, std::size_t width, 
   check(deviation(output.values, plain_out.values) < 1e-6, what);
   check(deviation(grad_x.values, plain_grad_x.values) < 1e-5, what + ", gradient");
   check(grad_x.values == in_place.values, what + ", gradient in the place of the images");
+  check(same, what + ", image by image");
 }
 
 void test_head(std::size_t pixels, std::size_t features, std::size_t classes, bool largest, bool squared,

@@ -21,16 +21,20 @@ ON_BOTH = {
 ON_CPU_ALONE = {
     "batch_norm_relu",
     "batch_norm_relu_backward",
-    "lanes_batch_norm",
-    "lanes_batch_norm_backward",
     "lanes_convolution",
     "lanes_convolution_images_gradient",
     "lanes_convolution_weights_gradient",
     "lanes_exponential_step",
     "lanes_gather",
+    "lanes_gradient_moments",
+    "lanes_gradient_statistics",
     "lanes_gradient_sums",
     "lanes_head",
+    "lanes_moments",
+    "lanes_normalization",
+    "lanes_normalization_backward",
     "lanes_projected_step",
+    "lanes_statistics",
     "minibatches",
 }
 
