@@ -1,7 +1,9 @@
 """The kernels of CUDA in the place of the CPU's, under the same tests: emulated, or on a device through copies."""
 
 import contextlib
+import pkgutil
 from dataclasses import fields
+from importlib import import_module
 
 import emulation
 import pytest
@@ -9,8 +11,10 @@ import torch
 
 import pythermo as pt
 from pythermo import _core
-from pythermo.ops import sphere as _sphere  # noqa: F401  # all kernels are in the table
 from pythermo.ops._backends import CUDA, KERNELS
+
+for one in pkgutil.iter_modules(pt.ops.__path__):  # all kernels are in the table
+    import_module(f"pythermo.ops.{one.name}")
 
 ON_DEVICE = pytest.param("cuda", marks=pytest.mark.cuda)  # a device, where there is one
 SCHEDULES = {"forward": 0, "backward": 1, "shuffled": 2}

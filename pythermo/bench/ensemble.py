@@ -65,6 +65,8 @@ class Case:
         return Images(images, labels, images[:1], labels[:1], num_classes=10)
 
 
+# vmap and JAX are timed for the first three: beyond, they take minutes.
+OTHERS_FOR = 3
 CASES = (
     Case("ConvNet", 2, 1, 8),
     Case("ConvNet", 8, 1, 8),
@@ -126,13 +128,13 @@ def instruction_sets() -> list[str]:
     return [chosen, *(name for name in ("x86-64-v3",) if name < chosen and name in _core.instruction_sets())]
 
 
-def measure_step(case: Case, rounds: int, seconds_per_turn: float = 0.5) -> StepResult:
-    """Time the contenders' training steps, on one thread, with as many members as a vector has lanes."""
+def measure_step(case: Case, rounds: int, others: bool, seconds_per_turn: float = 0.5) -> StepResult:
+    """Time training steps by lanes, torch and, if so, others; on one thread, a member in each lane of a vector."""
     config, images, members = case.configuration(), case.images(), _core.lanes_of_members()
     with own_settings():
         trainer, alone = _lane_trainer(config, images), Trainer(config, images)
         contenders: dict[str, Callable[[], object]] = {"lanes": trainer.step, "torch": alone.step}
-        if case.network == "ConvNet":
+        if others:
             contenders["vmap"] = vmap_step(config, images, members)
             if find_spec("jax") is not None:
                 contenders["jax"] = jax_step(config, images, members)

@@ -37,8 +37,9 @@ def has_kernel(name: str, tensor: torch.Tensor) -> bool:
 def kernel_for(name: str, argument: str, tensor: torch.Tensor) -> Kernel:
     """Return the kernel of a name for a tensor's device, or raise ValueError naming the argument."""
     device_type = "cpu" if tensor.is_cpu else tensor.device.type
-    if _is_there(device_type, name):
-        return KERNELS[device_type, name]
+    found = KERNELS.get((device_type, name))
+    if found is not None and (device_type != "cuda" or CUDA.native is not None):
+        return found
     why = " (built without CUDA)" if device_type == "cuda" and CUDA.native is None else ""
     others = [where for where, own in KERNELS if own == name and _is_there(where, name)]
     raise ValueError(

@@ -121,10 +121,16 @@ def _register_step(name: str) -> _Step:
 
 
 def _capsules(weights: _Tensors, grads: _Grads) -> tuple[list[Any], list[Any]]:
-    return (
-        [to_dlpack(one) if not one.is_neg() else _refuse_negated(i) for i, one in enumerate(weights)],
-        [None if one is None else to_dlpack(one if not one.is_neg() else one.resolve_neg()) for one in grads],
-    )
+    moved, taken = [], []
+    for one in weights:
+        if one.is_neg():
+            _refuse_negated(len(moved))
+        moved.append(to_dlpack(one))
+    for grad in grads:
+        if grad is not None and grad.is_neg():
+            grad = grad.resolve_neg()
+        taken.append(None if grad is None else to_dlpack(grad))
+    return moved, taken
 
 
 def _refuse_negated(index: int) -> NoReturn:
@@ -142,10 +148,13 @@ def _mark_changed(tensors: _Tensors) -> None:
 
 
 def _refuse_derivative(name: str, *tensors: Tensor | None) -> None:
-    if torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in tensors):
-        raise RuntimeError(
-            f"{name}: the step has no derivative; call it under torch.no_grad() or with detached tensors"
-        )
+    if not torch.is_grad_enabled():
+        return
+    for one in tensors:
+        if one is not None and one.requires_grad:
+            raise RuntimeError(
+                f"{name}: the step has no derivative; call it under torch.no_grad() or with detached tensors"
+            )
 
 
 _STEPS = {name: _register_step(name) for name in ("projected_sgd_step", "exponential_sgd_step")}

@@ -4,10 +4,10 @@
 
 * a single run: torch;
 * a sweep of fewer than 8 runs, or on a CUDA device: torch;
-* a larger one on the CPU: lanes, if its network has only layers that lanes have, at most 64 channels, and
-  takes at most 2 GiB for a batch of 16 runs.
+* a larger one on the CPU: lanes, if its network has only layers that lanes have, at most 32 channels (64 on
+  images of at most 16 x 16 pixels), and takes at most 2 GiB for a batch of 16 runs.
 
-The benchmark ``python -m pythermo.bench ensemble`` shows why.
+Beyond, torch is as fast where a vector has 8 lanes: ``python -m pythermo.bench ensemble``.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from pythermo.training.torch_settings import own_settings
 from pythermo.training.trainer import Trainer
 
 _FEWEST_RUNS = 8
-_WIDEST = 64
+_WIDEST, _WIDEST_OF_SMALL, _SMALL_PIXELS = 32, 64, 16 * 16
 _BATCH_BYTES = 2**31
 _BYTES_OF_16 = 16 * 4
 
@@ -77,8 +77,10 @@ def _lanes_by_table(config: RunConfig, runs: int) -> bool:
         program = _program(config.to_toml())
     except LayerNotKnownError:
         return False
+    _, height, width = program.shapes[0]
+    most = _WIDEST_OF_SMALL if height * width <= _SMALL_PIXELS else _WIDEST
     widest = max(channels for channels, _, _ in program.shapes)
-    return widest <= _WIDEST and _batch_bytes(config, program) <= _BATCH_BYTES
+    return widest <= most and _batch_bytes(config, program) <= _BATCH_BYTES
 
 
 def _batch_bytes(config: RunConfig, program: Program) -> int:

@@ -9,6 +9,11 @@ from pythermo.bench import ensemble as bench
 from pythermo.models.losses import LOSSES
 from pythermo.training.network import build_network
 
+
+def as_array(one):
+    return one.numpy().copy() if isinstance(one, torch.Tensor) else np.array(one)
+
+
 SMALL = bench.Case("ConvNet", 2, 1, 8)
 
 
@@ -32,8 +37,8 @@ def test_the_plain_network_is_the_package_s():
 )
 def test_others_train_members_of_their_own_on_the_sphere(make):
     step = make(SMALL.configuration(), SMALL.images(), members=3)
-    before = [np.asarray(torch.as_tensor(np.asarray(one))) for one in step()]
-    after = [np.asarray(torch.as_tensor(np.asarray(one))) for one in step()]
+    before = [as_array(one) for one in step()]
+    after = [as_array(one) for one in step()]
     flat = np.concatenate([one.reshape(3, -1) for one in after], axis=1)
     np.testing.assert_allclose(np.linalg.norm(flat, axis=1), 1.0, rtol=1e-5)
     assert not any(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
@@ -47,7 +52,7 @@ def test_products_with_the_border_do_not_count():
 
 
 def test_all_that_the_tables_show():
-    steps = bench.measure_step(SMALL, rounds=1, seconds_per_turn=0.01)
+    steps = bench.measure_step(SMALL, rounds=1, others=True, seconds_per_turn=0.01)
     assert steps.members == _core.lanes_of_members()
     assert steps.bytes_of_member > 4 * 2 * 1530
     assert f"| ConvNet(2), 8x8x1 | {_core.chosen_instruction_set()} |" in bench.step_table([steps])

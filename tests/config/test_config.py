@@ -24,6 +24,7 @@ def test_settings_override_keys():
         [
             "run.training.iterations=70",
             "run.measurement.window=60",
+            "run.measurement.stride=1",
             "run.measurement.stationary=1",
             "run.training.sampling=epochs",
             "run.data.samples_per_class=7",
@@ -40,7 +41,10 @@ def test_settings_override_keys():
         ("run.training.iteration=50", "run.training.iteration: unknown key"),
         ("run.training.iterations=fast", r"run.training.iterations: .*integer \(given: 'fast'\)"),
         ("run.training.iterations=1.5", "run.training.iterations: .*integer"),
-        ("run.training.iterations=900", "begin at iteration .* the window of 1000 iterates is not full"),
+        (
+            "run.training.iterations=900",
+            "begin at iteration .* the window of 250 iterates, 24 apart, is not full",
+        ),
         ("run.training.iterations=0", "run.training.iterations: .*greater than 0"),
         ("run.lr=-1.0", "run.lr: .*greater than 0"),
         (
@@ -167,7 +171,7 @@ def test_differing_keys_are_dotted():
     other = run.changed(lr=0.5, **{"data.seed": 9, "measurement.window": 70})
     assert differing_keys(run, other, without=["lr"]) == [
         "data.seed: 1 there, 9 here",
-        "measurement.window: 1000 there, 70 here",
+        "measurement.window: 250 there, 70 here",
     ]
 
 
