@@ -2,7 +2,7 @@
 
     python bench/engines.py FOLDER
 
-writes both sweeps, a table and a figure there. Single runs differ, for rounding grows in chaos; means may not.
+writes both sweeps, a table and a figure. Single runs differ, as rounding grows in chaos; means may not.
 """
 
 import sys

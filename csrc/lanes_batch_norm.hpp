@@ -27,8 +27,8 @@ PYTHERMO_FOR_EACH_ISA(
 
 }  // namespace pythermo::cpu
 
-// The kernel on the CPU, in parts: what goes over all images of a batch, in turn with what comes before and after
-// for a few images at a time, that these stay in the cache.
+// The kernel on the CPU, in parts: what goes over all images of a batch, in turn with what comes before and
+// after for a few images at a time, that these stay in the cache.
 namespace pythermo::cpu {
 
 // Images are [N, H, W, C, lanes], outputs [N, h, w, C, lanes] of the pooled images, sums [2 * C * lanes]

@@ -134,8 +134,7 @@ void lanes_gradient_moments(const TensorView& output, bool rectify, const Tensor
   }
 }
 
-void lanes_gradient_statistics(const TensorView& sums, const TensorView& batch,
-                               const TensorView& constants) {
+void lanes_gradient_statistics(const TensorView& sums, const TensorView& batch, const TensorView& constants) {
   const Images all = images_of(batch);
   const double* const sum = sized<double>(sums, 2 * all.channels);
   float* const means = sized<float>(constants, 4 * all.channels) + 2 * all.channels;

@@ -129,7 +129,7 @@ def instruction_sets() -> list[str]:
 
 
 def measure_step(case: Case, rounds: int, others: bool, seconds_per_turn: float = 0.5) -> StepResult:
-    """Time training steps by lanes, torch and, if so, others; on one thread, a member in each lane of a vector."""
+    """Time training steps by lanes, torch and, if so, others; on one thread, a member in each lane."""
     config, images, members = case.configuration(), case.images(), _core.lanes_of_members()
     with own_settings():
         trainer, alone = _lane_trainer(config, images), Trainer(config, images)

@@ -121,7 +121,7 @@ def _register_step(name: str) -> _Step:
 
 
 def _capsules(weights: _Tensors, grads: _Grads) -> tuple[list[Any], list[Any]]:
-    moved, taken = [], []
+    moved, taken = list[Any](), list[Any]()
     for one in weights:
         if one.is_neg():
             _refuse_negated(len(moved))

@@ -207,7 +207,9 @@ def load_sweep(out: str | Path) -> xr.Dataset:
         return files.read_dataset(path, "remove it, and the sweep's call writes it anew")
     finished = finished_members(path)
     if not finished:
-        raise FileNotFoundError(f"out: {path} holds no finished run of a sweep")
+        inside = sorted(one.parent.name for one in path.glob(f"*/{files.CONFIG}"))
+        hint = f"; it has folders of sweeps, {', '.join(inside)}: name one of them" if inside else ""
+        raise FileNotFoundError(f"out: {path} holds no finished run of a sweep{hint}")
     return combined(finished)
 
 

@@ -11,6 +11,7 @@ from tiny import TINY
 
 import pythermo as pt
 from pythermo.sweeps import files
+from pythermo.sweeps.files import claim_folder
 from pythermo.sweeps.group import ERROR_LOG, Group, run_group
 from pythermo.sweeps.run import MEASUREMENTS
 from pythermo.sweeps.sweep import SWEEP
@@ -265,7 +266,10 @@ def test_wrong_arguments_are_named(tmp_path):
         pt.sweep(TINY, [0.1], tmp_path, jobs=0)
     with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="jobs: is for processes"):
         pt.sweep(TINY, [0.1], tmp_path, executor=executor, jobs=2)
-    with pytest.raises(FileNotFoundError, match="holds no finished run"):
+    with pytest.raises(FileNotFoundError, match=r"holds no finished run of a sweep$"):
+        pt.load_sweep(tmp_path)
+    claim_folder(tmp_path / "up", TINY)
+    with pytest.raises(FileNotFoundError, match=r"holds no finished run .* folders of sweeps, up: name one"):
         pt.load_sweep(tmp_path)
 
 
