@@ -25,6 +25,7 @@ from .estimators.temperature import (
     free_energy,
     temperature_along_run,
 )
+from .estimators.temperature_estimate import TemperatureEstimate, estimate_temperature
 from .estimators.trajectory_entropy import CorrelatedWindowWarning, EntropyEstimate, TrajectoryEntropy
 from .optim import ProjectedSGD, project_
 from .sweeps.run import run
@@ -46,12 +47,14 @@ __all__ = [
     "ProjectedSGD",
     "RunConfig",
     "SweepError",
+    "TemperatureEstimate",
     "TemperatureFit",
     "TrajectoryEntropy",
     "analyze",
     "data",
     "default_ks",
     "effective_sample_size",
+    "estimate_temperature",
     "figures",
     "fit_power_law",
     "fit_temperature",

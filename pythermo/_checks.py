@@ -223,6 +223,14 @@ def require_integer(name: str, value: Any, least: int, most: int = 2**62) -> int
     return number
 
 
+def require_open_unit(name: str, value: Any) -> float:
+    """Return ``value`` as a float if it is between 0 and 1, and neither."""
+    number = require_number(name, value)
+    if not 0.0 < number < 1.0:
+        raise ValueError(f"{name}: must be between 0 and 1, not {value}")
+    return number
+
+
 def require_one_of(name: str, value: object, allowed: Collection[str]) -> None:
     """Raise ValueError naming the argument unless the value is among those allowed."""
     if not isinstance(value, str) or value not in allowed:

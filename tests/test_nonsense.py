@@ -85,6 +85,12 @@ CALLS = {
         pt.temperature_along_run,
         {"energy": VECTOR, "entropy": VECTOR, "half_width": 2},
     ),
+    "estimate_temperature": (
+        pt.estimate_temperature,
+        {
+            "lr": POSITIVE, "energy": POSITIVE, "entropy": VECTOR, "confidence": 0.9, "resamples": 10, "seed": 0,
+        },
+    ),
     "TrajectoryEntropy": (
         pt.TrajectoryEntropy,
         {
@@ -182,7 +188,7 @@ CALLS = {
 NOT_HERE = {
     "pt": {
         "Analysis", "CorrelatedWindowWarning", "DEFAULT_KS", "EntropyEstimate", "GradientNoise", "Member",
-        "PowerLaw", "Preset", "ProjectedSGD", "RunConfig", "SweepError", "TemperatureFit", "analyze", "data",
+        "PowerLaw", "Preset", "ProjectedSGD", "RunConfig", "SweepError", "TemperatureEstimate", "TemperatureFit", "analyze", "data",
         "figures", "load_network", "load_sweep", "models", "ops", "project_", "run", "sphere", "sweep",
     },
     "ops": {"exponential_sgd_step_", "projected_sgd_step_", "raise_failed_steps"},

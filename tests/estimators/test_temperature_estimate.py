@@ -1,0 +1,180 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+
+import pythermo as pt
+from pythermo.estimators.convex_regression import convex_regression
+
+RATES = np.geomspace(1e-3, 1e-1, 12)
+DIM = 200.0
+
+
+def curve(exponent: float, reference: float) -> tuple[np.ndarray, np.ndarray]:
+    """U and S with dU/dS = T = reference * (lr / middle) ** exponent and S = DIM log lr, a closed form."""
+    entropy = DIM * np.log(RATES / 1e-2)
+    energy = reference * DIM / exponent * (RATES / 1e-2) ** exponent
+    return energy, entropy
+
+
+def deviations(exponent=1.2, reference=1e-3) -> tuple[np.ndarray, float]:
+    """Of a seed's U and S: 0.3 and 0.1 of the steps to the neighboring learning rates."""
+    step = DIM * np.log(RATES[1] / RATES[0])
+    return 0.3 * step * reference * (RATES / 1e-2) ** exponent, 0.1 * step
+
+
+def members(random, seeds=8):
+    (energy, entropy), (of_energy, of_entropy) = curve(1.2, 1e-3), deviations()
+    shape = (len(RATES), seeds)
+    return (
+        energy[:, None] + of_energy[:, None] * random.normal(size=shape),
+        entropy[:, None] + of_entropy * random.normal(size=shape),
+    )
+
+
+def test_a_curve_without_noise_is_found():
+    energy, entropy = curve(1.2, 1e-3)
+    found = pt.estimate_temperature(RATES, energy, entropy)
+    assert found.interval is None
+    assert found.exponent_interval is None
+    assert found.convexity_p_value is None
+    assert found.seeds == 1
+    # Two chords around a point: their geometric mean is off by (step of log T)^2 / 24.
+    np.testing.assert_allclose(found.temperature[1:-1], 1e-3 * (RATES[1:-1] / 1e-2) ** 1.2, rtol=0.02)
+    assert found.exponent == pytest.approx(1.2, rel=1e-6)
+    assert found.reference_lr == pytest.approx(1e-2)
+    assert found.reference_temperature == pytest.approx(1e-3, rel=0.02)
+    np.testing.assert_allclose(found.energy, energy, rtol=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 9))
+def test_convex_regression_is_the_best_convex_increasing_function(seed, n):
+    random = np.random.default_rng(seed)
+    x, y, weights = random.normal(size=n), random.normal(size=n), random.uniform(0.5, 2.0, size=n)
+    fit = convex_regression(x, y, weights)
+    order = np.argsort(x)
+    slopes = np.diff(fit.values[order]) / np.diff(x[order])
+    np.testing.assert_allclose(slopes, fit.right[order][:-1], rtol=1e-6, atol=1e-9)
+    assert (slopes >= -1e-9).all()
+    assert (np.diff(slopes) >= -1e-9).all()
+    assert fit.residual == pytest.approx(weights @ (y - fit.values) ** 2)
+    # No other convex, increasing function is nearer.
+    places = x[order]
+
+    def residual(parameters):
+        other = parameters[0] + np.maximum(places[:, None] - places[:-1], 0.0) @ np.abs(parameters[1:])
+        return weights[order] @ (y[order] - other) ** 2
+
+    for start in random.normal(size=(3, n)):
+        assert minimize(residual, start, method="Nelder-Mead").fun >= fit.residual * (1 - 1e-9) - 1e-12
+
+
+def test_intervals_and_p_value_of_a_convex_curve():
+    found = pt.estimate_temperature(RATES, *members(np.random.default_rng(3)))
+    low, high = found.exponent_interval
+    assert low < 1.2 < high
+    assert 0.02 < high - low < 0.6
+    assert found.reference_interval[0] < 1e-3 < found.reference_interval[1]
+    assert np.isnan(found.interval[[0, -1]]).all()
+    assert (found.interval[1:-1, 0] < found.temperature[1:-1]).all()
+    assert (found.interval[1:-1, 1] > found.temperature[1:-1]).all()
+    assert found.convexity_p_value > 0.05
+
+
+def test_resamples_are_a_function_of_the_seed_and_intervals_of_the_confidence():
+    given = members(np.random.default_rng(3))
+    found, again, other, wider = (
+        pt.estimate_temperature(RATES, *given, resamples=100, **more)
+        for more in ({}, {}, {"seed": 1}, {"confidence": 0.99})
+    )
+    np.testing.assert_array_equal(found.interval, again.interval)
+    assert not np.array_equal(found.interval, other.interval)
+    assert np.diff(wider.exponent_interval) > np.diff(found.exponent_interval)
+    assert (found.temperature == wider.temperature).all()
+
+
+@pytest.mark.slow
+def test_intervals_cover_what_they_say():
+    """90 % of 400 closed forms: 3 binomial deviations are 4.5 %, and few seeds need the correction made."""
+    exponent = reference = 0
+    points = np.zeros(len(RATES))
+    for repetition in range(400):
+        found = pt.estimate_temperature(
+            RATES, *members(np.random.default_rng(repetition)), resamples=200, seed=repetition
+        )
+        exponent += found.exponent_interval[0] <= 1.2 <= found.exponent_interval[1]
+        reference += found.reference_interval[0] <= 1e-3 <= found.reference_interval[1]
+        truth = 1e-3 * (RATES / 1e-2) ** 1.2
+        points += (found.interval[:, 0] <= truth) & (truth <= found.interval[:, 1])
+    assert 0.86 <= exponent / 400 <= 0.97
+    assert 0.86 <= reference / 400 <= 0.97
+    assert (points[1:-1] / 400 >= 0.86).all()
+    assert (points[1:-1] / 400 <= 0.97).all()
+
+
+@pytest.mark.slow
+def test_a_jump_is_called_not_convex_and_a_curve_is_not():
+    jumps = curves = 0
+    for repetition in range(100):
+        energy, entropy = members(np.random.default_rng(repetition))
+        curves += pt.estimate_temperature(RATES, energy, entropy, resamples=200).convexity_p_value < 0.1
+        exact, _ = curve(1.2, 1e-3)
+        to_hull = (exact[5] + exact[7]) / 2 - exact[6]
+        temperature = 1e-3 * (RATES[6] / 1e-2) ** 1.2
+        error = np.hypot(deviations()[0][6], temperature * deviations()[1]) / np.sqrt(8)
+        energy[6] += to_hull + 4 * error
+        jumps += pt.estimate_temperature(RATES, energy, entropy, resamples=200).convexity_p_value < 0.1
+    assert jumps >= 90
+    assert curves <= 10
+
+
+def test_members_that_are_not_known_are_left_out():
+    energy, entropy = members(np.random.default_rng(0))
+    energy[2], entropy[5, :6] = np.nan, np.nan
+    found = pt.estimate_temperature(RATES[::-1], energy[::-1], entropy[::-1], resamples=100)
+    assert found.excluded.tolist() == [RATES[2]]
+    assert len(found.lr) == len(RATES) - 1
+    assert (np.diff(found.lr) > 0).all()
+    assert found.seeds == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"lr": RATES[:-1]}, "lr, energy, entropy: must have the shapes"),
+        ({"lr": -RATES}, "lr: all learning rates must be positive"),
+        ({"lr": np.full(12, 0.1)}, "lr: all learning rates must be .* different"),
+        ({"energy": np.full((12, 8), np.inf)}, "energy: must be finite"),
+        ({"energy": np.full((12, 8), np.nan)}, "known members at 2 learning rates"),
+        ({"confidence": 1.0}, "confidence: must be"),
+        ({"resamples": 3}, "resamples: must be an integer from 10"),
+    ],
+)
+def test_wrong_arguments_are_named(change, problem):
+    energy, entropy = members(np.random.default_rng(0))
+    with pytest.raises(ValueError, match=problem):
+        pt.estimate_temperature(**{"lr": RATES, "energy": energy, "entropy": entropy, **change})
+
+
+def test_one_seed_among_several_is_named():
+    energy, entropy = members(np.random.default_rng(0))
+    energy[3, 1:] = np.nan
+    with pytest.raises(ValueError, match=r"at lr 0\.00351119 one seed is known"):
+        pt.estimate_temperature(RATES, energy, entropy)
+
+
+def test_energies_without_a_slope_have_the_temperature_zero():
+    found = pt.estimate_temperature(
+        RATES, np.ones((12, 3)), members(np.random.default_rng(0), seeds=3)[1], resamples=100
+    )
+    assert (found.temperature == 0.0).all()
+    assert np.isnan(found.exponent)
+
+
+def test_entropies_that_fall_with_energy_have_the_temperature_zero():
+    energy, entropy = members(np.random.default_rng(0))
+    found = pt.estimate_temperature(RATES, energy, -entropy, resamples=100)
+    assert (found.temperature == 0.0).all()
+    assert found.convexity_p_value < 0.01
