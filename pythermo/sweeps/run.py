@@ -89,9 +89,7 @@ def run(
             report = _report_to(bar)
         task = Task(config, folder, report)
         compute([task], checkpoint_seconds)
-    if isinstance(task.outcome, xr.Dataset):
-        return task.outcome
-    raise task.outcome or AssertionError("a run has an outcome")
+    return task.result()
 
 
 def require_seconds(value: Any) -> float:
@@ -208,12 +206,18 @@ class Task:
         return self.outcome is not None
 
     def _finish(self) -> None:
-        self.say()
-        dataset = self._run.to_dataset()
+        self.outcome = self._run.to_dataset()
         if self.folder is not None:
-            files.write_dataset(self.folder / MEASUREMENTS, dataset)
+            files.write_dataset(self.folder / MEASUREMENTS, self.outcome)
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
-        self.outcome = dataset
+        self.say()
+
+    def result(self) -> xr.Dataset:
+        """Return what was measured, or raise why it is not."""
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        assert self.outcome is not None
+        return self.outcome
 
     def keep_snapshot(self) -> None:
         """Write the current weights if they are to be kept."""

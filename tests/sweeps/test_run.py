@@ -117,6 +117,28 @@ def test_a_killed_run_goes_on_to_equal_bits(tmp_path):
     assert not (folder / CHECKPOINT).exists()
 
 
+@pytest.mark.parametrize("engine", ["torch", "lanes"])
+@pytest.mark.parametrize("iteration", [0, 120])
+def test_an_error_of_the_caller_s_report_is_raised_and_nothing_is_lost(
+    tmp_path, engine, iteration, monkeypatch
+):
+    """In the middle, where the run goes on at the next call, and at its end, where it is kept."""
+    clock = (
+        iter(range(0, 10**9, 2)).__next__ if iteration == 0 else lambda: 0.0
+    )  # reports often, or at the end
+    monkeypatch.setattr(run_module.time, "monotonic", clock)
+
+    def report(at, loss):
+        if at >= iteration:
+            raise ZeroDivisionError("mine")
+
+    config = QUICK.changed(**{"training.engine": engine})
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        pt.run(config, tmp_path, report=report)
+    assert (tmp_path / MEASUREMENTS).exists() == (iteration == 120)
+    assert pt.run(config, tmp_path, report=lambda *_: None).identical(pt.run(config, report=lambda *_: None))
+
+
 def test_other_kinds_of_config_are_refused():
     with pytest.raises(TypeError, match=r"config: must be a pythermo.RunConfig, not dict"):
         pt.run({"lr": 0.1})
