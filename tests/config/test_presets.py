@@ -57,7 +57,9 @@ def large(name):
 @pytest.mark.usefixtures("generated")
 def test_runs_for_twenty_iterations(name):
     preset = Preset.load(name)
-    sizes = {"count": 1, "stationary": 1, "window": 4, "gradients": 2, "evaluation_batch": 8}
+    sizes = {
+        "count": 1, "late": 0, "stationary": 1, "window": 4, "stride": 1, "gradients": 2, "evaluation_batch": 8
+    }  # fmt: skip
     few = preset.run.changed(
         lr=max(preset.learning_rates),
         **{"training.iterations": 20, "training.batch_size": 4},

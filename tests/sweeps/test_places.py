@@ -189,11 +189,13 @@ def test_a_damaged_preset_is_named(tmp_path, text):
 
 @pytest.mark.parametrize("text", [b"", b"x y", b"\xff\xfe", b"3 nan 4"])
 def test_progress_that_cannot_be_read_ends_nothing(tmp_path, text):
-    from pythermo.sweeps.sweep import _read_progress
+    from pythermo.sweeps.group import read_progress
 
     (tmp_path / "progress.txt").write_bytes(text)
-    assert _read_progress(tmp_path / "progress.txt") is None
-    assert _read_progress(tmp_path) is None
+    assert read_progress(tmp_path) is None
+    (tmp_path / "run" / "progress.txt").mkdir(parents=True)
+    assert read_progress(tmp_path / "run") is None
+    assert read_progress(tmp_path / "nowhere") is None
 
 
 def test_a_preset_in_utf8_in_the_c_locale(tmp_path):
