@@ -5,7 +5,7 @@
 * a single run: torch;
 * a sweep of fewer than 8 runs, or on a CUDA device: torch;
 * a larger one on the CPU: lanes, if its network has only layers that lanes have, at most 32 channels (64 on
-  images of at most 16 x 16 pixels), and takes at most 2 GiB for a batch of 16 runs.
+  images of at most 16 x 16 pixels), and takes at most 2 GiB for 16 runs.
 
 Beyond, torch is as fast where a vector has 8 lanes: ``python -m pythermo.bench ensemble``.
 """
@@ -21,6 +21,7 @@ from pythermo.ops.lanes_convolution import lanes_of_members
 from pythermo.sweeps import files
 from pythermo.sweeps.cost import window_bytes
 from pythermo.training.lane_trainer import LaneTrainer
+from pythermo.training.lanes import passing_values
 from pythermo.training.network import build_network
 from pythermo.training.program import LayerNotKnownError, Program, read_program
 from pythermo.training.torch_settings import own_settings
@@ -28,8 +29,8 @@ from pythermo.training.trainer import Trainer
 
 _FEWEST_RUNS = 8
 _WIDEST, _WIDEST_OF_SMALL, _SMALL_PIXELS = 32, 64, 16 * 16
-_BATCH_BYTES = 2**31
-_BYTES_OF_16 = 16 * 4
+_MOST_BYTES = 2**31
+_FLOAT32 = 4
 
 # Memory that the windows of runs side by side may take in one process.
 WINDOWS_BYTES = 2**32
@@ -80,15 +81,19 @@ def _lanes_by_table(config: RunConfig, runs: int) -> bool:
     _, height, width = program.shapes[0]
     most = _WIDEST_OF_SMALL if height * width <= _SMALL_PIXELS else _WIDEST
     widest = max(channels for channels, _, _ in program.shapes)
-    return widest <= most and _batch_bytes(config, program) <= _BATCH_BYTES
+    return widest <= most and _bytes_of_16(config, program) <= _MOST_BYTES
 
 
-def _batch_bytes(config: RunConfig, program: Program) -> int:
-    """Return the memory of the values of a batch and their gradients, of 16 runs."""
+def _bytes_of_16(config: RunConfig, program: Program) -> int:
+    """Return the memory of 16 runs for values and gradients of a batch, and for values of an evaluation."""
     measurement = config.measurement
-    of_evaluation = measurement.full_gradient == "evaluation"
-    images = measurement.evaluation_batch if of_evaluation else config.training.batch_size
-    return 2 * images * _BYTES_OF_16 * sum(prod(shape) for shape in program.shapes)
+    with_gradients = config.training.batch_size
+    if measurement.full_gradient == "evaluation":
+        with_gradients = max(with_gradients, measurement.evaluation_batch)
+    sizes = [prod(shape) for shape in program.shapes]
+    passing = passing_values(program)
+    evaluated = sum(size for value, size in enumerate(sizes) if value not in passing)
+    return 16 * _FLOAT32 * (2 * with_gradients * sum(sizes) + measurement.evaluation_batch * evaluated)
 
 
 @lru_cache(maxsize=1)

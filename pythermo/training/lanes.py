@@ -194,7 +194,7 @@ def _stages(layers: Iterable[tuple[int, Layer]]) -> list[list[tuple[int, Layer]]
     return stages
 
 
-def _passing_values(program: Program) -> set[int]:
+def passing_values(program: Program) -> set[int]:
     """Return the values that are taken in the stage that gives them, and in no other."""
     stages = _stages(enumerate(program.layers, start=1))
     given = {value: number for number, stage in enumerate(stages) for value, _ in stage}
@@ -213,7 +213,7 @@ class LaneNetwork:
         self.weights, self.grad = Weights(program), Weights(program)
         self._status = torch.zeros(lanes_of_members(), dtype=torch.int64)
         self._kept = _Memory(program)
-        self._passing = _Memory(program, _passing_values(program))
+        self._passing = _Memory(program, passing_values(program))
         users = [value for layer in program.layers for value in sources(layer)] + [program.head.source]
         self._used_once = {value for value in range(len(program.shapes)) if users.count(value) == 1}
 

@@ -119,6 +119,18 @@ def test_a_folder_from_before_there_were_engines_is_torchs(tmp_path, one_worker)
         ({"model.width": 4, "data.side": 17}, 8, "lanes"),
         ({"model.name": "ResNet18", "model.width": 4}, 8, "lanes"),
         ({"measurement.full_gradient": "evaluation", "measurement.evaluation_batch": 10**5}, 8, "torch"),
+        ({"model.name": "ResNet18", "model.width": 4, "data.side": 32}, 8, "torch"),  # 3 GB to evaluate 1024
+        (
+            {
+                "model.name": "ResNet18",
+                "model.width": 4,
+                "data.side": 32,
+                "measurement.evaluation_batch": 128,
+                "training.batch_size": 64,
+            },
+            8,
+            "lanes",
+        ),
     ],
 )
 def test_the_table_of_engines(changes, runs, expected):
