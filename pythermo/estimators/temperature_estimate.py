@@ -35,7 +35,7 @@ class TemperatureEstimate:
         Loss units per nat: the geometric mean of the curve's slopes on both sides; of the one slope at the
         least and the largest S.
     interval : array [n, 2], or None
-        Of each temperature; NaN at the least and the largest S.
+        Of each temperature, from 0 or to infinity where it has no bound; NaN at the least and the largest S.
     reference_lr : float
         The geometric middle of the learning rates.
     reference_temperature, exponent : float
@@ -93,6 +93,23 @@ class _Members:
             energy[i, :seeds], entropy[i, :seeds] = self.energy[i, chosen], self.entropy[i, chosen]
         return _Members(self.lr, energy, entropy)
 
+    def around(self, energy: Floats, entropy: Floats, random: np.random.Generator) -> "_Members":
+        """Return normal members around other means [n], with these members' covariances of U and S."""
+        seeds = self.energy.shape[1]
+        mixed = random.normal(size=(len(self.lr), seeds, seeds)) / np.sqrt(self.seeds - 1)[:, None, None]
+        drawn = (
+            mean[:, None] + (mixed @ np.nan_to_num(own - _mean(own)[:, None])[:, :, None])[:, :, 0]
+            for own, mean in ((self.energy, energy), (self.entropy, entropy))
+        )
+        known = np.isfinite(self.energy)
+        return _Members(self.lr, *(np.where(known, one, np.nan) for one in drawn))
+
+
+def _mean(values: Floats) -> Floats:
+    """Return the means over the seeds that are known [n]."""
+    means: Floats = np.nanmean(values, axis=1)
+    return means
+
 
 @dataclass(frozen=True)
 class _Curve:
@@ -108,22 +125,22 @@ class _Curve:
 
 
 def _weights(members: _Members, temperature: Floats | float) -> Floats:
-    """Return one over the variance of each mean, of U and of T S together; all alike for one seed."""
+    """Return one over the variance of each mean of U - T S; all alike for one seed."""
     seeds = members.seeds
     if seeds.min() < 2:
         return np.ones(len(seeds))
-    apart = members.energy - np.expand_dims(np.broadcast_to(temperature, len(seeds)), 1) * members.entropy
+    apart = members.energy - np.reshape(temperature, (-1, 1)) * members.entropy
     variance: Floats = np.nanvar(apart, axis=1, ddof=1) / seeds
     largest = float(variance.max())
     return 1.0 / np.maximum(variance, 1e-12 * largest) if largest > 0.0 else np.ones(len(seeds))
 
 
-def _curve(members: _Members) -> _Curve:
-    """Fit the convex curve to the means of members and the law to its temperatures."""
-    energy, entropy = np.nanmean(members.energy, axis=1), np.nanmean(members.entropy, axis=1)
-    fit = convex_regression(entropy, energy, _weights(members, 0.0))
+def _curve(members: _Members, scatter: _Members) -> _Curve:
+    """Fit the convex curve to members' means, weighted by a scatter, and the law to its temperatures."""
+    energy, entropy = _mean(members.energy), _mean(members.entropy)
+    fit = convex_regression(entropy, energy, _weights(scatter, 0.0))
     for _ in range(_ROUNDS):
-        fit = convex_regression(entropy, energy, _weights(members, np.sqrt(fit.left * fit.right)))
+        fit = convex_regression(entropy, energy, _weights(scatter, np.sqrt(fit.left * fit.right)))
     temperature = np.sqrt(fit.left * fit.right)
     inner = (entropy > entropy.min()) & (entropy < entropy.max())
     used = inner & (temperature > 0.0)
@@ -173,7 +190,8 @@ def estimate_temperature(
     ------
     ValueError, TypeError
         For shapes that do not fit, infinite values, learning rates that are not positive or repeat, fewer
-        than two of them with known members, or with several seeds one at which a single one is known.
+        than two of them with known members, with several seeds one at which a single one is known, or
+        entropies that are all equal.
 
     Notes
     -----
@@ -197,20 +215,22 @@ def estimate_temperature(
     confidence = require_open_unit("confidence", confidence)
     resamples = require_integer("resamples", resamples, 10)
     random = np.random.default_rng(require_integer("seed", seed, 0, 2**63 - 1))
-    found, fewest = _curve(members), int(members.seeds.min())
+    found, fewest = _curve(members, members), int(members.seeds.min())
     interval = reference_interval = exponent_interval = p_value = None
     if fewest > 1:
-        again = [_curve(members.redrawn(random)) for _ in range(resamples)]
+        # Weights stay as they are: a few seeds drawn anew may all be one, which scatters nowhere.
+        again = [_curve(members.redrawn(random), members) for _ in range(resamples)]
         factor = np.sqrt(fewest / (fewest - 1)) * student.ppf(0.5 + confidence / 2, fewest - 1)
 
         def around(value: Floats | float, of: Callable[[_Curve], Any]) -> Floats:
             low, high = np.quantile(np.array([of(one) for one in again]), _ONE_SIGMA, axis=0)
-            half = factor * (high - low) / 2
+            half = np.nan_to_num(factor * (high - low) / 2, nan=np.inf, posinf=np.inf)
             return np.stack([value - half, value + half], axis=-1)
 
         with np.errstate(divide="ignore", invalid="ignore"):
             of_points = around(np.log(found.temperature), lambda one: np.log(one.temperature))
-        interval = np.where(found.inner[:, None], np.exp(of_points), np.nan)
+        bounds = np.nan_to_num(np.exp(of_points), nan=np.inf, posinf=np.inf)
+        interval = np.where(found.inner[:, None], bounds, np.nan)
         reference_interval = np.exp(around(found.log_reference, lambda one: one.log_reference))
         exponent_interval = around(found.exponent, lambda one: one.exponent)
         p_value = _convexity_p_value(members, found, resamples, random)
@@ -235,17 +255,11 @@ def estimate_temperature(
 def _convexity_p_value(
     members: _Members, found: _Curve, resamples: int, random: np.random.Generator
 ) -> float:
-    """Return how often members around the fitted curve lie as far from their own as these do from it."""
-    seeds = members.seeds
-    widened = np.sqrt(seeds / (seeds - 1))[:, None]
-    apart_energy = widened * (members.energy - np.nanmean(members.energy, axis=1)[:, None])
-    apart_entropy = widened * (members.entropy - np.nanmean(members.entropy, axis=1)[:, None])
-    on_curve = _Members(
-        members.lr, found.energy[:, None] + apart_energy, found.entropy[:, None] + apart_entropy
-    )
-    farther = sum(
-        _curve(on_curve.redrawn(random)).fit.residual >= found.fit.residual for _ in range(resamples)
-    )
+    """Return how often normal members around the fitted curve lie as far from theirs as these do."""
+    farther = 0
+    for _ in range(resamples):
+        drawn = members.around(found.energy, found.entropy, random)
+        farther += _curve(drawn, drawn).fit.residual >= found.fit.residual
     return (1 + farther) / (1 + resamples)
 
 
@@ -283,4 +297,6 @@ def _members(lr: Any, energy: Any, entropy: Any) -> tuple[_Members, Floats]:
         np.where(known, energies, np.nan)[used],
         np.where(known, entropies, np.nan)[used],
     )
+    if len(np.unique(_mean(members.entropy))) == 1:
+        raise ValueError("entropy: all means are equal; a temperature needs two that differ")
     return members, lrs[order[~known[order].any(axis=1)]]
