@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pythermo._checks import as_tensor_to_read, require_integer, require_one_of, require_positive
+from pythermo._parameters import flatten, write_
 from pythermo.config.member import Member, chosen_seeds
 from pythermo.models.layers import FrozenHead, initialize_, require_model, trained_parameters
 from pythermo.models.losses import LOSSES
@@ -99,7 +100,7 @@ class Ensemble:
         self.lr = torch.tensor([member.lr for member in self.members], dtype=torch.float64)
         self._model = _copy(model, initial_seed, self.radius)
         self._squared_error, self._retraction = loss == "mse", retraction
-        self._weights = _flat(self._model).expand(len(self.members), -1).clone()
+        self._weights = flatten(trained_parameters(self._model)).expand(len(self.members), -1).clone()
         self._groups: list[_Group] = []
         self._image_shape: list[int] = []
 
@@ -167,7 +168,7 @@ class Ensemble:
         """Return a member as a module of its own, a copy of the model with the member's weights."""
         number = require_integer("member", member, 0, len(self) - 1)
         model = copy.deepcopy(self._model)
-        _set_flat(model, self.weights[number])
+        write_(trained_parameters(model), self.weights[number])
         return model
 
     def _run(self, images: Any, labels: Any, make: Callable[[LaneNetwork, Batch, bool], Pass]) -> Tensor:
@@ -279,15 +280,3 @@ def _copy(model: nn.Module, initial_seed: int | None, radius: float) -> nn.Modul
         if isinstance(module, FrozenHead):
             module.load_state_dict(given.state_dict())
     return own
-
-
-def _flat(model: nn.Module) -> Tensor:
-    return torch.cat([param.detach().flatten() for param in trained_parameters(model)])
-
-
-@torch.no_grad()
-def _set_flat(model: nn.Module, weights: Tensor) -> None:
-    begin = 0
-    for param in trained_parameters(model):
-        param.copy_(weights[begin : begin + param.numel()].view_as(param))
-        begin += param.numel()

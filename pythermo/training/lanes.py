@@ -112,12 +112,15 @@ class Pass:
     hits: Tensor  # [lanes] int64
 
 
-# Calls of kernels whose arguments are known before a batch comes; of a part of it, those that Part gives.
+# A kernel's call, whose arguments are known before a batch comes; and what gives it for a part of the batch.
 Call = Callable[[], object]
 OfPart = Callable[[slice], Call]
 
 # Of the largest value, what is computed in turn with what comes before and after it: it stays in the cache.
 _PART_BYTES = 2**20
+
+# So many sizes of batches have their calls kept.
+_SIZES = 16
 
 
 class _Memory:
@@ -142,11 +145,13 @@ class _Memory:
         return sum(one.nbytes for one in [*self._flat.values(), *self._constants.values()])
 
     def reserve(self, images: int) -> None:
-        """Make room for batches of so many images."""
+        """Make room for batches of so many images, and for their calls."""
         if images > self._images:
             self._images = images
             self.calls.clear()
             self._flat.clear()
+        if images not in self.calls and len(self.calls) == _SIZES:
+            self.calls.clear()
 
     def parts(self, images: int) -> list[slice]:
         """Return the parts of a batch, one after the other."""
