@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from pythermo.cli import app
 from pythermo.config.preset import Preset
-from pythermo.sweeps.engine import settled
+from pythermo.sweeps.engine import Prepared, settled
 
 ROOT = Path(__file__).parents[1]
 README, ENSEMBLES = ROOT / "README.md", ROOT / "docs" / "ensembles.md"
@@ -44,7 +44,7 @@ def test_the_networks_of_the_page_about_ensembles_train_in_lanes(tmp_path, monke
     monkeypatch.syspath_prepend(tmp_path)
     settings = ["run.model.name=own", "run.model.path=mynetworks:Deeper"]
     preset = Preset.load("digits-up", settings)
-    assert settled(preset.run, None, runs=8).training.engine == "lanes"
+    assert settled(preset.run, None, 8, Prepared(preset.run)).training.engine == "lanes"
 
 
 def test_every_command_of_the_table_exists():

@@ -11,9 +11,11 @@ Beyond, torch is as fast where a vector has 8 lanes: ``python -m pythermo.bench 
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property
 from math import prod
 from pathlib import Path
+
+from torch import nn
 
 from pythermo import data
 from pythermo.config.schema import RunConfig
@@ -36,7 +38,36 @@ _FLOAT32 = 4
 WINDOWS_BYTES = 2**32
 
 
-def settled(config: RunConfig, folder: Path | None, runs: int) -> RunConfig:
+class Prepared:
+    """The images, the network and its layers of a sweep, each made once, when it is first asked for.
+
+    The network is at its initial point, and not to be changed.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+
+    @cached_property
+    def images(self) -> data.Images:
+        """Those that the configuration names."""
+        with own_settings():
+            return data.load(**self._config.data.model_dump())
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The network; ValueError for one that cannot be used."""
+        with own_settings():
+            return build_network(self._config, self.images)
+
+    @cached_property
+    def program(self) -> Program:
+        """Its layers; LayerNotKnownError for one that lanes do not have."""
+        _, channels, height, width = self.images.train_images.shape
+        with own_settings():
+            return read_program(self.model, (channels, height, width))
+
+
+def settled(config: RunConfig, folder: Path | None, runs: int, prepared: Prepared) -> RunConfig:
     """Return a configuration with the engine of its folder or, if there is none yet, of the table.
 
     Raises
@@ -44,38 +75,38 @@ def settled(config: RunConfig, folder: Path | None, runs: int) -> RunConfig:
     LayerNotKnownError
         Before a folder is made, for ``engine = "lanes"`` and a network with other layers, by their name.
     """
-    there = folder is not None and (folder / files.CONFIG).exists()
-    engine = config.training.engine
-    if engine == "auto" and there and folder is not None:
-        engine = files.read_config(folder).training.engine
-    if engine == "auto":
-        engine = "lanes" if _lanes_by_table(config, runs) else "torch"
-    elif engine == "lanes" and not there:
-        _program(config.to_toml())
+    engine: str = config.training.engine
+    if folder is not None and (folder / files.CONFIG).exists():
+        if engine == "auto":
+            engine = files.read_config(folder).training.engine
+    elif engine == "auto":
+        engine = "lanes" if _lanes_by_table(config, runs, prepared) else "torch"
+    elif engine == "lanes":
+        _ = prepared.program
     return config.changed(**{"training.engine": engine})
 
 
-def runs_side_by_side(config: RunConfig) -> int:
+def runs_side_by_side(config: RunConfig, prepared: Prepared) -> int:
     """Return how many runs of a settled configuration a process computes at a time."""
     if config.training.engine != "lanes":
         return 1
-    window = window_bytes(config.measurement, _program(config.to_toml()).dim)
+    window = window_bytes(config.measurement, prepared.program.dim)
     return max(1, min(lanes_of_members(), WINDOWS_BYTES // window))
 
 
-def trainer_of(configs: Sequence[RunConfig]) -> Trainer | LaneTrainer:
+def trainer_of(configs: Sequence[RunConfig], images: data.Images | None = None) -> Trainer | LaneTrainer:
     """Return what trains runs of a settled configuration: several of them in lanes, torch's one by one."""
     if configs[0].training.engine == "lanes":
-        return LaneTrainer(configs)
+        return LaneTrainer(configs, images)
     (config,) = configs
-    return Trainer(config)
+    return Trainer(config, images)
 
 
-def _lanes_by_table(config: RunConfig, runs: int) -> bool:
+def _lanes_by_table(config: RunConfig, runs: int, prepared: Prepared) -> bool:
     if runs < _FEWEST_RUNS or config.training.device != "cpu":
         return False
     try:
-        program = _program(config.to_toml())
+        program = prepared.program
     except LayerNotKnownError:
         return False
     _, height, width = program.shapes[0]
@@ -94,13 +125,3 @@ def _bytes_of_16(config: RunConfig, program: Program) -> int:
     passing = passing_values(program)
     evaluated = sum(size for value, size in enumerate(sizes) if value not in passing)
     return 16 * _FLOAT32 * (2 * with_gradients * sum(sizes) + measurement.evaluation_batch * evaluated)
-
-
-@lru_cache(maxsize=1)
-def _program(text: str) -> Program:
-    """Return the layers of a configuration's network."""
-    config = RunConfig.from_toml(text)
-    with own_settings():
-        images = data.load(**config.data.model_dump())
-        _, channels, height, width = images.train_images.shape
-        return read_program(build_network(config, images), (channels, height, width))

@@ -12,7 +12,6 @@ from pythermo.config.member import Member
 from pythermo.config.schema import RunConfig
 from pythermo.ops.lanes_convolution import lanes_of_members
 from pythermo.sweeps import files
-from pythermo.sweeps.engine import runs_side_by_side
 from pythermo.sweeps.run import PROGRESS, Task, compute, is_finished
 
 ERROR_LOG = "error.log"
@@ -30,12 +29,11 @@ class Group:
         return [member for member in self.members if not is_finished(folder / member.folder)]
 
 
-def grouped(config: RunConfig, members: Sequence[Member], jobs: int) -> list[Group]:
-    """Lay members over as few groups as can be, but enough of them for all processes.
+def grouped(config: RunConfig, members: Sequence[Member], most: int, jobs: int) -> list[Group]:
+    """Lay members over as few groups of at most so many as can be, but enough of them for all processes.
 
     Groups are of one size, or differ by one; which members are together changes no bit.
     """
-    most = runs_side_by_side(config)
     count = -(-len(members) // most)
     count = min(-(-count // jobs) * jobs, len(members))
     bounds = [len(members) * number // count for number in range(count + 1)]

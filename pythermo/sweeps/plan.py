@@ -12,7 +12,7 @@ from pythermo.config.preset import Preset
 from pythermo.config.schedule import measured_iterations
 from pythermo.estimators.entropy import default_ks
 from pythermo.sweeps.cost import measurement_images, window_bytes
-from pythermo.sweeps.engine import runs_side_by_side, settled, trainer_of
+from pythermo.sweeps.engine import Prepared, runs_side_by_side, settled, trainer_of
 from pythermo.training.torch_settings import own_settings
 
 _PROBED_STEPS = 5
@@ -83,13 +83,14 @@ def plan(preset: Preset) -> Plan:
     entropy of fewer weights; other processes on the machine and its memory are not thought of.
     """
     lr = sorted(preset.learning_rates)
-    config = settled(preset.run, None, len(lr) * preset.seeds)
+    prepared = Prepared(preset.run)
+    config = settled(preset.run, None, len(lr) * preset.seeds, prepared)
     measurement, device = config.measurement, config.training.device
-    side_by_side = min(runs_side_by_side(config), len(lr) * preset.seeds)
+    side_by_side = min(runs_side_by_side(config, prepared), len(lr) * preset.seeds)
     with own_settings():
         # Without the memory of the window, which no step needs.
         probed = config.changed(lr=min(lr), **{"measurement.window": 2})
-        trainer = trainer_of([probed] * side_by_side)
+        trainer = trainer_of([probed] * side_by_side, prepared.images)
         step_seconds = _median_seconds(trainer.step, device)
         weights, images = trainer.runs[0].dim, trainer.data
         entropy_seconds = side_by_side * _entropy_seconds(weights, measurement.window, device)

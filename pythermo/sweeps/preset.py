@@ -6,23 +6,21 @@ from pathlib import Path
 
 import xarray as xr
 
-from pythermo import data
 from pythermo.analysis.setup import Setup
 from pythermo.config.preset import Preset
 from pythermo.sweeps import files
 from pythermo.sweeps.baseline import uniform_baseline
-from pythermo.sweeps.engine import settled
+from pythermo.sweeps.engine import Prepared, settled
 from pythermo.sweeps.sweep import (
     SWEEP,
+    Workers,
     claim_sweep,
     combined,
     finished_members,
     members_of,
     stored_learning_rates,
-    sweep,
+    sweep_members,
 )
-from pythermo.training.network import build_network
-from pythermo.training.torch_settings import own_settings
 
 PRESET, BASELINE = "preset.toml", "baseline.nc"
 
@@ -45,18 +43,19 @@ def run_preset(
     ValueError, FileNotFoundError
         Before anything is written, for data or a network that cannot be used.
     """
-    folder = files.as_path("out", out)
-    with own_settings():
-        images = data.load(**preset.run.data.model_dump())
-        model = build_network(preset.run, images)
+    folder = files.as_path("out", out).resolve()
+    workers = Workers(executor, jobs)
+    prepared = Prepared(preset.run)
+    _ = prepared.model
     preset = preset.with_learning_rates_of(_stored_learning_rates(folder))
-    config = settled(preset.run, folder, len(preset.learning_rates) * preset.seeds)
+    members = members_of(preset.run, preset.learning_rates, preset.seeds, stored_learning_rates(folder))
+    config = settled(preset.run, folder, len(members), prepared)
     claim_sweep(folder, config)
     if _stored_text(folder) != preset.to_toml():
         files.write_text(folder / PRESET, preset.to_toml())
-    dataset = sweep(config, preset.learning_rates, folder, seeds=preset.seeds, executor=executor, jobs=jobs)
+    dataset = sweep_members(config, members, folder, prepared, workers)
     if not (folder / BASELINE).exists():
-        files.write_dataset(folder / BASELINE, uniform_baseline(preset.run, model, images))
+        files.write_dataset(folder / BASELINE, uniform_baseline(preset.run, prepared.model, prepared.images))
     return dataset
 
 

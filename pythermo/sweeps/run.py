@@ -12,7 +12,7 @@ from pythermo._checks import require_number
 from pythermo._progress import ProgressBar
 from pythermo.config.schema import RunConfig
 from pythermo.sweeps import files
-from pythermo.sweeps.engine import settled, trainer_of
+from pythermo.sweeps.engine import Prepared, settled, trainer_of
 from pythermo.sweeps.snapshots import MEASUREMENTS, keep_snapshot
 from pythermo.training.lane_trainer import LaneTrainer
 from pythermo.training.record import Record
@@ -77,7 +77,7 @@ def run(
         raise TypeError(f"report: must be called with iteration and loss, which {report!r} cannot be")
     checkpoint_seconds = require_seconds(checkpoint_seconds)
     folder = None if out is None else files.as_path("out", out)
-    config = settled(config, folder, runs=1)
+    config = settled(config, folder, 1, Prepared(config))
     if folder is not None and is_finished(folder):
         return _read_finished(config, folder)
     with ExitStack() as held:
@@ -177,12 +177,14 @@ class Task:
         """Take them from the folder if it is finished, else make it the run's."""
         if self.folder is None:
             return
-        with self._own_errors():
+        try:
             if is_finished(self.folder):
                 self.outcome = _read_finished(self.config, self.folder)
             else:
                 files.claim_folder(self.folder, self.config)
                 files.remove_partial(self.folder)
+        except Exception as error:
+            self.outcome = error
 
     def begin(self, run: Record) -> None:
         """Let a run go on from the folder's checkpoint, if there is one."""
@@ -242,7 +244,7 @@ class Task:
         try:
             yield
         except Exception as error:
-            self.outcome = error
+            self.outcome = self._run.failure = error  # who trains it leaves it where it is
 
 
 def _report_to(bar: ProgressBar) -> Report:

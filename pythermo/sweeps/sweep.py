@@ -16,7 +16,7 @@ from pythermo.config.preset import as_stored
 from pythermo.config.schema import MEMBER_KEYS, RunConfig, differing_keys
 from pythermo.ops._devices import default_jobs, devices_to_share
 from pythermo.sweeps import files
-from pythermo.sweeps.engine import settled
+from pythermo.sweeps.engine import Prepared, runs_side_by_side, settled
 from pythermo.sweeps.group import ERROR_LOG, Group, described, grouped, log_error, read_progress, run_group
 from pythermo.sweeps.run import is_finished, require_seconds
 from pythermo.sweeps.snapshots import MEASUREMENTS
@@ -110,17 +110,33 @@ def sweep(
     """
     if not isinstance(config, RunConfig):
         raise TypeError(f"config: must be a pythermo.RunConfig, not {type(config).__name__}")
-    if executor is None and is_starting():
-        raise SystemExit(1)  # the parent says why: see ProcessNotStartedError
-    jobs = None if jobs is None else require_integer("jobs", jobs, 1)
-    if jobs is not None and executor is not None:
-        raise ValueError("jobs: is for processes of this machine; an executor has its own number of workers")
-    if executor is not None and not isinstance(executor, Executor):
-        raise TypeError(f"executor: must be a concurrent.futures.Executor, not {executor!r}")
-    checkpoint_seconds = require_seconds(checkpoint_seconds)
     folder = files.as_path("out", out).resolve()
     members = members_of(config, lr, seeds, stored_learning_rates(folder))
-    config = settled(config, folder, len(members))
+    workers = Workers(executor, jobs, checkpoint_seconds)
+    return sweep_members(config, members, folder, Prepared(config), workers)
+
+
+class Workers:
+    """Who computes a sweep, and how often checkpoints are written; checked as `sweep` says."""
+
+    def __init__(self, executor: Executor | None, jobs: int | None, checkpoint_seconds: float = 30.0) -> None:
+        if executor is None and is_starting():
+            raise SystemExit(1)  # the parent says why: see ProcessNotStartedError
+        self.jobs = None if jobs is None else require_integer("jobs", jobs, 1)
+        if jobs is not None and executor is not None:
+            raise ValueError(
+                "jobs: is for processes of this machine; an executor has its own number of workers"
+            )
+        if executor is not None and not isinstance(executor, Executor):
+            raise TypeError(f"executor: must be a concurrent.futures.Executor, not {executor!r}")
+        self.executor, self.checkpoint_seconds = executor, require_seconds(checkpoint_seconds)
+
+
+def sweep_members(
+    config: RunConfig, members: list[Member], folder: Path, prepared: Prepared, workers: Workers
+) -> xr.Dataset:
+    """Do as `sweep` for members of a configuration."""
+    config = settled(config, folder, len(members), prepared)
     claim_sweep(folder, config)
     unfinished = [member for member in members if not is_finished(folder / member.folder)]
     if not unfinished:
@@ -129,12 +145,12 @@ def sweep(
             _keep(folder, dataset)
         return dataset
     files.writable_folder("out", folder)
-    if executor is not None:
-        failures = _run_all(grouped(config, unfinished, 1), folder, executor, checkpoint_seconds)
+    most, seconds = runs_side_by_side(config, prepared), workers.checkpoint_seconds
+    if workers.executor is not None:
+        failures = _run_all(grouped(config, unfinished, most, 1), folder, workers.executor, seconds)
     else:
-        jobs = jobs or default_jobs(config.training.device)
-        groups = grouped(config, unfinished, jobs)
-        failures = _run_in_processes(groups, folder, jobs, checkpoint_seconds)
+        jobs = workers.jobs or default_jobs(config.training.device)
+        failures = _run_in_processes(grouped(config, unfinished, most, jobs), folder, jobs, seconds)
     if failures:
         raise SweepError(failures, folder)
     dataset = _of_members(folder, members)

@@ -14,8 +14,9 @@ from torch import nn
 import pythermo as pt
 from pythermo import _core
 from pythermo.models.layers import FrozenHead
-from pythermo.sweeps import engine, group
-from pythermo.sweeps.engine import settled
+from pythermo.sweeps import engine
+from pythermo.sweeps import run as run_module
+from pythermo.sweeps.engine import Prepared, settled
 from pythermo.sweeps.files import claim_folder, read_config, read_state, write_state
 from pythermo.sweeps.group import ERROR_LOG, grouped
 from pythermo.sweeps.run import CHECKPOINT
@@ -36,6 +37,10 @@ def with_group_norm(in_channels, num_classes):
         nn.Flatten(),
         FrozenHead(4, num_classes, 10.0, bias=True),
     )
+
+
+def by_table(config, folder, runs):
+    return settled(config, folder, runs, Prepared(config))
 
 
 @pytest.fixture
@@ -69,12 +74,11 @@ def test_runs_are_added_to_those_that_are_there(tmp_path, one_worker, expected):
     assert pt.sweep(LANES, RATES, tmp_path, seeds=3, executor=one_worker).identical(expected)
 
 
-def test_groups_are_even_and_enough_for_all_processes(monkeypatch):
+def test_groups_are_even_and_enough_for_all_processes():
     members = [pt.Member(lr, seed) for lr in np.geomspace(0.01, 0.1, 11) for seed in range(4)]
 
     def sizes(jobs, most):
-        monkeypatch.setattr(group, "runs_side_by_side", lambda config: most)
-        groups = grouped(LANES, members, jobs)
+        groups = grouped(LANES, members, most, jobs)
         assert [member for one in groups for member in one.members] == members
         return [len(one.members) for one in groups]
 
@@ -91,8 +95,8 @@ def test_the_engine_is_settled_when_a_folder_is_made(tmp_path, one_worker):
     assert read_config(few).training.engine == "torch"
     assert read_config(many).training.engine == "lanes"
     # Ever after it is the folder's, however many runs there are.
-    assert settled(TINY, few, runs=100).training.engine == "torch"
-    assert settled(TINY, many, runs=1).training.engine == "lanes"
+    assert by_table(TINY, few, 100).training.engine == "torch"
+    assert by_table(TINY, many, 1).training.engine == "lanes"
     assert pt.sweep(TINY, RATES, few, seeds=4, executor=one_worker).sizes["seed"] == 4
     assert {read_config(path).training.engine for path in few.glob("lr_*")} == {"torch"}
     with pytest.raises(ValueError, match=r"training\.engine: 'torch' there, 'lanes' here"):
@@ -134,7 +138,7 @@ def test_a_folder_from_before_there_were_engines_is_torchs(tmp_path, one_worker)
     ],
 )
 def test_the_table_of_engines(changes, runs, expected):
-    assert settled(TINY.changed(**changes), None, runs).training.engine == expected
+    assert by_table(TINY.changed(**changes), None, runs).training.engine == expected
 
 
 def test_a_layer_that_lanes_do_not_have_is_named_or_trained_by_torch(tmp_path, one_worker, monkeypatch):
@@ -143,7 +147,7 @@ def test_a_layer_that_lanes_do_not_have_is_named_or_trained_by_torch(tmp_path, o
     with pytest.raises(LayerNotKnownError, match="GroupNorm"):
         pt.sweep(own.changed(**{"training.engine": "lanes"}), RATES, tmp_path, executor=one_worker)
     assert not list(tmp_path.iterdir())
-    assert settled(own, None, runs=100).training.engine == "torch"
+    assert by_table(own, None, 100).training.engine == "torch"
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_finished(tmp_path, one_worker, expected, monkeypatch):
@@ -175,6 +179,30 @@ def test_a_folder_of_another_run_is_one_runs_failure(tmp_path, one_worker):
         pt.sweep(LANES, RATES, tmp_path / "mine", seeds=3, executor=one_worker)
     assert list(raised.value.failures) == [pt.Member(0.05, 0)]
     assert "training.batch_size" in raised.value.failures[pt.Member(0.05, 0)]
+
+
+def test_a_run_that_cannot_be_kept_is_not_trained_any_further(tmp_path, one_worker, expected, monkeypatch):
+    full = pt.Member(0.02, 1)
+    stepped, keep, step = [], run_module.keep_snapshot, LaneTrainer.step
+
+    def keep_if_there_is_room(folder, iteration, model):
+        if folder.name == full.folder:
+            raise OSError(28, "No space left on device")
+        keep(folder, iteration, model)
+
+    def watched(self):
+        before = {run: run.iteration for run in self.runs}
+        step(self)
+        stepped.extend(run.config.member for run in self.runs if run.iteration > before[run])
+
+    monkeypatch.setattr(run_module, "keep_snapshot", keep_if_there_is_room)
+    monkeypatch.setattr(LaneTrainer, "step", watched)
+    snapshots = LANES.changed(**{"measurement.snapshots": 2})  # the first is at the start
+    with pytest.raises(pt.SweepError, match="No space left") as raised:
+        pt.sweep(snapshots, RATES, tmp_path, seeds=3, executor=one_worker)
+    assert list(raised.value.failures) == [full]
+    assert full not in stepped
+    assert set(stepped) == {pt.Member(lr, seed) for lr in RATES for seed in range(3)} - {full}
 
 
 LONGER = LANES.changed(**{"training.iterations": 400, "measurement.count": 60, "measurement.snapshots": 4})

@@ -7,9 +7,10 @@ import pythermo as pt
 from pythermo import data
 from pythermo.config import preset as preset_module
 from pythermo.config.preset import Preset
-from pythermo.sweeps import preset as runs
+from pythermo.sweeps import engine
+from pythermo.sweeps import preset as preset_runs
 from pythermo.sweeps.preset import PRESET, read_setups, run_preset
-from pythermo.training import trainer
+from pythermo.training import lane_trainer, trainer
 
 TEXT = """
 description = "two learning rates and two seeds"
@@ -56,16 +57,18 @@ def counted(monkeypatch, module, name):
     return calls
 
 
-def test_images_and_network_are_made_once_for_the_sweep_and_once_for_each_run(
-    preset, tmp_path, one_worker, monkeypatch
+@pytest.mark.parametrize(("by", "module", "groups"), [("torch", trainer, 4), ("lanes", lane_trainer, 1)])
+def test_images_and_network_are_made_once_for_the_sweep_and_once_for_each_process_s_runs(
+    preset, tmp_path, one_worker, monkeypatch, by, module, groups
 ):
     loaded = counted(monkeypatch, data, "load")
-    for_the_sweep = counted(monkeypatch, runs, "build_network")
-    for_a_run = counted(monkeypatch, trainer, "build_network")
+    for_the_sweep = counted(monkeypatch, engine, "build_network")
+    for_runs = counted(monkeypatch, module, "build_network")
+    preset = Preset.load(tmp_path / "mine.toml", [f"run.training.engine={by}"])
     run_preset(preset, tmp_path / "out", one_worker)
     assert len(for_the_sweep) == 1
-    assert len(for_a_run) == 4
-    assert len(loaded) == 1 + 4
+    assert len(for_runs) == groups
+    assert len(loaded) == 1 + groups
 
 
 def test_a_finished_sweep_is_whole_where_powers_of_ten_are_rounded_differently(
@@ -105,7 +108,7 @@ def test_the_learning_rates_are_stored_before_the_first_run(preset, tmp_path, mo
     def killed(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "sweep", killed)
+    monkeypatch.setattr(preset_runs, "sweep_members", killed)
     with pytest.raises(KeyboardInterrupt):
         run_preset(preset, tmp_path / "out")
     assert Preset.load(tmp_path / "out" / PRESET).lr == preset.learning_rates
