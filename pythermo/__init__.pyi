@@ -1,4 +1,5 @@
 from . import data, figures, models, ops, sphere
+from .analysis.stationarity import stationarity
 from .analysis.temperatures import Analysis, analyze
 from .config.member import Member
 from .config.preset import Preset
@@ -74,6 +75,7 @@ __all__ = [
     "run",
     "sphere",
     "sphere_histogram_entropy",
+    "stationarity",
     "sweep",
     "temperature_along_run",
     "trajectory_autocorrelation_time",

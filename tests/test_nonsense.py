@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from made import made_sweep
 
 import pythermo as pt
 
@@ -33,6 +34,11 @@ NETWORK = pt.models.ConvNet(2, in_channels=1)
 SIMULATED = pt.sphere.simulate(SYSTEM, 0.1, 5)
 ENTROPY = {"ks": [1, 2], "intrinsic_dim": 2, "gamma": 1.0}
 IMAGES = torch.ones(2, 1, 8, 8) * torch.arange(8.0)
+TWO_SEEDS = (
+    made_sweep()
+    .expand_dims(seed=2)
+    .assign_coords(iteration=lambda made: ("iteration", np.arange(made.sizes["iteration"])))
+)
 RUN = {
     "steps": 4,
     "measure_at": [4],
@@ -91,6 +97,7 @@ CALLS = {
             "lr": POSITIVE, "energy": POSITIVE, "entropy": VECTOR, "confidence": 0.9, "resamples": 10, "seed": 0,
         },
     ),
+    "stationarity": (pt.stationarity, {"sweep": TWO_SEEDS, "k": 50, "confidence": 0.9}),
     "TrajectoryEntropy": (
         pt.TrajectoryEntropy,
         {
