@@ -46,7 +46,7 @@ def run_preset(
     folder = files.as_path("out", out).resolve()
     workers = Workers(executor, jobs)
     prepared = Prepared(preset.run)
-    _ = prepared.model
+    _ = prepared.model  # refuses data and networks before anything is written
     preset = preset.with_learning_rates_of(_stored_learning_rates(folder))
     members = members_of(preset.run, preset.learning_rates, preset.seeds, stored_learning_rates(folder))
     config = settled(preset.run, folder, len(members), prepared)

@@ -110,10 +110,12 @@ def sweep(
     """
     if not isinstance(config, RunConfig):
         raise TypeError(f"config: must be a pythermo.RunConfig, not {type(config).__name__}")
-    folder = files.as_path("out", out).resolve()
-    members = members_of(config, lr, seeds, stored_learning_rates(folder))
     workers = Workers(executor, jobs, checkpoint_seconds)
-    return sweep_members(config, members, folder, Prepared(config), workers)
+    folder, prepared = files.as_path("out", out).resolve(), Prepared(config)
+    members = members_of(config, lr, seeds, stored_learning_rates(folder))
+    config = settled(config, folder, len(members), prepared)
+    claim_sweep(folder, config)
+    return sweep_members(config, members, folder, prepared, workers)
 
 
 class Workers:
@@ -135,9 +137,7 @@ class Workers:
 def sweep_members(
     config: RunConfig, members: list[Member], folder: Path, prepared: Prepared, workers: Workers
 ) -> xr.Dataset:
-    """Do as `sweep` for members of a configuration."""
-    config = settled(config, folder, len(members), prepared)
-    claim_sweep(folder, config)
+    """Compute what is unfinished of a sweep, whose folder is claimed for a settled configuration."""
     unfinished = [member for member in members if not is_finished(folder / member.folder)]
     if not unfinished:
         dataset = _of_members(folder, members)
