@@ -9,12 +9,12 @@ from arviz_stats.base.array import array_stats
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from pythermo._checks import Floats, require_integer, require_open_unit
-from pythermo.analysis.stationary import require_sweep, with_seeds
+from pythermo._checks import Floats, require_open_unit
+from pythermo.analysis.stationary import require_neighbors, require_sweep, standard_error, with_seeds
 from pythermo.config.preset import FIGURE_K
 
 # The largest drift that does not matter, as a share of the step to the neighboring learning rate.
-TOLERATED_SHARE = 0.1
+_TOLERATED_SHARE = 0.1
 _BATCHES = 5
 
 
@@ -61,7 +61,8 @@ def stationarity(sweep: xr.Dataset, k: int = FIGURE_K, confidence: float = 0.9) 
         With the dimension lr. Of U (loss units) as ``energy`` and of S (nats) as ``entropy``:
         ``energy_drift``; ``energy_interval`` [lr, bound] around it; ``energy_p_value`` of no drift at all;
         ``energy_tolerance``, the largest drift that does not matter. ``stationary``; ``iterations_lacking``,
-        by how many iterations longer runs would be it, infinite where none would: 0 where they are.
+        by how many iterations longer runs would be it: 0 where they are, infinite where none would be. With a
+        member whose U or S is not known, a learning rate is not stationary and has NaN in the other places.
         ``rhat`` and ``effective_samples`` of U in the last two quarters; they are shown and decide nothing.
         The attribute ``errors`` is "seeds", or "batch means" of one seed.
 
@@ -86,9 +87,7 @@ def stationarity(sweep: xr.Dataset, k: int = FIGURE_K, confidence: float = 0.9) 
     >>> found["lr"][found["stationary"]]  # doctest: +SKIP
     """
     require_sweep(sweep)
-    k, confidence = require_integer("k", k, 1), require_open_unit("confidence", confidence)
-    if k not in sweep["k"]:
-        raise ValueError(f"k: the sweep has no entropies for {k} neighbors, but for {sweep['k'].values}")
+    k, confidence = require_neighbors(sweep, k), require_open_unit("confidence", confidence)
     if sweep.sizes["lr"] < 2:
         raise ValueError("sweep: must have 2 learning rates at least; a drift is compared with their step")
     members = with_seeds(sweep).sortby("lr")
@@ -97,10 +96,10 @@ def stationarity(sweep: xr.Dataset, k: int = FIGURE_K, confidence: float = 0.9) 
     within = np.ones(members.sizes["lr"], dtype=bool)
     longer = np.ones(members.sizes["lr"])
     for name, of in (("energy", members["loss"]), ("entropy", members["entropy"].sel(k=k, drop=True))):
-        values = of.transpose("lr", "seed", "iteration").values.astype(np.float64)
-        drift = _drift(values[..., before], values[..., last])
+        of = of.transpose("lr", "seed", "iteration").astype(np.float64)
+        drift = _drift(of.isel(iteration=before), of.isel(iteration=last))
         half = drift.half_width(confidence)
-        tolerance = TOLERATED_SHARE * _step_to_neighbors(values[..., last].mean(axis=(1, 2)))
+        tolerance = _TOLERATED_SHARE * _step_to_neighbors(of.values[..., last].mean(axis=(1, 2)))
         result[f"{name}_drift"] = "lr", drift.value
         result[f"{name}_interval"] = ("lr", "bound"), np.stack([drift.value - half, drift.value + half], 1)
         result[f"{name}_p_value"] = "lr", drift.p_value()
@@ -131,19 +130,21 @@ def _quarters(iteration: NDArray[np.int64], seeds: int) -> tuple[NDArray[np.bool
     return before, last
 
 
-def _drift(before: Floats, last: Floats) -> _Drift:
+def _drift(before: xr.DataArray, last: xr.DataArray) -> _Drift:
     """Return the drift between two quarters [lr, seed, iteration], with its error over seeds or batches."""
-    seeds = last.shape[1]
+    each = last.mean("iteration", skipna=False) - before.mean("iteration", skipna=False)
+    value, seeds = each.mean("seed", skipna=False).values, each.sizes["seed"]
     if seeds > 1:
-        each = last.mean(axis=2) - before.mean(axis=2)
-        return _Drift(each.mean(axis=1), each.std(axis=1, ddof=1) / np.sqrt(seeds), seeds - 1)
-    batches = [
-        np.stack([one.mean(axis=1) for one in np.array_split(quarter[:, 0], _BATCHES, axis=1)])
-        for quarter in (before, last)
-    ]
-    variance = sum(one.var(axis=0, ddof=1) / _BATCHES for one in batches)
-    value = last.mean(axis=(1, 2)) - before.mean(axis=(1, 2))
+        return _Drift(value, standard_error(each).values, seeds - 1)
+    variance = _variance_of_mean(before.values[:, 0]) + _variance_of_mean(last.values[:, 0])
     return _Drift(value, np.sqrt(variance), 2 * (_BATCHES - 1))
+
+
+def _variance_of_mean(series: Floats) -> Floats:
+    """Return the variance of the mean of each series [lr, iteration], by the means of its batches."""
+    means = [one.mean(axis=1) for one in np.array_split(series, _BATCHES, axis=1)]
+    variance: Floats = np.var(means, axis=0, ddof=1) / _BATCHES
+    return variance
 
 
 def _step_to_neighbors(values: Floats) -> Floats:
@@ -155,11 +156,11 @@ def _step_to_neighbors(values: Floats) -> Floats:
 
 
 def _times_longer(drift: Floats, half: Floats, tolerance: Floats) -> Floats:
-    """Return the f >= 1 with drift / f + half / sqrt(f) = tolerance, infinite where none is."""
+    """Return the f >= 1 with drift / f + half / sqrt(f) = tolerance, infinite for no tolerance."""
     with np.errstate(divide="ignore", invalid="ignore"):
         # Of x = 1 / sqrt(f): drift x^2 + half x = tolerance, in the form without a difference.
         x = 2 * tolerance / (half + np.sqrt(half**2 + 4 * drift * tolerance))
-    longer: Floats = np.where(x > 0.0, 1.0 / np.minimum(x, 1.0) ** 2, np.inf)
+        longer: Floats = 1.0 / np.minimum(x, 1.0) ** 2
     return longer
 
 

@@ -24,6 +24,14 @@ def require_sweep(sweep: object) -> None:
         raise ValueError(f"sweep: lacks {', '.join(lacking)}, which pythermo.sweep's Datasets have")
 
 
+def require_neighbors(sweep: xr.Dataset, k: object) -> int:
+    """Return ``k``; raise ValueError unless a sweep has entropies for so many neighbors."""
+    k = require_integer("k", k, 1)
+    if k not in sweep["k"]:
+        raise ValueError(f"k: the sweep has no entropies for {k} neighbors, but for {sweep['k'].values}")
+    return k
+
+
 def stationary(sweep: xr.Dataset, last: int, k: int = FIGURE_K) -> xr.Dataset:
     """Return U, S and the SNR over the last measurements of each run, averaged over seeds.
 
@@ -56,9 +64,7 @@ def stationary(sweep: xr.Dataset, last: int, k: int = FIGURE_K) -> xr.Dataset:
     Source: arXiv 2505.23489. Whether a run is stationary is not checked here.
     """
     require_sweep(sweep)
-    k, last = require_integer("k", k, 1), require_integer("last", last, 1)
-    if k not in sweep["k"]:
-        raise ValueError(f"k: the sweep has no entropies for {k} neighbors, but for {sweep['k'].values}")
+    k, last = require_neighbors(sweep, k), require_integer("last", last, 1)
     if last > sweep.sizes["iteration"]:
         raise ValueError(f"last: must lie between 1 and {sweep.sizes['iteration']}, not {last}")
     tail = with_seeds(sweep).isel(iteration=slice(-last, None))
