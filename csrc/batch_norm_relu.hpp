@@ -20,8 +20,8 @@ struct Moments {
     sum += other.sum;
     squares += other.squares;
   }
-  double mean(double shift, double count) const { return shift + sum / count; }
-  double scale(double count, double eps) const {
+  PYTHERMO_INLINE double mean(double shift, double count) const { return shift + sum / count; }
+  PYTHERMO_INLINE double scale(double count, double eps) const {
     const double apart = sum / count, variance = squares / count - apart * apart;
     return 1.0 / std::sqrt((variance < 0.0 ? 0.0 : variance) + eps);
   }

@@ -84,6 +84,26 @@ inline void bind_cuda_kernels(pybind11::module_& module) {
   bind(module, "exponential_sgd_step", &cuda::exponential_sgd_step, {"weights", "grad", "arguments"});
   bind(module, "step_workspace_size", &cuda::step_workspace_size, {"tensors"});
 
+  bind(module, "lanes_convolution", &cuda::lanes_convolution, {"images", "weights", "stride", "padding", "output", "stream"});
+  bind(module, "lanes_convolution_images_gradient", &cuda::lanes_convolution_images_gradient, {"grad", "weights", "stride", "padding", "grad_images", "stream"});
+  bind(module, "lanes_convolution_weights_gradient", &cuda::lanes_convolution_weights_gradient, {"images", "grad", "stride", "padding", "grad_weights", "workspace", "stream"});
+  bind(module, "lanes_weights_gradient_workspace_size", &cuda::lanes_weights_gradient_workspace_size, {"images", "grad", "stride", "padding", "grad_weights"});
+  bind(module, "lanes_moments", &cuda::lanes_moments, {"x", "batch", "sums", "workspace", "stream"});
+  bind(module, "lanes_moments_workspace_size", &cuda::lanes_moments_workspace_size, {"x"});
+  bind(module, "lanes_statistics", &cuda::lanes_statistics, {"sums", "batch", "eps", "constants", "stream"});
+  bind(module, "lanes_normalization", &cuda::lanes_normalization, {"x", "pool", "rectify", "constants", "output", "stream"});
+  bind(module, "lanes_gradient_moments", &cuda::lanes_gradient_moments, {"output", "rectify", "grad", "sums", "workspace", "stream"});
+  bind(module, "lanes_gradient_statistics", &cuda::lanes_gradient_statistics, {"sums", "batch", "constants", "stream"});
+  bind(module, "lanes_normalization_backward", &cuda::lanes_normalization_backward, {"x", "pool", "rectify", "constants", "grad", "grad_x", "stream"});
+  bind(module, "lanes_head", &cuda::lanes_head, {"features", "weights", "bias", "labels", "largest", "squared_error", "losses", "hits", "grad", "workspace", "stream"});
+  bind(module, "lanes_head_workspace_size", &cuda::lanes_head_workspace_size, {"features"});
+  bind(module, "lanes_projected_step", &cuda::lanes_projected_step, {"weights", "grad", "lr", "radius", "status", "workspace", "stream"});
+  bind(module, "lanes_exponential_step", &cuda::lanes_exponential_step, {"weights", "grad", "lr", "radius", "status", "workspace", "stream"});
+  bind(module, "lanes_step_workspace_size", &cuda::lanes_step_workspace_size, {"weights"});
+  bind(module, "lanes_gather", &cuda::lanes_gather, {"samples", "indices", "out", "stream"});
+  bind(module, "lanes_gradient_sums", &cuda::lanes_gradient_sums, {"grad", "center", "total", "sums", "workspace", "stream"});
+  bind(module, "lanes_gradient_sums_workspace_size", &cuda::lanes_gradient_sums_workspace_size, {"grad"});
+
   bind(module, "sketch", &cuda::sketch, {"weights", "out", "seed", "stream"});
 
   bind_struct<cuda::SphereLaunch, TensorView, std::uintptr_t, unsigned, std::uint64_t>(module, "SphereLaunch", {"workspace", "stream", "threads", "most_work"});

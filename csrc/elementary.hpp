@@ -94,4 +94,21 @@ PYTHERMO_INLINE void sine_cosine(Real angle, Real& sine, Real& cosine) {
   sine_cosine_of_parts(quarter, rest, sine, cosine);
 }
 
+// e^x of floats x <= 0, to 1.5 units in the last place; 0 below -87, NaN for NaN: 2^n times a polynomial in
+// the rest. Integer is as wide as the elements of Value.
+template <class Value, class Integer>
+PYTHERMO_INLINE Value exponential_of_negative(Value x) {
+  constexpr float magic = 0x1.8p23f;
+  const Value shifted = x * 0x1.715476p0f + magic;
+  const Value n = shifted - magic;
+  const Value r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;
+  Value p = r * 0x1.6850e4p-10f + 0x1.123bccp-7f;
+  p = p * r + 0x1.555b98p-5f;
+  p = p * r + 0x1.55548ep-3f;
+  p = p * r + 0x1.fffff8p-2f;
+  p = p * r * r + r + 1.0f;
+  const Value scale = same_bits<Value>((same_bits<Integer>(shifted) + 127) << 23), zero{};
+  return x < -87.0f ? zero : p * scale;
+}
+
 }  // namespace pythermo

@@ -58,3 +58,25 @@ void lanes_normalization_backward(const TensorView& x, std::size_t pool, bool re
                                   const TensorView& grad_x);
 
 }  // namespace pythermo::cpu
+
+// The same on a CUDA device, on a stream and without a wait: images are [groups, N, H, W, C, 32], sums
+// [groups * 2 * C * 32], constants [groups * 4 * C * 32].
+namespace pythermo::cuda {
+
+// How many float64 numbers of workspace the sums over such images need, of one stream at a time.
+std::size_t lanes_moments_workspace_size(const TensorView& x);
+void lanes_moments(const TensorView& x, const TensorView& batch, const TensorView& sums,
+                   const TensorView& workspace, std::uintptr_t stream);
+void lanes_statistics(const TensorView& sums, const TensorView& batch, double eps,
+                      const TensorView& constants, std::uintptr_t stream);
+void lanes_normalization(const TensorView& x, std::size_t pool, bool rectify, const TensorView& constants,
+                         const TensorView& output, std::uintptr_t stream);
+void lanes_gradient_moments(const TensorView& output, bool rectify, const TensorView& grad,
+                            const TensorView& sums, const TensorView& workspace, std::uintptr_t stream);
+void lanes_gradient_statistics(const TensorView& sums, const TensorView& batch, const TensorView& constants,
+                               std::uintptr_t stream);
+void lanes_normalization_backward(const TensorView& x, std::size_t pool, bool rectify,
+                                  const TensorView& constants, const TensorView& grad,
+                                  const TensorView& grad_x, std::uintptr_t stream);
+
+}  // namespace pythermo::cuda

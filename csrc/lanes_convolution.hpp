@@ -86,3 +86,23 @@ void lanes_convolution_weights_gradient(const TensorView& images, const TensorVi
                                         std::size_t padding, const TensorView& grad_weights);
 
 }  // namespace pythermo::cpu
+
+// The whole kernel on a CUDA device, on a stream and without a wait. Images are [groups, N, H, W, C, 32] there,
+// weights [groups, kernel, kernel, C, O, 32]; a member's bits depend on nothing but what lies in its lane.
+namespace pythermo::cuda {
+
+void lanes_convolution(const TensorView& images, const TensorView& weights, std::size_t stride,
+                       std::size_t padding, const TensorView& output, std::uintptr_t stream);
+void lanes_convolution_images_gradient(const TensorView& grad, const TensorView& weights, std::size_t stride,
+                                       std::size_t padding, const TensorView& grad_images,
+                                       std::uintptr_t stream);
+
+// How many float64 numbers of workspace the gradient of the weights needs, of one stream at a time.
+std::size_t lanes_weights_gradient_workspace_size(const TensorView& images, const TensorView& grad,
+                                                  std::size_t stride, std::size_t padding,
+                                                  const TensorView& grad_weights);
+void lanes_convolution_weights_gradient(const TensorView& images, const TensorView& grad, std::size_t stride,
+                                        std::size_t padding, const TensorView& grad_weights,
+                                        const TensorView& workspace, std::uintptr_t stream);
+
+}  // namespace pythermo::cuda

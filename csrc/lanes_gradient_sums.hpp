@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "cpu/instruction_set.hpp"
 #include "tensor_view.hpp"
@@ -34,3 +35,14 @@ void lanes_gradient_sums(const TensorView& grad, const TensorView& center, const
                          const TensorView& sums);
 
 }  // namespace pythermo::cpu
+
+// The same on a CUDA device, on a stream and without a wait: grad [groups, D, 32], center and total
+// [groups * D * 32], sums [groups * 2 * 32].
+namespace pythermo::cuda {
+
+// How many float64 numbers of workspace it needs, of one stream at a time.
+std::size_t lanes_gradient_sums_workspace_size(const TensorView& grad);
+void lanes_gradient_sums(const TensorView& grad, const TensorView& center, const TensorView& total,
+                         const TensorView& sums, const TensorView& workspace, std::uintptr_t stream);
+
+}  // namespace pythermo::cuda

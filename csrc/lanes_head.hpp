@@ -55,3 +55,16 @@ void lanes_head(const TensorView& features, const TensorView& weights, const Ten
                 const TensorView& hits, const TensorView& grad);
 
 }  // namespace pythermo::cpu
+
+// The same on a CUDA device, on a stream and without a wait: features [groups, N, pixels, F, 32], labels
+// [groups, N, 32], losses and hits [groups * 32]. A label that is no class has the probability 1 of none.
+namespace pythermo::cuda {
+
+// How many float64 numbers of workspace it needs, of one stream at a time.
+std::size_t lanes_head_workspace_size(const TensorView& features);
+void lanes_head(const TensorView& features, const TensorView& weights, const TensorView& bias,
+                const TensorView& labels, bool largest, bool squared_error, const TensorView& losses,
+                const TensorView& hits, const TensorView& grad, const TensorView& workspace,
+                std::uintptr_t stream);
+
+}  // namespace pythermo::cuda

@@ -9,6 +9,33 @@
 #include "projected_sgd_step.hpp"
 #include "tensor_view.hpp"
 
+namespace pythermo::lanes {
+
+// One member's step: what went wrong with it, and whether it moves.
+struct MemberStep {
+  StepError error = StepError::none;
+  bool moves = false;
+  float first = 0.0f, second = 0.0f;  // the numbers of the update
+};
+
+// `is_zero(true)` tells whether all weights are 0, `is_zero(false)` whether the gradient is.
+template <class Retraction, class IsZero>
+PYTHERMO_INLINE MemberStep member_step(const double* sums, double lr, double radius, const IsZero& is_zero) {
+  if (!(lr >= 0.0 && is_finite(static_cast<float>(lr)))) return {StepError::learning_rate};
+  for (int k = 0; k < Retraction::sum_count; ++k) {
+    if (!is_finite(sums[k])) return {StepError::not_finite};
+  }
+  if (is_zero(true)) return {StepError::zero_weights};
+  if (static_cast<float>(lr) == 0.0f || is_zero(false)) return {};
+  if (!(sums[0] > 0.0)) return {StepError::center};
+  const auto update = Retraction::template update<float>(sums, lr, radius);
+  if (!update.usable()) return {StepError::far_from_radius};
+  const auto [first, second] = update;
+  return {StepError::none, true, first, second};
+}
+
+}  // namespace pythermo::lanes
+
 // The loops, built for each instruction set.
 namespace pythermo::cpu {
 
@@ -45,3 +72,23 @@ void lanes_exponential_step(const TensorView& weights, const TensorView& grad, c
 void lanes_gather(const TensorView& samples, const TensorView& indices, const TensorView& out);
 
 }  // namespace pythermo::cpu
+
+// The same on a CUDA device, on a stream and without a wait: weights and gradients [groups, D, 32], lr and
+// status [groups * 32]. Sums run in float64, in parts that depend on D alone. An index that is not a sample's
+// gives NaN.
+namespace pythermo::cuda {
+
+// How many float64 numbers of workspace a step needs, of one stream at a time.
+std::size_t lanes_step_workspace_size(const TensorView& weights);
+void lanes_projected_step(const TensorView& weights, const TensorView& grad, const TensorView& lr,
+                          double radius, const TensorView& status, const TensorView& workspace,
+                          std::uintptr_t stream);
+void lanes_exponential_step(const TensorView& weights, const TensorView& grad, const TensorView& lr,
+                            double radius, const TensorView& status, const TensorView& workspace,
+                            std::uintptr_t stream);
+
+// out [groups, count, size, 32] from samples [N, size] and indices [groups * 32, count].
+void lanes_gather(const TensorView& samples, const TensorView& indices, const TensorView& out,
+                  std::uintptr_t stream);
+
+}  // namespace pythermo::cuda

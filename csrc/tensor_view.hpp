@@ -28,6 +28,13 @@ struct VectorView {
   std::size_t size;
 };
 
+// What lies at equal steps, of so many elements.
+template <class T>
+struct StridedView {
+  T* data;
+  std::size_t stride;
+};
+
 // Rows [count, points, dim] whose elements lie side by side; strides in elements.
 template <class T>
 struct RowsView {
@@ -108,16 +115,26 @@ class TensorView {
     return {tensor_.shape, tensor_.shape + ndim};
   }
 
-  // The elements of a contiguous tensor of any shape on the CPU.
+  // The elements of a contiguous tensor of any shape.
+  template <class T>
+  T* array_on(dlpack::DeviceType device) const {
+    T* const data = typed_data_on<T>(device);
+    require_contiguous_from(0);
+    return data;
+  }
+
+  // The elements of a tensor that is contiguous but for gaps between those of its first axis.
+  template <class T>
+  StridedView<T> contiguous_each_on(dlpack::DeviceType device) const {
+    T* const data = typed_data_on<T>(device);
+    require_contiguous_from(1);
+    if (stride(0) < 0) fail("must not have a negative stride");
+    return {data, static_cast<std::size_t>(stride(0))};
+  }
+
   template <class T>
   T* array() const {
-    T* const data = typed_data_on<T>(dlpack::DeviceType::cpu);
-    std::int64_t product = 1;
-    for (int axis = tensor_.ndim - 1; axis >= 0; --axis) {
-      if (tensor_.shape[axis] > 1 && stride(axis) != product) fail("must be contiguous");
-      product *= tensor_.shape[axis];
-    }
-    return data;
+    return array_on<T>(dlpack::DeviceType::cpu);
   }
 
   // Those of one that has `size` elements.
@@ -174,6 +191,15 @@ class TensorView {
     }
     if (scalar_type() != scalar_type_of<T>) fail("has another dtype than the arguments before it");
     return reinterpret_cast<T*>(static_cast<std::byte*>(tensor_.data) + tensor_.byte_offset);
+  }
+
+  void require_contiguous_from(int first_axis) const {
+    if (element_count() == 0) return;
+    std::int64_t product = 1;
+    for (int axis = tensor_.ndim - 1; axis >= first_axis; --axis) {
+      if (tensor_.shape[axis] > 1 && stride(axis) != product) fail("must be contiguous");
+      product *= tensor_.shape[axis];
+    }
   }
 
   void require_adjacent_elements() const {

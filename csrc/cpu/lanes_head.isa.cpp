@@ -11,22 +11,6 @@ using Integers = Vector<std::int32_t, lanes>;
 
 PYTHERMO_INLINE Members every(float value) { return Members{} + value; }
 
-// e^x for x <= 0, to 1.5 units in the last place; 0 below -87, NaN for NaN: 2^n times a polynomial in the
-// rest.
-PYTHERMO_INLINE Members exponential(Members x) {
-  constexpr float magic = 0x1.8p23f;
-  const Members shifted = x * 0x1.715476p0f + magic;
-  const Members n = shifted - magic;
-  const Members r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;
-  Members p = r * 0x1.6850e4p-10f + 0x1.123bccp-7f;
-  p = p * r + 0x1.555b98p-5f;
-  p = p * r + 0x1.55548ep-3f;
-  p = p * r + 0x1.fffff8p-2f;
-  p = p * r * r + r + 1.0f;
-  const Members scale = same_bits<Members>((same_bits<Integers>(shifted) + 127) << 23);
-  return x < -87.0f ? Members{} : p * scale;
-}
-
 // One image's features [pixels, F, lanes] pooled.
 void pool(const lanes::Head& head, const float* features, float* pooled) {
   for (std::size_t f = 0; f < head.features; ++f) {
@@ -84,7 +68,7 @@ void add_loss(const lanes::Head& head, const HeadArrays& a, Integers label, floa
     for (std::size_t k = 0; k < head.classes; ++k) {
       const Members apart = load_members(logits + k * lanes) - largest;
       own = is_label(k) ? apart : own;
-      const Members value = exponential(apart);
+      const Members value = exponential_of_negative<Members, Integers>(apart);
       sum += value;
       store(value, logits + k * lanes);
     }

@@ -22,52 +22,30 @@ bool all_zero(const float* values, std::size_t size, std::size_t lanes, std::siz
   return true;
 }
 
-// One member's step: what went wrong with it, and whether it moves.
-struct Moved {
-  StepError error = StepError::none;
-  bool moves = false;
-  float first = 0.0f, second = 0.0f;  // the numbers of the update
-};
-
-template <class Retraction, class IsZero>
-Moved moved(const double* sums, double lr, double radius, const IsZero& is_zero) {
-  if (!(lr >= 0.0 && is_finite(static_cast<float>(lr)))) return {StepError::learning_rate};
-  for (int k = 0; k < Retraction::sum_count; ++k) {
-    if (!is_finite(sums[k])) return {StepError::not_finite};
-  }
-  if (is_zero(true)) return {StepError::zero_weights};
-  if (static_cast<float>(lr) == 0.0f || is_zero(false)) return {};
-  if (!(sums[0] > 0.0)) return {StepError::center};
-  const auto update = Retraction::template update<float>(sums, lr, radius);
-  if (!update.usable()) return {StepError::far_from_radius};
-  const auto [first, second] = update;
-  return {StepError::none, true, first, second};
-}
-
 template <class Retraction>
 void step(const TensorView& weights, const TensorView& grad, const TensorView& lr, double radius,
           const TensorView& status) {
   const auto sizes = weights.sizes(2);
-  const std::size_t size = sizes[0], lanes = lanes_of_members();
-  require(sizes[1] == lanes, weights, "must have the members of one vector in its last dimension");
+  const std::size_t size = sizes[0], members = lanes_of_members();
+  require(sizes[1] == members, weights, "must have the members of one vector in its last dimension");
   require(grad.sizes(2) == sizes, grad, "must have the shape of weights");
   if (!(static_cast<float>(radius) > 0.0f && is_finite(static_cast<float>(radius)))) {
     throw std::invalid_argument("radius: must be positive and finite in the weights' dtype");
   }
   float* const w = weights.array<float>();
   const float* const g = grad.array<float>();
-  const double* const rates = sized<double>(lr, lanes);
-  std::int64_t* const said = sized<std::int64_t>(status, lanes);
-  std::vector<double> narrow(lanes), sums(Retraction::sum_count * lanes);
-  for (std::size_t l = 0; l < lanes; ++l) narrow[l] = static_cast<double>(static_cast<float>(rates[l]));
+  const double* const rates = sized<double>(lr, members);
+  std::int64_t* const said = sized<std::int64_t>(status, members);
+  std::vector<double> narrow(members), sums(Retraction::sum_count * members);
+  for (std::size_t l = 0; l < members; ++l) narrow[l] = static_cast<double>(static_cast<float>(rates[l]));
   PYTHERMO_DISPATCH(isa::member_sums<Retraction>(w, g, size, narrow.data(), sums.data()));
-  std::vector<float> first(lanes), second(lanes);
-  std::vector<std::int32_t> moves(lanes);
-  for (std::size_t l = 0; l < lanes; ++l) {
+  std::vector<float> first(members), second(members);
+  std::vector<std::int32_t> moves(members);
+  for (std::size_t l = 0; l < members; ++l) {
     double own[Retraction::sum_count];
-    for (int k = 0; k < Retraction::sum_count; ++k) own[k] = sums[static_cast<std::size_t>(k) * lanes + l];
-    const Moved one = moved<Retraction>(
-        own, rates[l], radius, [&](bool of_weights) { return all_zero(of_weights ? w : g, size, lanes, l); });
+    for (int k = 0; k < Retraction::sum_count; ++k) own[k] = sums[static_cast<std::size_t>(k) * members + l];
+    const lanes::MemberStep one = lanes::member_step<Retraction>(
+        own, rates[l], radius, [&](bool of_weights) { return all_zero(of_weights ? w : g, size, members, l); });
     said[l] = static_cast<std::int64_t>(one.error);
     moves[l] = one.moves ? -1 : 0;
     first[l] = one.first;

@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from pythermo import _core
-from pythermo.ops._backends import kernel, to_dlpack
+from pythermo.ops._lanes import call, register
+
+register("lanes_head", "lanes_head_workspace_size")
 
 
-@kernel("cpu", "lanes_head")
 def head_losses(
     features: Tensor,
     weights: Tensor,
@@ -20,6 +20,8 @@ def head_losses(
     grad: Tensor,
 ) -> None:
     """Write the mean losses of members, how many of their images they recognize, and the features' gradients.
+
+    On a device features and labels have a first dimension of groups, and losses and hits are all members'.
 
     Parameters
     ----------
@@ -36,13 +38,4 @@ def head_losses(
     grad : Tensor [N * pixels * F * lanes] or [0]
         Not written where it is empty.
     """
-    arrays = [to_dlpack(one) for one in (losses, hits, grad)]
-    _core.lanes_head(
-        to_dlpack(features),
-        to_dlpack(weights),
-        to_dlpack(bias),
-        to_dlpack(labels),
-        largest,
-        squared_error,
-        *arrays,
-    )
+    call("lanes_head", features, weights, bias, labels, largest, squared_error, losses, hits, grad)

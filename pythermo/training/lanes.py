@@ -1,4 +1,4 @@
-"""Members of an ensemble that lie in the lanes of one vector: their forward and backward pass, and step."""
+"""Members of an ensemble that lie side by side: their forward and backward pass, and step."""
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pythermo.ops._lanes import DEVICE_LANES
 from pythermo.ops.lanes_batch_norm import (
     add_gradient_moments,
     add_moments,
@@ -43,37 +44,98 @@ def aligned_empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.from_numpy(memory[begin : begin + prod(shape) * size]).view(dtype).reshape(shape)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Where members lie: in the lanes of one vector or, on a device, in groups of 32, one after the other."""
+
+    lanes: int
+    groups: int | None = None  # None: a vector alone, whose tensors have no dimension of groups
+    device: torch.device = torch.device("cpu")
+
+    @classmethod
+    def of_vector(cls) -> Self:
+        """Return that of the vectors of the instruction set in use."""
+        return cls(lanes_of_members())
+
+    @classmethod
+    def on_device(cls, members: int, device: torch.device) -> Self:
+        """Return that of so many members on a CUDA device."""
+        return cls(DEVICE_LANES, -(-members // DEVICE_LANES), device)
+
+    @property
+    def members(self) -> int:
+        """How many there is room for."""
+        return self.lanes * (self.groups or 1)
+
+    @property
+    def takes_parts(self) -> bool:
+        """Whether a batch is gone through a few images at a time, which stay in the cache."""
+        return self.groups is None
+
+    def shape(self, *inner: int) -> tuple[int, ...]:
+        """Return the shape of a tensor that has numbers [*inner] of each member."""
+        outer = () if self.groups is None else (self.groups,)
+        return *outer, *inner, self.lanes
+
+    def empty(self, *inner: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return such a tensor, not yet written."""
+        if self.groups is None:
+            return aligned_empty(*self.shape(*inner), dtype=dtype)
+        return torch.empty(self.shape(*inner), dtype=dtype, device=self.device)
+
+    def flat(self, each: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return memory, not yet written, for so many numbers of each member."""
+        return self.empty(each, dtype=dtype).view(-1)
+
+    def filled(self, of_members: Tensor) -> Tensor:
+        """Return a tensor [members, ...] for all there is room for; those without a member get the last one's."""
+        places = torch.arange(self.members, device=of_members.device).clamp(max=len(of_members) - 1)
+        return of_members[places]
+
+    def side_by_side(self, of_members: Tensor) -> Tensor:
+        """Return a tensor [members, size] as it lies here, [..., size, lanes]."""
+        filled = self.filled(of_members)
+        return filled.view(*self.shape()[:-1], self.lanes, -1).transpose(-1, -2).contiguous()
+
+    def apart(self, side_by_side: Tensor) -> Tensor:
+        """Return what lies here [..., size, lanes] as [members, size], of all there is room for."""
+        return side_by_side.transpose(-1, -2).reshape(self.members, -1)
+
+
 class Weights:
-    """Weights or gradients of the members of one vector, [D, lanes], and the views that convolutions take.
+    """Weights or gradients of members side by side, [..., D, lanes], and the views that convolutions take.
 
     Outside they are [members, D], each member's in the order of the module's parameters,
-    [O, C, kernel, kernel]; here a convolution's are [kernel, kernel, C, O, lanes]. This is the one place
-    where they change places.
+    [O, C, kernel, kernel]; here a convolution's are [..., kernel, kernel, C, O, lanes]. This is the one place
+    where they change places. On a device a convolution's are tensors of their own.
     """
 
-    def __init__(self, program: Program) -> None:
-        lanes = lanes_of_members()
-        self.flat = aligned_empty(program.dim, lanes).zero_()
+    def __init__(self, program: Program, layout: Layout) -> None:
+        self._layout = layout
+        self.flat = layout.empty(program.dim).zero_()
         places = torch.arange(program.dim)
-        order, self.of_layer, begin = [], [], 0
+        order, self._taps, begin = [], [], 0
         for outputs, channels, height, width in program.weights:
             end = begin + outputs * channels * height * width
             own = places[begin:end].reshape(outputs, channels, height, width)
             order.append(own.permute(2, 3, 1, 0).flatten())
-            self.of_layer.append(self.flat[begin:end].view(height, width, channels, outputs, lanes))
+            self._taps.append((slice(begin, end), (height, width, channels, outputs)))
             begin = end
-        self._order = torch.cat(order)
+        self._order = torch.cat(order).to(layout.device)
+
+    def of_layer(self, number: int) -> Tensor:
+        """Return the view of a convolution's weights."""
+        places, shape = self._taps[number]
+        return self.flat[..., places, :].view(self._layout.shape(*shape))
 
     def set(self, weights: Tensor) -> None:
         """Take the weights [members, D]; lanes without a member get those of the last one."""
-        lanes = self.flat.shape[1]
-        filled = torch.cat([weights, weights[-1:].expand(lanes - len(weights), -1)])
-        self.flat.copy_(filled[:, self._order].T)
+        self.flat.copy_(self._layout.side_by_side(weights.to(self.flat.device)[:, self._order]))
 
     def get(self, members: int) -> Tensor:
         """Return a copy of those of the first members, [members, D]."""
-        weights = torch.empty(members, len(self._order))
-        weights[:, self._order] = self.flat[:, :members].T
+        weights = self.flat.new_empty(members, len(self._order))
+        weights[:, self._order] = self._layout.apart(self.flat)[:members]
         return weights
 
 
@@ -84,10 +146,10 @@ def as_samples(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images and labels of the members of a vector, each with its own.
+    """Images and labels of members side by side, each with its own.
 
-    ``samples`` [N, height * width * channels] float32 are what the ``indices`` [lanes, B] choose from;
-    ``labels`` are [B, lanes].
+    ``samples`` [N, height * width * channels] float32 are what the ``indices`` [members, B] choose from;
+    ``labels`` are [..., B, lanes].
     """
 
     samples: Tensor
@@ -95,28 +157,30 @@ class Batch:
     labels: Tensor
 
     @classmethod
-    def of_members(cls, samples: Tensor, indices: Tensor, labels: Tensor) -> Self:
+    def of_members(cls, layout: Layout, samples: Tensor, indices: Tensor, labels: Tensor) -> Self:
         """Return the batch of members [members, B]; lanes without a member get that of the last one."""
-        lanes = torch.arange(lanes_of_members()).clamp(max=len(indices) - 1)
-        return cls(samples, indices[lanes], labels[lanes].T.contiguous())
+        return cls(samples, layout.filled(indices), layout.side_by_side(labels))
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return self.labels.shape[-2]
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What one batch gave to the members of a vector."""
+    """What one batch gave to members side by side."""
 
-    losses: Tensor  # [lanes] float64
-    hits: Tensor  # [lanes] int64
+    losses: Tensor  # [members] float64
+    hits: Tensor  # [members] int64
 
 
 # A kernel's call, whose arguments are known before a batch comes; and what gives it for a part of the batch.
 Call = Callable[[], object]
 OfPart = Callable[[slice], Call]
 
-# Of the largest value, what is computed in turn with what comes before and after it: it stays in the cache.
+# What gives the part of a tensor.
+Place = Callable[[slice], Tensor]
+
+# On the CPU, of the largest value, what is computed in turn with what comes before and after it: it stays in the cache.
 _PART_BYTES = 2**20
 
 # So many sizes of batches have their calls kept.
@@ -130,10 +194,11 @@ class _Memory:
     memory for one part of a batch.
     """
 
-    def __init__(self, program: Program, passing: Collection[int] = ()) -> None:
+    def __init__(self, program: Program, layout: Layout, passing: Collection[int] = ()) -> None:
+        self._layout = layout
         self._shapes = [(height, width, channels) for channels, height, width in program.shapes]
-        self._passing = passing
-        self._part = max(1, _PART_BYTES // (4 * lanes_of_members() * max(map(prod, self._shapes))))
+        self._passing = passing if layout.takes_parts else ()
+        self._part = max(1, _PART_BYTES // (4 * layout.lanes * max(map(prod, self._shapes))))
         self._images = 0
         self._flat: dict[tuple[int, int], Tensor] = {}
         self._constants: dict[tuple[int, str], Tensor] = {}
@@ -155,17 +220,18 @@ class _Memory:
 
     def parts(self, images: int) -> list[slice]:
         """Return the parts of a batch, one after the other."""
-        return [slice(first, min(first + self._part, images)) for first in range(0, images, self._part)]
+        step = self._part if self._layout.takes_parts else images
+        return [slice(first, min(first + step, images)) for first in range(0, images, step)]
 
     def value(self, value: int, part: slice) -> Tensor:
-        """Return the place of a value's part, [images, height, width, channels, lanes]."""
+        """Return the place of a value's part, [..., images, height, width, channels, lanes]."""
         if value in self._passing:
-            return self._at((value, 0), value, self._part)[: part.stop - part.start]
-        return self._at((value, 0), value, self._images)[part]
+            return self._at((value, 0), value, self._part, slice(0, part.stop - part.start))
+        return self._at((value, 0), value, self._images, part)
 
-    def grad(self, value: int, use: int) -> Tensor:
-        """Return a place for a gradient of a value; ``use`` tells several apart."""
-        return self._at((value, 1 + use), value, self._images)
+    def grad(self, value: int, use: int) -> Place:
+        """Return a place for a gradient of a value, of which it gives parts; ``use`` tells several apart."""
+        return lambda part: self._at((value, 1 + use), value, self._images, part)
 
     def constants(self, value: int) -> Tensor:
         """Return the constants of the normalization that gives a value."""
@@ -179,14 +245,20 @@ class _Memory:
         """Return the sums over the gradients of a value that was normalized."""
         return self._of_channels(value, "gradient sums", 2, torch.float64)
 
-    def _at(self, place: tuple[int, int], value: int, images: int) -> Tensor:
+    def _at(self, place: tuple[int, int], value: int, images: int, part: slice) -> Tensor:
+        layout, shape = self._layout, self._shapes[value]
         if place not in self._flat:
-            self._flat[place] = aligned_empty(images, *self._shapes[value], lanes_of_members())
-        return self._flat[place]
+            self._flat[place] = layout.flat(images * prod(shape))
+        if layout.takes_parts:
+            return self._flat[place].view(layout.shape(images, *shape))[part]
+        own = layout.shape(part.stop, *shape)  # of a whole batch
+        return self._flat[place][: prod(own)].view(own)
 
     def _of_channels(self, value: int, what: str, times: int, dtype: torch.dtype) -> Tensor:
-        size = times * self._shapes[value][2] * lanes_of_members()
-        return self._constants.setdefault((value, what), aligned_empty(size, dtype=dtype))
+        if (value, what) not in self._constants:
+            each = times * self._shapes[value][2]
+            self._constants[value, what] = self._layout.flat(each, dtype)
+        return self._constants[value, what]
 
 
 def _stages(layers: Iterable[tuple[int, Layer]]) -> list[list[tuple[int, Layer]]]:
@@ -211,14 +283,16 @@ def passing_values(program: Program) -> set[int]:
 
 
 class LaneNetwork:
-    """A program with the weights of as many members as a vector has lanes."""
+    """A program with the weights of as many members as a layout has room for."""
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.weights, self.grad = Weights(program), Weights(program)
-        self._status = torch.zeros(lanes_of_members(), dtype=torch.int64)
-        self._kept = _Memory(program)
-        self._passing = _Memory(program, passing_values(program))
+    def __init__(self, program: Program, layout: Layout) -> None:
+        self.program, self.layout = program, layout
+        self.weights, self.grad = Weights(program, layout), Weights(program, layout)
+        self.status = layout.flat(dtype=torch.int64).zero_()  # of the last step: what `STEP_ERRORS` are by
+        self._head_weights = program.head.weights.to(layout.device)
+        self._head_bias = program.head.bias.to(layout.device)
+        self._kept = _Memory(program, layout)
+        self._passing = _Memory(program, layout, passing_values(program))
         users = [value for layer in program.layers for value in sources(layer)] + [program.head.source]
         self._used_once = {value for value in range(len(program.shapes)) if users.count(value) == 1}
 
@@ -234,7 +308,7 @@ class LaneNetwork:
         memory.reserve(len(batch))
         if len(batch) not in memory.calls:
             memory.calls[len(batch)] = self._forward(memory, whole), []
-        return self._go_forward(batch, squared_error, torch.empty(0), memory)
+        return self._go_forward(batch, squared_error, self.grad.flat.new_empty(0), memory)
 
     def losses_and_gradient(self, batch: Batch, squared_error: bool) -> Pass:
         """Return the same, and write the weights' gradients to `grad`."""
@@ -242,28 +316,30 @@ class LaneNetwork:
         memory.reserve(len(batch))
         if len(batch) not in memory.calls:
             memory.calls[len(batch)] = self._forward(memory, whole), self._backward(memory, whole)
-        grad = memory.grad(self.program.head.source, 0)[whole].view(-1)
+        grad = memory.grad(self.program.head.source, 0)(whole).view(-1)
         result = self._go_forward(batch, squared_error, grad, memory)
         for call in memory.calls[len(batch)][1]:
             call()
         return result
 
-    def step(self, retraction: str, lr: Tensor, radius: float) -> list[str | None]:
-        """Move the members by their gradients, lr [lanes] in float64; say why one was not, if so."""
-        move = _STEPS[retraction]
-        move(self.weights.flat, self.grad.flat, lr, radius, self._status)
-        return [STEP_ERRORS[code] if code != 0 else None for code in self._status.tolist()]
+    def step(self, retraction: str, lr: Tensor, radius: float) -> None:
+        """Move the members by their gradients, lr [members] in float64; `refusals` are those of this step."""
+        _STEPS[retraction](self.weights.flat, self.grad.flat, lr, radius, self.status)
+
+    def refusals(self) -> list[str | None]:
+        """Return why a member was not moved, for each that was not."""
+        return [STEP_ERRORS[code] if code != 0 else None for code in self.status.tolist()]
 
     def _go_forward(self, batch: Batch, squared_error: bool, grad: Tensor, memory: _Memory) -> Pass:
-        head, lanes, whole = self.program.head, lanes_of_members(), slice(0, len(batch))
-        gather(batch.samples, batch.indices, memory.value(0, whole).flatten(1, 3))
+        head, whole = self.program.head, slice(0, len(batch))
+        gather(batch.samples, batch.indices, memory.value(0, whole).flatten(-4, -2))
         for call in memory.calls[len(batch)][0]:
             call()
-        result = Pass(torch.empty(lanes, dtype=torch.float64), torch.empty(lanes, dtype=torch.int64))
+        result = Pass(self.layout.flat(dtype=torch.float64), self.layout.flat(dtype=torch.int64))
         head_losses(
-            memory.value(head.source, whole).flatten(1, 2),
-            head.weights,
-            head.bias,
+            memory.value(head.source, whole).flatten(-4, -3),
+            self._head_weights,
+            self._head_bias,
             batch.labels,
             largest=head.largest,
             squared_error=squared_error,
@@ -298,7 +374,7 @@ class LaneNetwork:
     def _compute(self, layer: Layer, value: int, output: Tensor, memory: _Memory, part: slice) -> Call:
         x = memory.value(layer.source, part)
         if isinstance(layer, Convolution):
-            weights = self.weights.of_layer[layer.weights]
+            weights = self.weights.of_layer(layer.weights)
             return partial(convolve, x, weights, layer.stride, layer.padding, output)
         if isinstance(layer, BatchNorm):
             return partial(normalize, x, layer.pool, layer.rectify, memory.constants(value), output)
@@ -323,18 +399,18 @@ class LaneNetwork:
             calls += [step(part) for part in memory.parts(whole.stop) for step in steps]
         return calls
 
-    def _add_sums(self, value: int, layer: Layer, grads: dict[int, Tensor], memory: _Memory) -> list[OfPart]:
+    def _add_sums(self, value: int, layer: Layer, grads: dict[int, Place], memory: _Memory) -> list[OfPart]:
         """Return what adds up the gradients of a value that was normalized, once they are known."""
         if not isinstance(layer, BatchNorm):
             return []
         grad, sums = grads[value], memory.gradient_sums(value)
         return [
             lambda part: partial(
-                add_gradient_moments, memory.value(value, part), layer.rectify, grad[part], sums
+                add_gradient_moments, memory.value(value, part), layer.rectify, grad(part), sums
             )
         ]
 
-    def _back(self, layer: Layer, value: int, grads: dict[int, Tensor], memory: _Memory) -> list[OfPart]:
+    def _back(self, layer: Layer, value: int, grads: dict[int, Place], memory: _Memory) -> list[OfPart]:
         """Return what brings the gradient of a value, of which all is known, to what its layer came from."""
         grad, source = grads[value], layer.source
         if isinstance(layer, Sum):
@@ -342,31 +418,31 @@ class LaneNetwork:
         use = 1 if source in grads else 0
         if isinstance(layer, Convolution):
             at = layer.stride, layer.padding
-            weights, own = self.weights.of_layer[layer.weights], self.grad.of_layer[layer.weights]
+            weights, own = self.weights.of_layer(layer.weights), self.grad.of_layer(layer.weights)
             steps: list[OfPart] = [
-                lambda part: partial(add_weight_gradients, memory.value(source, part), grad[part], *at, own)
+                lambda part: partial(add_weight_gradients, memory.value(source, part), grad(part), *at, own)
             ]
             if source == 0:
                 return steps
             target = memory.grad(source, use)
-            steps.append(lambda part: partial(convolve_back, grad[part], weights, *at, target[part]))
+            steps.append(lambda part: partial(convolve_back, grad(part), weights, *at, target(part)))
             return steps + self._add(source, target, grads, memory)
         # Nothing else needs what was normalized: its gradient takes the place.
         alone = source in self._used_once and source > 0
-        target = memory.value(source, slice(None)) if alone else memory.grad(source, use)
+        target = partial(memory.value, source) if alone else memory.grad(source, use)
         pool, constants = (layer.pool, layer.rectify), memory.constants(value)
         steps = [
             lambda part: partial(
-                normalize_back, memory.value(source, part), *pool, constants, grad[part], target[part]
+                normalize_back, memory.value(source, part), *pool, constants, grad(part), target(part)
             )
         ]
         return steps + self._add(source, target, grads, memory)
 
-    def _add(self, value: int, grad: Tensor, grads: dict[int, Tensor], memory: _Memory) -> list[OfPart]:
+    def _add(self, value: int, grad: Place, grads: dict[int, Place], memory: _Memory) -> list[OfPart]:
         """Return what adds a part of a gradient to the others, if there are some."""
         if value not in grads:
             grads[value] = grad
             return []
         before, total = grads[value], memory.grad(value, 2)
         grads[value] = total
-        return [lambda part: partial(torch.add, before[part], grad[part], out=total[part])]
+        return [lambda part: partial(torch.add, before(part), grad(part), out=total(part))]
