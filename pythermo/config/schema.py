@@ -126,8 +126,8 @@ class TrainingConfig(Section):
     ``window_device`` is where the iterates of the entropy are kept: on the ``device``, or in pinned memory
     of the "host" where they do not fit there. ``cuda_graph`` captures forward pass, backward pass and step
     in one CUDA graph, to the same bits. ``engine`` is what computes steps and measurements: "torch", one run
-    after the other; "lanes", those of a sweep side by side in the processor's vectors; "auto" is settled
-    when a folder is made, which says it ever after (`pythermo.sweeps.engine`).
+    after the other; "lanes", those of a sweep side by side, in the processor's vectors or a device's warps;
+    "auto" is settled when a folder is made, which says it ever after (`pythermo.sweeps.engine`).
     """
 
     iterations: PositiveInt
@@ -148,8 +148,6 @@ class TrainingConfig(Section):
     def _device_has_what_is_chosen(self) -> Self:
         if self.device == "cpu" and (self.cuda_graph or self.window_device == "host"):
             raise ValueError("cuda_graph and window_device = host are for a CUDA device; device is cpu")
-        if self.device != "cpu" and self.engine == "lanes":
-            raise ValueError(f"engine = lanes is for the CPU; device is {self.device}")
         return self
 
 

@@ -1,7 +1,7 @@
 """Convolutions of members side by side, one in each lane of a vector; see csrc/lanes_convolution.hpp.
 
-Images are [N, H, W, C, lanes], weights [kernel, kernel, C, O, lanes], float32 and contiguous; on a device both
-have a first dimension of groups.
+Images are [N, H, W, C, lanes], weights [kernel, kernel, C, O, lanes], float32 and contiguous; on a device
+both have a first dimension of groups.
 """
 
 from torch import Tensor

@@ -3,11 +3,14 @@
 ``training.engine = "auto"`` is settled by a fixed table, never by timing, for other engines give other bits:
 
 * a single run: torch;
-* a sweep of fewer than 8 runs, or on a CUDA device: torch;
+* a sweep of fewer than 8 runs: torch;
 * a larger one on the CPU: lanes, if its network has only layers that lanes have, at most 32 channels (64 on
-  images of at most 16 x 16 pixels), and takes at most 2 GiB for 16 runs.
+  images of at most 16 x 16 pixels), and takes at most 2 GiB for 16 runs;
+* a larger one on a CUDA device: lanes, if its network has only layers that lanes have, at most 128 channels,
+  and 32 runs take at most 16 GiB.
 
-Beyond, torch is as fast where a vector has 8 lanes: ``python -m pythermo.bench ensemble``.
+Beyond, torch is as fast where a vector has 8 lanes, ``python -m pythermo.bench ensemble``, and comes close on
+a device, where its convolutions fill the card by themselves (docs/cuda.md).
 """
 
 from collections.abc import Sequence
@@ -15,10 +18,13 @@ from functools import cached_property
 from math import prod
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from pythermo import data
 from pythermo.config.schema import RunConfig
+from pythermo.ops._devices import free_memory, require_device
+from pythermo.ops._lanes import DEVICE_LANES
 from pythermo.ops.lanes_convolution import lanes_of_members
 from pythermo.sweeps import files
 from pythermo.sweeps.cost import window_bytes
@@ -32,7 +38,11 @@ from pythermo.training.trainer import Trainer
 _FEWEST_RUNS = 8
 _WIDEST, _WIDEST_OF_SMALL, _SMALL_PIXELS = 32, 64, 16 * 16
 _MOST_BYTES = 2**31
+_WIDEST_ON_DEVICE, _MOST_BYTES_ON_DEVICE = 128, 2**34
 _FLOAT32 = 4
+
+# Of a device's free memory, what runs side by side may take.
+_SHARE_OF_DEVICE = 0.8
 
 # Memory that the windows of runs side by side may take in one process.
 WINDOWS_BYTES = 2**32
@@ -87,11 +97,24 @@ def settled(config: RunConfig, folder: Path | None, runs: int, prepared: Prepare
 
 
 def runs_side_by_side(config: RunConfig, prepared: Prepared) -> int:
-    """Return how many runs of a settled configuration a process computes at a time."""
-    if config.training.engine != "lanes":
+    """Return how many runs of a settled configuration a process computes at a time.
+
+    On a device those for which its memory has room, in whole groups of 32, and the host's if windows lie
+    there.
+    """
+    training = config.training
+    if training.engine != "lanes":
         return 1
     window = window_bytes(config.measurement, prepared.program.dim)
-    return max(1, min(lanes_of_members(), WINDOWS_BYTES // window))
+    if training.device == "cpu":
+        return max(1, min(lanes_of_members(), WINDOWS_BYTES // window))
+    device = require_device(training.device)
+    group = DEVICE_LANES * bytes_of_run(config, prepared.program, passing=False)
+    room = _SHARE_OF_DEVICE * free_memory(device)
+    if training.window_device == "device":
+        return max(1, int(room // (group + DEVICE_LANES * window))) * DEVICE_LANES
+    windows = _SHARE_OF_DEVICE * free_memory(torch.device("cpu")) // (DEVICE_LANES * window)
+    return max(1, int(min(room // group, windows))) * DEVICE_LANES
 
 
 def trainer_of(configs: Sequence[RunConfig], images: data.Images | None = None) -> Trainer | LaneTrainer:
@@ -103,25 +126,32 @@ def trainer_of(configs: Sequence[RunConfig], images: data.Images | None = None) 
 
 
 def _lanes_by_table(config: RunConfig, runs: int, prepared: Prepared) -> bool:
-    if runs < _FEWEST_RUNS or config.training.device != "cpu":
+    if runs < _FEWEST_RUNS:
         return False
     try:
         program = prepared.program
     except LayerNotKnownError:
         return False
+    if config.training.device != "cpu":
+        widest = max(channels for channels, _, _ in program.shapes)
+        own = DEVICE_LANES * bytes_of_run(config, program, passing=False)
+        return widest <= _WIDEST_ON_DEVICE and own <= _MOST_BYTES_ON_DEVICE
     _, height, width = program.shapes[0]
     most = _WIDEST_OF_SMALL if height * width <= _SMALL_PIXELS else _WIDEST
     widest = max(channels for channels, _, _ in program.shapes)
-    return widest <= most and _bytes_of_16(config, program) <= _MOST_BYTES
+    return widest <= most and 16 * bytes_of_run(config, program, passing=True) <= _MOST_BYTES
 
 
-def _bytes_of_16(config: RunConfig, program: Program) -> int:
-    """Return the memory of 16 runs for values and gradients of a batch, and for values of an evaluation."""
+def bytes_of_run(config: RunConfig, program: Program, passing: bool) -> int:
+    """Return the memory of a run for values and gradients of a batch, and for values of an evaluation.
+
+    Of an evaluation values that are ``passing`` from one layer to the next take none.
+    """
     measurement = config.measurement
     with_gradients = config.training.batch_size
     if measurement.full_gradient == "evaluation":
         with_gradients = max(with_gradients, measurement.evaluation_batch)
     sizes = [prod(shape) for shape in program.shapes]
-    passing = passing_values(program)
-    evaluated = sum(size for value, size in enumerate(sizes) if value not in passing)
-    return 16 * _FLOAT32 * (2 * with_gradients * sum(sizes) + measurement.evaluation_batch * evaluated)
+    left_out = passing_values(program) if passing else ()
+    evaluated = sum(size for value, size in enumerate(sizes) if value not in left_out)
+    return _FLOAT32 * (2 * with_gradients * sum(sizes) + measurement.evaluation_batch * evaluated)

@@ -59,8 +59,7 @@ def run_group(group: Group, folder: Path, checkpoint_seconds: float) -> dict[Mem
                 continue
             held.callback((own / PROGRESS).unlink, missing_ok=True)
             tasks[member] = Task(group.config.at(member), own, _ReportToFile(own / PROGRESS))
-        at_once = lanes_of_members() if group.config.training.engine == "lanes" else 1
-        _compute_all(list(tasks.values()), at_once, checkpoint_seconds)
+        _compute_all(list(tasks.values()), _at_once(group), checkpoint_seconds)
         failures |= {
             member: task.outcome for member, task in tasks.items() if isinstance(task.outcome, Exception)
         }
@@ -70,6 +69,14 @@ def run_group(group: Group, folder: Path, checkpoint_seconds: float) -> dict[Mem
             else:
                 (folder / member.folder / ERROR_LOG).unlink(missing_ok=True)
     return {member: described(error) for member, error in failures.items()}
+
+
+def _at_once(group: Group) -> int:
+    """Return how many of its runs are computed at a time here, where vectors may be shorter."""
+    training = group.config.training
+    if training.engine != "lanes":
+        return 1
+    return lanes_of_members() if training.device == "cpu" else len(group.members)
 
 
 def _compute_all(tasks: list[Task], at_once: int, checkpoint_seconds: float) -> None:

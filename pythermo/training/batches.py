@@ -100,7 +100,7 @@ BATCHES: dict[str, type[IidBatches] | type[EpochBatches]] = {"iid": IidBatches, 
 class BatchesOnDevice:
     """Training batches that are drawn, and whose indices go to a device, many steps at a time."""
 
-    _STEPS = 512
+    _STEPS = 64  # of many runs on one device drawn while that makes a step or two
 
     def __init__(self, batches: IidBatches | EpochBatches, device: torch.device) -> None:
         self._batches, self._device = batches, device

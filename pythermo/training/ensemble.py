@@ -14,14 +14,17 @@ from pythermo._parameters import flatten, write_
 from pythermo.config.member import Member, chosen_seeds
 from pythermo.models.layers import FrozenHead, initialize_, require_model, trained_parameters
 from pythermo.models.losses import LOSSES
-from pythermo.ops.lanes_convolution import lanes_of_members
+from pythermo.ops._devices import require_device
+from pythermo.ops.projected_sgd_step import STEP_ERRORS
 from pythermo.optim import RETRACTIONS, project_
-from pythermo.training.lanes import Batch, LaneNetwork, Pass, as_samples
+from pythermo.training.lanes import Batch, LaneNetwork, Layout, Pass, as_samples
 from pythermo.training.program import Program, read_program
 
 
 class Ensemble:
     """Networks of one architecture, each on its sphere, one in each lane of the processor's vectors.
+
+    On a CUDA device 32 of them lie in a warp.
 
     Members are learning rates with seeds, learning rates first: ``members[i * seeds + j]`` has the i-th
     learning rate and the j-th seed. All start from one point; the batches that `step` is given make them
@@ -43,7 +46,7 @@ class Ensemble:
         Of the weights that all members start from, drawn as `pythermo.models.initialize_` does. Without it
         they are the model's own, scaled to the radius.
     device : str
-        "cpu".
+        "cpu", "cuda" or "cuda:N": where the members live; the model is copied there from the CPU.
     loss : {"cross-entropy", "mse"}
         Of logits and labels; the mean over a batch.
     retraction : {"projection", "exponential"}
@@ -54,7 +57,7 @@ class Ensemble:
     members : tuple of Member
         What they are.
     lr : Tensor [members]
-        Their learning rates, float64.
+        Their learning rates, float64, on the CPU.
 
     Raises
     ------
@@ -64,10 +67,11 @@ class Ensemble:
 
     Notes
     -----
-    Every operation is one instruction for all members of a vector: 16 with AVX-512, 8 with AVX2. A member's
-    bits do not depend on the others, their number and order, or threads; they do depend on the instruction
-    set. Vectors that members do not fill cost as much as full ones. Running statistics of BatchNorm, which
-    training does not use, are not kept. Source of the step: arXiv 2505.23489.
+    Every operation is one instruction for all members of a vector: 16 with AVX-512, 8 with AVX2, 32 on a CUDA
+    device. A member's bits do not depend on the others, their number and order, or threads; they do depend on
+    the instruction set or the kind of the device. Vectors that members do not fill cost as much as full
+    ones. Running statistics of BatchNorm, which training does not use, are not kept. Source of the step:
+    arXiv 2505.23489.
 
     Examples
     --------
@@ -92,7 +96,7 @@ class Ensemble:
         retraction: Literal["projection", "exponential"] = "projection",
     ) -> None:
         require_model(model)
-        require_one_of("device", device, ["cpu"])
+        self.device = require_device(device)
         require_one_of("loss", loss, LOSSES)
         require_one_of("retraction", retraction, RETRACTIONS)
         self.radius = require_positive("radius", radius)
@@ -100,7 +104,8 @@ class Ensemble:
         self.lr = torch.tensor([member.lr for member in self.members], dtype=torch.float64)
         self._model = _copy(model, initial_seed, self.radius)
         self._squared_error, self._retraction = loss == "mse", retraction
-        self._weights = flatten(trained_parameters(self._model)).expand(len(self.members), -1).clone()
+        start = flatten(trained_parameters(self._model)).expand(len(self.members), -1)
+        self._weights = start.to(self.device, copy=True)
         self._groups: list[_Group] = []
         self._image_shape: list[int] = []
 
@@ -123,7 +128,7 @@ class Ensemble:
         norms = given.double().norm(dim=1)
         if not bool((norms.isfinite() & (norms > 0)).all()):
             raise ValueError("weights: must be finite, and of each member some must not be zero")
-        self._weights = given.clone()
+        self._weights = given.to(self.device, copy=True)
         for group in self._groups:
             group.weights = self._weights[group.first : group.last]
 
@@ -207,29 +212,31 @@ class Ensemble:
             return
         channels, height, width = image_shape
         program = read_program(self._model, (channels, height, width))
-        lanes = lanes_of_members()
+        on_device = self.device.type == "cuda"
+        layout = Layout.on_device(len(self), self.device) if on_device else Layout.of_vector()
         groups = [
-            _Group(program, first, min(first + lanes, len(self)), self.lr)
-            for first in range(0, len(self), lanes)
+            _Group(program, layout, first, min(first + layout.members, len(self)), self.lr)
+            for first in range(0, len(self), layout.members)
         ]
         for group in groups:
             group.weights = self._weights[group.first : group.last]
         self._groups, self._image_shape = groups, image_shape
 
     def _moved(self, group: "_Group") -> list[tuple[Member, str]]:
-        refused = group.network.step(self._retraction, group.lr, self.radius)
-        own = self.members[group.first : group.last]
-        return [(member, why) for member, why in zip(own, refused, strict=False) if why is not None]
+        group.network.step(self._retraction, group.lr, self.radius)
+        own, codes = self.members[group.first : group.last], group.network.status.tolist()
+        return [(member, STEP_ERRORS[code]) for member, code in zip(own, codes, strict=False) if code != 0]
 
 
 class _Group:
-    """The members from ``first`` to before ``last``, which fill one vector or a part of it."""
+    """The members from ``first`` to before ``last``, which fill one vector or a part of it, or a device."""
 
-    def __init__(self, program: Program, first: int, last: int, lr: Tensor) -> None:
+    def __init__(self, program: Program, layout: Layout, first: int, last: int, lr: Tensor) -> None:
         self.first, self.last = first, last
-        self.network = LaneNetwork(program)
-        empty = lanes_of_members() - (last - first)
-        self.lr = torch.cat([lr[first:last], torch.zeros(empty, dtype=torch.float64)])
+        self.network = LaneNetwork(program, layout)
+        empty = layout.members - (last - first)
+        rates = torch.cat([lr[first:last], torch.zeros(empty, dtype=torch.float64)])
+        self.lr = rates.to(layout.device)
 
     @property
     def weights(self) -> Tensor:
@@ -245,10 +252,15 @@ class _Group:
 
     def batch(self, images: Tensor, labels: Tensor) -> Batch:
         """Return its members' part of batches [members, B, ...] of all."""
-        own = images[self.first : self.last]
+        layout = self.network.layout
+        own = images[self.first : self.last].to(layout.device)
         members, size = own.shape[:2]
-        indices = torch.arange(members * size).view(members, size)
-        return Batch.of_members(as_samples(own.flatten(0, 1)), indices, labels[self.first : self.last])
+        indices = torch.arange(members * size, device=layout.device).view(members, size)
+        chosen = labels[self.first : self.last].to(layout.device)
+        classes = len(self.network.program.head.weights)
+        if bool(((chosen < 0) | (chosen >= classes)).any()):  # a device's kernels do not say so
+            raise ValueError(f"labels: must be from 0 to {classes - 1}, the classes of the head")
+        return Batch.of_members(layout, as_samples(own.flatten(0, 1)), indices, chosen)
 
 
 def _rates(lr: Any) -> list[float]:

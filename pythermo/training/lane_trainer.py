@@ -1,4 +1,4 @@
-"""Runs of a sweep side by side, one in each lane of the processor's vectors: they step, and are measured."""
+"""Runs of a sweep side by side, in the processor's vectors or on a device: they step, and are measured."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,23 +8,25 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from pythermo import _core, data
+from pythermo import data
 from pythermo._checks import Floats
 from pythermo._parameters import flatten, write_
 from pythermo.config.schema import RunConfig
 from pythermo.estimators.gradient_noise import GradientNoise, noise_about, noise_about_mean
 from pythermo.models.layers import trained_parameters
-from pythermo.ops.lanes_convolution import lanes_of_members
+from pythermo.ops._devices import require_device
 from pythermo.ops.lanes_gradient_sums import member_gradient_sums
 from pythermo.training.batches import BATCHES, BatchesOnDevice, Draw, Stream, iid_batches
-from pythermo.training.lanes import Batch, LaneNetwork, Pass, as_samples
+from pythermo.training.lane_step import LaneSteps
+from pythermo.training.lanes import Batch, LaneNetwork, Layout, Pass, as_samples
 from pythermo.training.measure import Evaluation, Measured, gradients_are_kept
 from pythermo.training.network import build_network
 from pythermo.training.program import read_program
 from pythermo.training.record import Record
 from pythermo.training.torch_settings import own_settings
 
-_CPU = torch.device("cpu")
+# Steps on a device between two looks at which members it did not move, for which it is waited.
+_UNSEEN_STEPS = 64
 
 
 class LaneTrainer:
@@ -32,12 +34,12 @@ class LaneTrainer:
 
     Runs may be at different iterations: those that are to be measured wait for none, those that are finished
     or have failed stay where they are. What a run's bits depend on is its configuration and the instruction
-    set, not the others.
+    set or the device's kind, not the others.
 
     Parameters
     ----------
     configs : sequence of RunConfig
-        As many as a vector has lanes, at most; they differ in learning rate and seed alone.
+        They differ in learning rate and seed alone; on the CPU as many as a vector has lanes, at most.
     images : Images, optional
         As in `Trainer`.
 
@@ -50,19 +52,24 @@ class LaneTrainer:
     @own_settings(threads=None)
     def __init__(self, configs: Sequence[RunConfig], images: data.Images | None = None) -> None:
         first = configs[0]
-        if len(configs) > lanes_of_members():
-            raise ValueError(f"configs: {len(configs)} are more than the {lanes_of_members()} lanes")
+        device = require_device(first.training.device)
+        self.layout = layout = (
+            Layout.of_vector() if device.type == "cpu" else Layout.on_device(len(configs), device)
+        )
+        if len(configs) > layout.members:
+            raise ValueError(f"configs: {len(configs)} are more than the {layout.members} lanes")
         self.data = data.load(**first.data.model_dump()) if images is None else images
         self.model = build_network(first, self.data)
         _, channels, height, width = self.data.train_images.shape
         self.program = program = read_program(self.model, (channels, height, width))
         self.dim = program.dim
         self._training, self._measurement = first.training, first.measurement
-        self._network = LaneNetwork(program)
+        self._network = LaneNetwork(program, layout)
         self._network.weights.set(flatten(trained_parameters(self.model)).expand(len(configs), -1))
-        self._train = _Samples(self.data.train_images, self.data.train_labels)
-        self._test = _Samples(self.data.test_images, self.data.test_labels)
+        self._train = _Samples(self.data.train_images, self.data.train_labels, layout)
+        self._test = _Samples(self.data.test_images, self.data.test_labels, layout)
         self._squared_error = first.training.loss == "mse"
+        self._steps = LaneSteps(self._network, self._train.batch, self._training, self._squared_error)
         in_lanes = [config.changed(**{"training.engine": "lanes"}) for config in configs]
         self.runs = [LaneRun(config, self, lane) for lane, config in enumerate(in_lanes)]
         self._keep_iterates(self.runs)
@@ -89,19 +96,24 @@ class LaneTrainer:
     def step(self) -> None:
         """Make a step of all runs that are neither finished nor failed."""
         active = self._active
-        indices = torch.stack([run.batches.at(run.iteration) for run in self.runs])
-        self._network.losses_and_gradient(self._train.batch(indices), self._squared_error)
-        lr = torch.zeros(lanes_of_members(), dtype=torch.float64)
+        rates = [0.0] * self.layout.members
         for run in active:
-            lr[run.lane] = run.config.lr
-        refused = self._network.step(self._training.retraction, lr, self._training.radius)
+            rates[run.lane] = run.config.lr
+        self._steps.make([run.batches.at(run.iteration) for run in self.runs], rates)
         for run in active:
-            why = refused[run.lane]
-            if why is None:
-                run.iteration += 1
-            else:
-                run.failure = ValueError(f"lr {run.config.lr:.6g}, iteration {run.iteration}: {why}")
+            run.iteration += 1
+        if not self.layout.on_a_device or self._steps.unseen == _UNSEEN_STEPS:
+            self._see_failures(active)
         self._keep_iterates(active)
+
+    def _see_failures(self, active: Sequence["LaneRun"]) -> None:
+        """Let runs that were not moved fail at the iteration at which that was."""
+        refused = self._steps.refused()
+        for run in active:
+            if run.lane in refused:
+                why, lacking = refused[run.lane]
+                run.iteration -= lacking
+                run.failure = ValueError(f"lr {run.config.lr:.6g}, iteration {run.iteration}: {why}")
 
     def weights(self) -> Tensor:
         """Return a copy of the trained weights, [runs, D]."""
@@ -126,6 +138,8 @@ class LaneTrainer:
                 run.keep_iterate(weights[run.lane])
 
     def _measure(self, due: list["LaneRun"]) -> None:
+        self._see_failures(self._active)
+        due = [run for run in due if run.failure is None]
         train, full_gradient = self._evaluate_training_images()
         test = self._evaluate(self._test)
         sums = self._gradient_sums(full_gradient)
@@ -137,16 +151,16 @@ class LaneTrainer:
                 run.failure = error
 
     def _evaluate(self, samples: "_Samples") -> list[Evaluation]:
-        total = _Evaluations()
+        total = _Evaluations(self.layout)
         for batch in samples.batches(self._measurement.evaluation_batch):
             total.add(self._network.losses(batch, self._squared_error), len(batch))
         return total.means()
 
     def _evaluate_training_images(self) -> tuple[list[Evaluation], Tensor | None]:
-        """Evaluate, and return, where it is that of evaluation batches, the full gradient [D, lanes]."""
+        """Evaluate, and return, where it is that of evaluation batches, the full gradient [..., D, lanes]."""
         if self._measurement.full_gradient == "mean":
             return self._evaluate(self._train), None
-        total, gradient = _Evaluations(), self._zeros()
+        total, gradient = _Evaluations(self.layout), self._zeros()
         for batch in self._train.batches(self._measurement.evaluation_batch):
             total.add(self._network.losses_and_gradient(batch, self._squared_error), len(batch))
             gradient += len(batch) * self._network.grad.flat.double()
@@ -156,7 +170,7 @@ class LaneTrainer:
         if full_gradient is not None:
             sums = (member_gradient_sums(grad, center=full_gradient) for grad in self._minibatch_gradients())
             return _GradientSums(_stacked(sums), _squared_norms(full_gradient), None)
-        kept = gradients_are_kept(self._measurement, self._network.grad.flat.numel())
+        kept = gradients_are_kept(self._measurement, self.dim * self.layout.lanes)
         grads = [grad.clone() for grad in self._minibatch_gradients()] if kept else None
         total = self._zeros()
         sums = (member_gradient_sums(grad, total=total) for grad in grads or self._minibatch_gradients())
@@ -165,7 +179,7 @@ class LaneTrainer:
         return _GradientSums(first, _squared_norms(total), _stacked(again))
 
     def _minibatch_gradients(self) -> Iterator[Tensor]:
-        """Yield the gradients [D, lanes] of each run's own minibatches; the next one takes its memory."""
+        """Yield the gradients [..., D, lanes] of runs' own minibatches; the next one takes its memory."""
         for index in range(self._measurement.gradients):
             draws = [
                 Draw(
@@ -173,7 +187,7 @@ class LaneTrainer:
                 )
                 for run in self.runs
             ]
-            indices = iid_batches(len(self._train), self._training.batch_size, draws)
+            indices = iid_batches(len(self._train), self._training.batch_size, draws).to(self.layout.device)
             self._network.losses_and_gradient(self._train.batch(indices), self._squared_error)
             yield self._network.grad.flat
 
@@ -185,12 +199,12 @@ class LaneRun(Record):
     """One of the runs of a `LaneTrainer`, in the lane of its number."""
 
     def __init__(self, config: RunConfig, trainer: LaneTrainer, lane: int) -> None:
-        super().__init__(config, trainer.dim, _CPU)
+        super().__init__(config, trainer.dim, trainer.layout.device)
         training, images = config.training, len(trainer.data.train_labels)
         batches = BATCHES[training.sampling](images, training.batch_size, training.seed)
-        self.batches = BatchesOnDevice(batches, _CPU)
+        self.batches = BatchesOnDevice(batches, trainer.layout.device)
         self.lane = lane
-        self.instruction_set = _core.chosen_instruction_set()
+        self.instruction_set = trainer.layout.instruction_set
         self._trainer = trainer
 
     def weights(self) -> Tensor:
@@ -203,7 +217,7 @@ class LaneRun(Record):
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the run needs to go on to bit-equal results."""
-        return self.state() | {"weights": self.weights()}
+        return self.state() | {"weights": self.weights().cpu()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state of the same configuration and instruction set."""
@@ -220,30 +234,30 @@ class LaneRun(Record):
 class _Samples:
     """Images, standardized once, and their labels, of which members take batches."""
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self._samples, self._labels = as_samples(images), labels
+    def __init__(self, images: Tensor, labels: Tensor, layout: Layout) -> None:
+        self._layout = layout
+        self._samples, self._labels = as_samples(images).to(layout.device), labels.to(layout.device)
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def batch(self, indices: Tensor) -> Batch:
         """Return the batch of indices [members, size]; of one member, it is all members'."""
-        return Batch.of_members(self._samples, indices, self._labels[indices])
+        return Batch.of_members(self._layout, self._samples, indices, self._labels[indices])
 
     def batches(self, size: int) -> Iterator[Batch]:
         """Yield all images in batches, the same for all members."""
-        for part in torch.arange(len(self)).split(size):
+        for part in torch.arange(len(self), device=self._layout.device).split(size):
             yield self.batch(part[None])
 
 
 class _Evaluations:
     """Losses and right answers of the members, summed over batches."""
 
-    def __init__(self) -> None:
-        lanes = lanes_of_members()
+    def __init__(self, layout: Layout) -> None:
         self._images = 0
-        self._losses = torch.zeros(lanes, dtype=torch.float64)
-        self._hits = torch.zeros(lanes, dtype=torch.int64)
+        self._losses = layout.flat(dtype=torch.float64).zero_()
+        self._hits = layout.flat(dtype=torch.int64).zero_()
 
     def add(self, found: Pass, images: int) -> None:
         """Add the means over a batch of so many images."""
@@ -252,22 +266,22 @@ class _Evaluations:
         self._hits += found.hits
 
     def means(self) -> list[Evaluation]:
-        """Return each lane's means over all images."""
+        """Return each member's means over all images."""
         losses, hits = (self._losses / self._images).tolist(), (self._hits / self._images).tolist()
         return [Evaluation(loss, accuracy) for loss, accuracy in zip(losses, hits, strict=True)]
 
 
 @dataclass(frozen=True)
 class _GradientSums:
-    """What the noise of each lane's gradients is computed from.
+    """What the noise of each member's gradients is computed from.
 
     |g_i|^2 and |g_i - G|^2 of a full gradient G that is known, and |G|^2; or, where it is not, |g_i|^2, the
     squared norm of their sum, and ``again`` |g_i - mean|^2.
     """
 
-    sums: Floats  # [m, 2, lanes]
-    squared: Floats  # [lanes]
-    again: Floats | None  # [m, 2, lanes]
+    sums: Floats  # [m, 2, members]
+    squared: Floats  # [members]
+    again: Floats | None  # [m, 2, members]
 
     def noise(self, lane: int) -> GradientNoise:
         """Return the noise of one lane's gradients; ValueError if they are not finite."""
@@ -278,11 +292,13 @@ class _GradientSums:
 
 
 def _stacked(sums: Iterable[Tensor]) -> Floats:
-    stacked: Floats = torch.stack(list(sums)).numpy()
+    """Return sums [..., 2, lanes] of several gradients as [gradients, 2, members]."""
+    each = torch.stack(list(sums))
+    stacked: Floats = each.movedim(-2, 1).flatten(2).cpu().numpy()
     return stacked
 
 
 def _squared_norms(gradients: Tensor) -> Floats:
-    """Return the squared norm of each lane's gradient [D, lanes]."""
-    norms: Floats = gradients.square().sum(dim=0).numpy()
+    """Return the squared norm of each member's gradient [..., D, lanes]."""
+    norms: Floats = gradients.square().sum(dim=-2).flatten().cpu().numpy()
     return norms

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pythermo import _core
 from pythermo.ops._lanes import DEVICE_LANES
 from pythermo.ops.lanes_batch_norm import (
     add_gradient_moments,
@@ -27,10 +28,11 @@ from pythermo.ops.lanes_convolution import (
 )
 from pythermo.ops.lanes_head import head_losses
 from pythermo.ops.lanes_step import exponential_step, gather, projected_step
-from pythermo.ops.projected_sgd_step import STEP_ERRORS
 from pythermo.training.program import BatchNorm, Convolution, Layer, Program, Sum, sources
 
 _STEPS: dict[str, Callable[..., None]] = {"projection": projected_step, "exponential": exponential_step}
+
+_CPU = torch.device("cpu")
 
 # Bytes in a line of the caches: a vector that lies in two of them takes twice as long to load.
 _LINE = 64
@@ -50,7 +52,7 @@ class Layout:
 
     lanes: int
     groups: int | None = None  # None: a vector alone, whose tensors have no dimension of groups
-    device: torch.device = torch.device("cpu")
+    device: torch.device = _CPU
 
     @classmethod
     def of_vector(cls) -> Self:
@@ -66,6 +68,19 @@ class Layout:
     def members(self) -> int:
         """How many there is room for."""
         return self.lanes * (self.groups or 1)
+
+    @property
+    def on_a_device(self) -> bool:
+        """Whether members lie in groups."""
+        return self.groups is not None
+
+    @property
+    def instruction_set(self) -> str:
+        """What a member's bits depend on, beside itself: the CPU's, or the kind of the device."""
+        if self.device.type == "cpu":
+            return _core.chosen_instruction_set()
+        major, minor = torch.cuda.get_device_capability(self.device)
+        return f"CUDA {major}.{minor}"
 
     @property
     def takes_parts(self) -> bool:
@@ -88,7 +103,9 @@ class Layout:
         return self.empty(each, dtype=dtype).view(-1)
 
     def filled(self, of_members: Tensor) -> Tensor:
-        """Return a tensor [members, ...] for all there is room for; those without a member get the last one's."""
+        """Return a tensor [members, ...] for all there is room for: the others get the last one's."""
+        if len(of_members) == self.members:
+            return of_members
         places = torch.arange(self.members, device=of_members.device).clamp(max=len(of_members) - 1)
         return of_members[places]
 
@@ -180,7 +197,8 @@ OfPart = Callable[[slice], Call]
 # What gives the part of a tensor.
 Place = Callable[[slice], Tensor]
 
-# On the CPU, of the largest value, what is computed in turn with what comes before and after it: it stays in the cache.
+# On the CPU, of the largest value, what is computed in turn with what comes before and after it: it stays in
+# the cache.
 _PART_BYTES = 2**20
 
 # So many sizes of batches have their calls kept.
@@ -288,7 +306,7 @@ class LaneNetwork:
     def __init__(self, program: Program, layout: Layout) -> None:
         self.program, self.layout = program, layout
         self.weights, self.grad = Weights(program, layout), Weights(program, layout)
-        self.status = layout.flat(dtype=torch.int64).zero_()  # of the last step: what `STEP_ERRORS` are by
+        self.status = layout.flat(dtype=torch.int64).zero_()  # of the last step: 0, or one of STEP_ERRORS
         self._head_weights = program.head.weights.to(layout.device)
         self._head_bias = program.head.bias.to(layout.device)
         self._kept = _Memory(program, layout)
@@ -323,12 +341,8 @@ class LaneNetwork:
         return result
 
     def step(self, retraction: str, lr: Tensor, radius: float) -> None:
-        """Move the members by their gradients, lr [members] in float64; `refusals` are those of this step."""
+        """Move the members by their gradients, lr [members] in float64; `status` says which were not."""
         _STEPS[retraction](self.weights.flat, self.grad.flat, lr, radius, self.status)
-
-    def refusals(self) -> list[str | None]:
-        """Return why a member was not moved, for each that was not."""
-        return [STEP_ERRORS[code] if code != 0 else None for code in self.status.tolist()]
 
     def _go_forward(self, batch: Batch, squared_error: bool, grad: Tensor, memory: _Memory) -> Pass:
         head, whole = self.program.head, slice(0, len(batch))

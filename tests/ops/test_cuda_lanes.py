@@ -135,7 +135,9 @@ def test_a_member_does_not_depend_on_the_others(cuda):
 def test_normalization(cuda, images, height, width, channels, pool, rectify):
     x = 3.0 + 2.0 * normal(MEMBERS, images, height, width, channels)
     x64 = x.double().requires_grad_()
-    y64 = (x64 - x64.mean((1, 2, 3), keepdim=True)) / (x64.var((1, 2, 3), keepdim=True, correction=0) + EPS).sqrt()
+    y64 = (x64 - x64.mean((1, 2, 3), keepdim=True)) / (
+        x64.var((1, 2, 3), keepdim=True, correction=0) + EPS
+    ).sqrt()
     if pool == 2:
         y64 = functional.max_pool2d(y64.permute(0, 1, 4, 2, 3).flatten(0, 1), 2)
         y64 = y64.unflatten(0, (MEMBERS, images)).permute(0, 1, 3, 4, 2)
@@ -143,7 +145,11 @@ def test_normalization(cuda, images, height, width, channels, pool, rectify):
     grad = normal(*y64.shape, seed=1)
     (dx,) = torch.autograd.grad(y64, x64, grad.double())
 
-    own, output, sums = here(x), here(torch.full_like(grad, torch.nan)), torch.zeros(GROUPS * 2 * channels * LANES)
+    own, output, sums = (
+        here(x),
+        here(torch.full_like(grad, torch.nan)),
+        torch.zeros(GROUPS * 2 * channels * LANES),
+    )
     constants, sums = sums.new_empty(GROUPS * 4 * channels * LANES), sums.double()
     add_moments(own, own, sums)
     write_statistics(sums, own, EPS, constants)
@@ -238,7 +244,13 @@ def test_step(cuda, step, size):
     stays[5:10] = True
     found = apart(own)
     assert torch.equal(found[stays], w[stays])
-    assert [STEP_ERRORS.get(code) is not None for code in status[5:10].tolist()] == [False, False, True, True, True]
+    assert [STEP_ERRORS.get(code) is not None for code in status[5:10].tolist()] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
     assert int(status[~stays].abs().sum()) == 0
     # One coordinate has no direction to turn to: what is left of its tangent is rounding.
     if size > 1 or step is projected_step:

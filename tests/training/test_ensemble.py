@@ -217,7 +217,7 @@ IMAGES, LABELS = batches(2, 4, 1, 8, 8)
         ({"seeds": "x"}, TypeError, "seeds: must be numbers"),
         ({"radius": 0.0}, ValueError, "radius: must be positive"),
         ({"initial_seed": -1}, ValueError, "initial_seed: must be an integer"),
-        ({"device": "cuda"}, ValueError, "device: must be one of cpu"),
+        ({"device": "tpu"}, ValueError, "device: must be cpu, cuda or cuda:N"),
         ({"loss": "x"}, ValueError, "loss: must be one of"),
         ({"retraction": "x"}, ValueError, "retraction: must be one of"),
     ],
