@@ -121,13 +121,13 @@ def by_torch(model, weights, images, labels, indices):
 
 @pytest.mark.cuda
 def test_runs_on_a_device_are_those_of_the_cpu():
-    """Small learning rates: rounding grows slowly there. Forty runs, two groups of warps, steps in a graph."""
-    config = TINY.changed(**(FEW | {"training.iterations": 12}))
+    """Six steps: rounding grows tenfold every two. Forty runs, two groups, steps in a graph."""
+    config = TINY.changed(**FEW)
     there = finish(LaneTrainer(members(config.changed(**{"training.device": "cuda"}), 40)))
     for number in (0, 15, 39):
         here = finish(LaneTrainer(members(config, 40)[number : number + 1]))[0].to_dataset()
         own = there[number].to_dataset()
-        for name in ("loss", "test_loss", "gradient_norm"):
+        for name in ("loss", "test_loss", "mean_grad_norm"):
             np.testing.assert_allclose(own[name], here[name], rtol=5e-3, err_msg=name)
 
 
