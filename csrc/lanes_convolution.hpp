@@ -87,8 +87,9 @@ void lanes_convolution_weights_gradient(const TensorView& images, const TensorVi
 
 }  // namespace pythermo::cpu
 
-// The whole kernel on a CUDA device, on a stream and without a wait. Images are [groups, N, H, W, C, 32] there,
-// weights [groups, kernel, kernel, C, O, 32]; a member's bits depend on nothing but what lies in its lane.
+// The whole kernel on a CUDA device, on a stream and without a wait. Images are [groups, N, H, W, C, 32]
+// there, weights [groups, kernel, kernel, C, O, 32]; a member's bits depend on nothing but what lies in its
+// lane.
 namespace pythermo::cuda {
 
 void lanes_convolution(const TensorView& images, const TensorView& weights, std::size_t stride,

@@ -44,8 +44,9 @@ void step(const TensorView& weights, const TensorView& grad, const TensorView& l
   for (std::size_t l = 0; l < members; ++l) {
     double own[Retraction::sum_count];
     for (int k = 0; k < Retraction::sum_count; ++k) own[k] = sums[static_cast<std::size_t>(k) * members + l];
-    const lanes::MemberStep one = lanes::member_step<Retraction>(
-        own, rates[l], radius, [&](bool of_weights) { return all_zero(of_weights ? w : g, size, members, l); });
+    const lanes::MemberStep one = lanes::member_step<Retraction>(own, rates[l], radius, [&](bool of_weights) {
+      return all_zero(of_weights ? w : g, size, members, l);
+    });
     said[l] = static_cast<std::int64_t>(one.error);
     moves[l] = one.moves ? -1 : 0;
     first[l] = one.first;

@@ -30,7 +30,8 @@ __device__ __forceinline__ void write_weight_sums(const LaneWeights& weights, st
     add((group * weights.size + d) * member_lanes + lane_index(), sums);
   }
 #pragma unroll
-  for (unsigned k = 0; k < count; ++k) of_warps[(k * lane_warps + warp) * member_lanes + lane_index()] = sums[k];
+  for (unsigned k = 0; k < count; ++k)
+    of_warps[(k * lane_warps + warp) * member_lanes + lane_index()] = sums[k];
   __syncthreads();
   each_of_warp(count, [&](unsigned k) {
     double sum = 0.0;

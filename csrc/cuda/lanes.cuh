@@ -54,8 +54,8 @@ inline LaneImages lane_images(const TensorView& view) {
   for (const std::size_t size : sizes)
     require(size > 0 && size < (1u << 31), view, "must have groups, images, pixels");
   const auto narrow = [&](int axis) { return static_cast<unsigned>(sizes[static_cast<std::size_t>(axis)]); };
-  const LaneImages images{view.array_on<float>(device_type), narrow(0), narrow(1), narrow(2), narrow(3),
-                          narrow(4)};
+  const LaneImages images{
+      view.array_on<float>(device_type), narrow(0), narrow(1), narrow(2), narrow(3), narrow(4)};
   require(images.image_size() < (std::size_t{1} << 29), view,
           "has images of more than 2^29 numbers of 32 members");
   return images;

@@ -87,8 +87,7 @@ void add_pairs(const LaneImages& images, const Pair& pair, const TensorView& sum
   const std::size_t size = images.groups * 2 * images.pixel_size();
   double* const total = device_array<double>(sums, size);
   double* const parts = device_array<double>(workspace, splits * size);
-  const std::size_t blocks =
-      std::size_t{quotient_up(images.channels, lane_warps)} * splits * images.groups;
+  const std::size_t blocks = std::size_t{quotient_up(images.channels, lane_warps)} * splits * images.groups;
   launch({"add_pairs", blocks, lane_threads}, on_stream, &add_pairs_kernel<Pair>, images, pair, splits,
          parts);
   launch(one_thread_each("add_moments", size), on_stream, &add_moments_kernel, parts, std::size_t{splits},
@@ -303,7 +302,8 @@ void lanes_normalization(const TensorView& x, std::size_t pool, bool rectify, co
     const LaneImages pooled = pooled_of(output, images, pool);
     const Windows windows(pooled, 1);
     launch(windows.shape("normalization"), reinterpret_cast<cudaStream_t>(stream),
-           &normalization_kernel<pooling, rectifying>, images, windows, constants_of(constants, images), pooled);
+           &normalization_kernel<pooling, rectifying>, images, windows, constants_of(constants, images),
+           pooled);
   });
 }
 

@@ -1,5 +1,4 @@
 #include "../lanes_convolution.hpp"
-
 #include "lanes.cuh"
 #include "lanes_shape.cuh"
 
@@ -65,9 +64,8 @@ struct Sources {
       if (line >= T::patch_lines || number >= grid.tiles()) continue;
       const auto tile = grid.tile(number);
       unsigned y, x;
-      const bool inside =
-          sum.source(tile.row * T::stride + place / T::patch_columns, sum.from.height, y) &&
-          sum.source(tile.column * T::stride + place % T::patch_columns, sum.from.width, x);
+      const bool inside = sum.source(tile.row * T::stride + place / T::patch_columns, sum.from.height, y) &&
+                          sum.source(tile.column * T::stride + place % T::patch_columns, sum.from.width, x);
       if (!inside) continue;
       const unsigned pixel = ((tile.image - first_image) * sum.from.height + y) * sum.from.width + x;
       patch_at[j] = pixel * sum.from.channels * member_lanes + begin;
@@ -227,9 +225,9 @@ void lanes_convolution_images_gradient(const TensorView& grad, const TensorView&
                                        std::size_t padding, const TensorView& grad_images,
                                        std::uintptr_t stream) {
   const LaneConvolution own(grad_images, weights, grad, stride, padding);
-  const TapSums sum{own.output, own.images, own.weights,
-                    1,          own.output.channels, true,
-                    own.taps - 1 - own.padding, own.stride};
+  const TapSums sum{
+      own.output, own.images, own.weights, 1, own.output.channels, true, own.taps - 1 - own.padding,
+      own.stride};
   add_up(sum, own.taps, 1, stream);
 }
 

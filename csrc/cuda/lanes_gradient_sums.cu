@@ -1,5 +1,4 @@
 #include "../lanes_gradient_sums.hpp"
-
 #include "lane_sums.cuh"
 
 namespace pythermo::cuda {

@@ -1,6 +1,5 @@
-#include "../lanes_head.hpp"
-
 #include "../elementary.hpp"
+#include "../lanes_head.hpp"
 #include "bundles.cuh"
 #include "lanes.cuh"
 
@@ -16,9 +15,9 @@ struct HeadJob {
   std::size_t groups;
   const float *features, *weights, *bias;  // bias: null for none
   const std::int64_t* labels;
-  float* grad;           // null where it is not asked for
-  double* losses;        // [groups * N, 32], of each image
-  std::int64_t* hits;    // likewise
+  float* grad;         // null where it is not asked for
+  double* losses;      // [groups * N, 32], of each image
+  std::int64_t* hits;  // likewise
 };
 
 // One image's features [pixels, F, 32], of which a warp pools a feature.
@@ -179,7 +178,8 @@ void lanes_head(const TensorView& features, const TensorView& weights, const Ten
                     of_images,
                     reinterpret_cast<std::int64_t*>(of_images + images * member_lanes)};
   const std::size_t shared = (x[3] + w[0]) * member_lanes * sizeof(float);
-  require(shared <= most_shared_bytes(), weights, "has more features and classes than a block has memory for");
+  require(shared <= most_shared_bytes(), weights,
+          "has more features and classes than a block has memory for");
   allow_shared_bytes(&head_kernel, shared);
   const auto on_stream = reinterpret_cast<cudaStream_t>(stream);
   launch({"head", images, lane_threads, shared}, on_stream, &head_kernel, job);

@@ -1,5 +1,4 @@
 #include "../lanes_step.hpp"
-
 #include "lane_sums.cuh"
 
 namespace pythermo::cuda {
@@ -29,16 +28,17 @@ template <class Retraction>
 __global__ void __launch_bounds__(lane_threads) member_sums_kernel(const StepJob job) {
   const std::size_t group = blockIdx.x / job.splits;
   const double lr = static_cast<float>(job.lr[group * member_lanes + lane_index()]);
-  write_weight_sums<sum_count<Retraction>>(
-      job.weights, job.splits, job.parts, [&](std::size_t at, double (&sums)[sum_count<Retraction>]) {
-        const double w = job.weights.data[at], g = job.grad[at];
-        double terms[Retraction::sum_count];
-        Retraction::template terms<double>(w, g, lr, terms);
+  write_weight_sums<sum_count<Retraction>>(job.weights, job.splits, job.parts,
+                                           [&](std::size_t at, double (&sums)[sum_count<Retraction>]) {
+                                             const double w = job.weights.data[at], g = job.grad[at];
+                                             double terms[Retraction::sum_count];
+                                             Retraction::template terms<double>(w, g, lr, terms);
 #pragma unroll
-        for (int k = 0; k < Retraction::sum_count; ++k) sums[k] += terms[k];
-        sums[Retraction::sum_count] += w != 0.0 ? 1.0 : 0.0;
-        sums[Retraction::sum_count + 1] += g != 0.0 ? 1.0 : 0.0;
-      });
+                                             for (int k = 0; k < Retraction::sum_count; ++k)
+                                               sums[k] += terms[k];
+                                             sums[Retraction::sum_count] += w != 0.0 ? 1.0 : 0.0;
+                                             sums[Retraction::sum_count + 1] += g != 0.0 ? 1.0 : 0.0;
+                                           });
 }
 
 // A thread decides about one member.
@@ -53,10 +53,9 @@ __global__ void __launch_bounds__(lane_threads) decide_kernel(const StepJob job)
     sums[k] = sum_of_parts(job.parts, job.splits, job.weights.groups * count * member_lanes,
                            (group * count + k) * member_lanes + lane);
   }
-  const auto step =
-      lanes::member_step<Retraction>(sums, job.lr[member], job.radius, [&](bool of_weights) {
-        return sums[Retraction::sum_count + (of_weights ? 0 : 1)] == 0.0;
-      });
+  const auto step = lanes::member_step<Retraction>(sums, job.lr[member], job.radius, [&](bool of_weights) {
+    return sums[Retraction::sum_count + (of_weights ? 0 : 1)] == 0.0;
+  });
   job.status[member] = static_cast<std::int64_t>(step.error);
   job.updates.first[member] = step.first;
   job.updates.second[member] = step.second;
@@ -74,7 +73,9 @@ __global__ void __launch_bounds__(lane_threads) update_members_kernel(const Step
   job.weights.data[at] = update(job.weights.data[at], job.grad[at]);
 }
 
-std::size_t parts_size(const LaneWeights& weights) { return weight_sums_size<sum_count<Exponential>>(weights); }
+std::size_t parts_size(const LaneWeights& weights) {
+  return weight_sums_size<sum_count<Exponential>>(weights);
+}
 
 template <class Retraction>
 void step(const TensorView& weights, const TensorView& grad, const TensorView& lr, double radius,
@@ -114,8 +115,7 @@ __global__ void __launch_bounds__(lane_threads)
   const std::size_t warp = thread_of_grid() / warp_threads, image = warp / chunks;
   if (image >= groups * count) return;
   const std::size_t first = warp % chunks * gathered, group = image / count;
-  const std::int64_t index =
-      indices[(group * member_lanes + lane_index()) * count + image % count];
+  const std::int64_t index = indices[(group * member_lanes + lane_index()) * count + image % count];
   const bool there = index >= 0 && index < static_cast<std::int64_t>(sample_count);
   const float* const sample = samples + (there ? index : 0) * size;
   float* const to = out + image * size * member_lanes + lane_index();

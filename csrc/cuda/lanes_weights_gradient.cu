@@ -70,13 +70,13 @@ __device__ __forceinline__ void copy_tile(const PixelSums& sum, const TileGrid<T
   const bool there = number < end;
   const auto tile = grid.tile(there ? number : 0);
   const std::size_t image = std::size_t{group} * sum.images.count + tile.image;
-  copy_pixels<T::patch, T::block_inputs>(
-      sum.images, sum.images.data + image * sum.images.image_size(), first_input, target,
-      [&](unsigned p, unsigned& y, unsigned& x) {
-        y = tile.row * T::stride + p / T::patch_columns - sum.padding;  // below 0 it is beyond all sizes
-        x = tile.column * T::stride + p % T::patch_columns - sum.padding;
-        return there && y < sum.images.height && x < sum.images.width;
-      });
+  copy_pixels<T::patch, T::block_inputs>(sum.images, sum.images.data + image * sum.images.image_size(),
+                                         first_input, target, [&](unsigned p, unsigned& y, unsigned& x) {
+                                           y = tile.row * T::stride + p / T::patch_columns -
+                                               sum.padding;  // below 0 it is beyond all sizes
+                                           x = tile.column * T::stride + p % T::patch_columns - sum.padding;
+                                           return there && y < sum.images.height && x < sum.images.width;
+                                         });
   copy_pixels<T::rows * T::columns, T::block_outputs>(
       sum.grad, sum.grad.data + image * sum.grad.image_size(), first_output,
       target + T::patch_lines * member_lanes, [&](unsigned p, unsigned& y, unsigned& x) {
@@ -226,8 +226,7 @@ std::size_t lanes_weights_gradient_workspace_size(const TensorView& images, cons
   std::size_t size = 0;
   with_tile(own, [&](auto type) {
     using Own = typename decltype(type)::type;
-    const std::size_t parts =
-        std::size_t{splits_of(TileGrid<Own>(own.output).tiles())} * Own::tile_sets;
+    const std::size_t parts = std::size_t{splits_of(TileGrid<Own>(own.output).tiles())} * Own::tile_sets;
     size = quotient_up(parts * own.images.groups * weights_size(own) * sizeof(float), sizeof(double));
   });
   return size;
@@ -237,8 +236,7 @@ void lanes_convolution_weights_gradient(const TensorView& images, const TensorVi
                                         std::size_t padding, const TensorView& grad_weights,
                                         const TensorView& workspace, std::uintptr_t stream) {
   const LaneConvolution own(images, grad_weights, grad, stride, padding);
-  const std::size_t room =
-      lanes_weights_gradient_workspace_size(images, grad, stride, padding, grad_weights);
+  const std::size_t room = lanes_weights_gradient_workspace_size(images, grad, stride, padding, grad_weights);
   const auto parts = reinterpret_cast<float*>(device_array<double>(workspace, room));
   const auto on_stream = reinterpret_cast<cudaStream_t>(stream);
   with_tile(own, [&](auto type) {

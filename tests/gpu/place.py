@@ -13,6 +13,7 @@ import torch
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS.parent), str(TESTS)]  # these sources, not those that were installed
 
+import pythermo.training.lanes  # noqa: E402, F401  whose kernels are in the table then
 from pythermo.ops._backends import CUDA, KERNELS  # noqa: E402
 
 FLOAT32, FLOAT64 = torch.float32, torch.float64

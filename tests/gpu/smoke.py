@@ -1,6 +1,6 @@
 """Each CUDA kernel once, at its edges, against the CPU's kernels or extended precision: a line per check.
 
-python tests/gpu/smoke.py [--fake] [--small | --least] [step] [gradient_sums] [knn] [sphere] [training]
+python tests/gpu/smoke.py [--fake] [--small | --least] [step] [gradient_sums] [knn] [sphere] [lanes] [training]
 """
 
 import argparse
@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import smoke_gradient_sums
 import smoke_knn
+import smoke_lanes
 import smoke_sphere
 import smoke_step
 import smoke_training
@@ -22,6 +23,7 @@ FAMILIES = {
     "gradient_sums": smoke_gradient_sums.run,
     "knn": smoke_knn.run,
     "sphere": smoke_sphere.run,
+    "lanes": smoke_lanes.run,
     "training": smoke_training.run,
 }
 

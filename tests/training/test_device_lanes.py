@@ -79,7 +79,8 @@ def test_a_run_that_fails_does_so_at_its_iteration(in_groups):
     trainer.set_weights(1, torch.full((trainer.dim,), torch.nan))
     finish(trainer)
     first, second = trainer.runs
-    assert first.finished and first.failure is None
+    assert first.finished
+    assert first.failure is None
     assert second.iteration == 11
     assert "iteration 11: " in str(second.failure)
 
