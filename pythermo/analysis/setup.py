@@ -7,8 +7,11 @@ from functools import cached_property
 import xarray as xr
 
 from pythermo.analysis.gradients import GradientLaw, gradient_law
+from pythermo.analysis.stationarity import stationarity
+from pythermo.analysis.stationary import stationary_members
 from pythermo.analysis.temperatures import Analysis, analyze
 from pythermo.config.preset import Preset
+from pythermo.estimators.temperature_estimate import TemperatureEstimate, estimate_temperature
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,26 @@ class Setup:
     def analysis(self) -> Analysis:
         """Stationary values and temperatures, with the preset's range of the fit."""
         return analyze(self.dataset, self.preset.run.measurement.stationary, self.preset.fit)
+
+    @cached_property
+    def estimate(self) -> TemperatureEstimate | str:
+        """The temperatures by convex regression over seeds, of the fit's range; or why there are none."""
+        fit = self.analysis.fit
+        chosen = [lr for lr in self.dataset["lr"].values if lr in fit.lr or lr in fit.excluded]
+        ranged = self.dataset.sel(lr=chosen)
+        members = stationary_members(ranged, self.preset.run.measurement.stationary)
+        try:
+            return estimate_temperature(chosen, members["energy"].values, members["entropy"].values)
+        except ValueError as error:
+            return str(error)
+
+    @cached_property
+    def stationarity(self) -> xr.Dataset | str:
+        """Which learning rates are stationary, and what the others lack; or why it cannot be said."""
+        try:
+            return stationarity(self.dataset)
+        except ValueError as error:
+            return str(error)
 
     @cached_property
     def gradient_law(self) -> GradientLaw:

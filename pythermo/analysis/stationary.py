@@ -63,19 +63,30 @@ def stationary(sweep: xr.Dataset, last: int, k: int = FIGURE_K) -> xr.Dataset:
     -----
     Source: arXiv 2505.23489. Whether a run is stationary is not checked here.
     """
+    tail = _tail(sweep, last, k)
+    of_runs, result = stationary_members(sweep, last, k), xr.Dataset()
+    for name in ("energy", "entropy"):
+        result[name] = of_runs[name].mean("seed", skipna=False)
+        result[f"{name}_std"] = tail[name].std("iteration", skipna=False).mean("seed", skipna=False)
+        result[f"{name}_error"] = standard_error(of_runs[name])
+    result["snr"], result["snr_error"] = _snr(tail), jackknife_error(_snr, tail)
+    return result
+
+
+def stationary_members(sweep: xr.Dataset, last: int, k: int = FIGURE_K) -> xr.Dataset:
+    """Return ``energy`` and ``entropy`` of each run [lr, seed], means over its last measurements."""
+    means = _tail(sweep, last, k)[["energy", "entropy"]].mean("iteration", skipna=False)
+    return means.transpose("lr", "seed")
+
+
+def _tail(sweep: xr.Dataset, last: int, k: int) -> xr.Dataset:
+    """Return the last measurements of runs with seeds: U as ``energy``, S of ``k`` neighbors."""
     require_sweep(sweep)
     k, last = require_neighbors(sweep, k), require_integer("last", last, 1)
     if last > sweep.sizes["iteration"]:
         raise ValueError(f"last: must lie between 1 and {sweep.sizes['iteration']}, not {last}")
-    tail = with_seeds(sweep).isel(iteration=slice(-last, None))
-    result = xr.Dataset()
-    for name, values in (("energy", tail["loss"]), ("entropy", tail["entropy"].sel(k=k, drop=True))):
-        of_runs = values.mean("iteration", skipna=False)
-        result[name] = of_runs.mean("seed", skipna=False)
-        result[f"{name}_std"] = values.std("iteration", skipna=False).mean("seed", skipna=False)
-        result[f"{name}_error"] = standard_error(of_runs)
-    result["snr"], result["snr_error"] = _snr(tail), jackknife_error(_snr, tail)
-    return result
+    tail = with_seeds(sweep).isel(iteration=slice(-last, None)).sel(k=k, drop=True)
+    return tail.rename(loss="energy")
 
 
 def _snr(tail: xr.Dataset) -> xr.DataArray:

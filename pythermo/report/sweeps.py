@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from pythermo.analysis.regimes import Regime
 from pythermo.analysis.setup import Setup
 from pythermo.analysis.stationary import shown_error
-from pythermo.analysis.temperatures import Analysis
 from pythermo.config.preset import FIGURE_K, PublishedLaw
 from pythermo.estimators.temperature import PowerLaw, TemperatureFit
+from pythermo.estimators.temperature_estimate import TemperatureEstimate
 from pythermo.report.sections import Report, Section, Table
 from pythermo.training.quantities import QUANTITIES
 
@@ -23,7 +23,11 @@ def sweeps_report(setups: Sequence[Setup], k: int = FIGURE_K) -> Report:
         "sweep; T: the temperature at which SGD at η minimizes U - T S. U and S are means over the last "
         "measurements of a run, ± their standard deviation; of several seeds, the mean over these ± its "
         "standard error. The SNR is that of the mean squares, around the full gradient that each sweep "
-        "names. Regimes: convergence, U and S still fall; equilibrium; jump, off the lower convex hull of "
+        "names. T by seeds: the slope of the convex curve through the means of U over those of S, with its "
+        "90 % interval over seeds (pythermo.estimate_temperature). Stationary: the drift of U and of S "
+        "between the last two quarters is within a tenth of the step to the neighboring learning rates; "
+        "else how many iterations more that would take if they settle as 1/t (pythermo.stationarity). "
+        "Regimes: convergence, U and S still fall; equilibrium; jump, off the lower convex hull of "
         "U(S); chaos, U is above the loss of the best constant prediction; mixed, no regime has more than "
         "half of the seeds."
     )
@@ -34,7 +38,10 @@ def sweeps_report(setups: Sequence[Setup], k: int = FIGURE_K) -> Report:
 
 def _section(setup: Setup, k: int) -> Section:
     analysis, preset = setup.analysis, setup.preset
-    sentences = [f"Power law: {power_law_text(analysis.fit)}."]
+    sentences = [
+        f"Law by seeds: {estimate_text(setup.estimate)}.",
+        f"Power law through the lower hull, as published: {power_law_text(analysis.fit)}.",
+    ]
     if preset.published is not None:
         law = preset.published
         sentences.append(f"Published: T = {law.prefactor:.2g} · η^{law.exponent:.2f}.")
@@ -48,23 +55,57 @@ def _section(setup: Setup, k: int) -> Section:
     )
     sentences.append(_gradient_law_text(setup.gradient_law.law, preset.published_gradients))
     sentences.append(f"Full gradient of the SNR: {analysis.full_gradient}.")
-    return Section(setup.title, [" ".join(sentences)], temperature_table(analysis))
+    sentences.append(f"Stationary: {_stationary_text(setup.stationarity)}.")
+    return Section(setup.title, [" ".join(sentences)], temperature_table(setup))
+
+
+def estimate_text(estimate: TemperatureEstimate | str) -> str:
+    """Return the law of an estimate with its intervals, and whether U(S) is convex."""
+    if isinstance(estimate, str):
+        return f"none, {estimate}"
+    if not np.isfinite(estimate.exponent):
+        return "none, for fewer than two learning rates between the least and the largest S have a T above 0"
+    at = f"(η / {estimate.reference_lr:.3g})"
+    if estimate.exponent_interval is None or estimate.reference_interval is None:
+        return (
+            f"T = {estimate.reference_temperature:.2e} · {at}^{estimate.exponent:.2f}, of one seed, whose "
+            "scatter says nothing of its error"
+        )
+    reference, exponent = estimate.reference_interval, estimate.exponent_interval
+    return (
+        f"T = {estimate.reference_temperature:.2e} [{reference[0]:.2e}, {reference[1]:.2e}] · "
+        f"{at}^({estimate.exponent:.2f} [{exponent[0]:.2f}, {exponent[1]:.2f}]), intervals of "
+        f"{estimate.confidence:.0%} over {estimate.seeds} seeds; p = {estimate.convexity_p_value:.2g} that "
+        "U(S) is convex"
+    )
+
+
+def _stationary_text(found: xr.Dataset | str) -> str:
+    if isinstance(found, str):
+        return f"not known, {found}"
+    return (
+        f"{int(found['stationary'].sum())} of {found.sizes['lr']} learning rates, by {found.attrs['errors']}"
+    )
 
 
 def power_law_text(fit: TemperatureFit) -> str:
-    """Return the power law of a fit with the standard errors of its parameters."""
+    """Return the power law of a fit; what it calls errors is the scatter of its points around the line."""
     if not np.isfinite(fit.exponent_stderr):
         return f"none, for {fit.fitted.sum()} points between the first and the last are too few"
     return (
         f"T = ({fit.prefactor:.2e} ± {fit.prefactor_stderr:.1e}) · η^"
-        f"({fit.exponent:.2f} ± {fit.exponent_stderr:.2f})"
+        f"({fit.exponent:.2f} ± {fit.exponent_stderr:.2f}), ± by the scatter of its points around the line"
     )
 
 
-def temperature_table(analysis: Analysis) -> Table:
-    """Return the table of η, U, S, T, its interval and the SNR, with remarks on the points of the fit."""
+def temperature_table(setup: Setup) -> Table:
+    """Return the table of η, U, S, T and the SNR, with remarks on the points of the fit."""
     unit = QUANTITIES["entropy"].unit
-    header = ["η", "U", f"S ({unit})", "T", "interval of T", "SNR", "regime", "remark"]
+    header = [
+        "η", "U", f"S ({unit})", "T by seeds", "T of the hull", "its interval", "SNR", "stationary", "regime",
+        "remark",
+    ]  # fmt: skip
+    analysis = setup.analysis
     values = analysis.stationary
     errors = {name: shown_error(values, name) for name in ("energy", "entropy")}
     rows = []
@@ -77,13 +118,36 @@ def temperature_table(analysis: Analysis) -> Table:
                 f"{float(one['lr']):.4g}",
                 f"{float(one['energy']):.4g} ± {u}",
                 f"{float(one['entropy']):.0f} ± {s}",
+                _estimate_cell(setup.estimate, float(one["lr"])),
                 *_temperature_cells(analysis.fit, float(one["lr"])),
                 f"{float(one['snr']):.3g}" + (f" ± {snr_error:.1g}" if np.isfinite(snr_error) else ""),
+                _stationary_cell(setup.stationarity, float(one["lr"])),
                 _regime_cell(one),
                 _remark(analysis.fit, float(one["lr"])),
             ]
         )
     return Table(header, rows)
+
+
+def _estimate_cell(estimate: TemperatureEstimate | str, lr: float) -> str:
+    if isinstance(estimate, str) or lr not in estimate.lr:
+        return ""
+    index = int(np.flatnonzero(estimate.lr == lr)[0])
+    shown = f"{estimate.temperature[index]:.3g}"
+    if estimate.interval is None or not np.isfinite(estimate.interval[index]).all():
+        return shown
+    low, high = estimate.interval[index]
+    return f"{shown} [{low:.3g}, {high:.3g}]"
+
+
+def _stationary_cell(found: xr.Dataset | str, lr: float) -> str:
+    if isinstance(found, str):
+        return ""
+    one = found.sel(lr=lr)
+    lacking = float(one["iterations_lacking"])
+    if bool(one["stationary"]):
+        return "yes"
+    return f"{lacking:.2g} more" if np.isfinite(lacking) else "no"
 
 
 def _temperature_cells(fit: TemperatureFit, lr: float) -> list[str]:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import xarray as xr
-from made import made_sweep
+from made import made_sweep, setup
 
 from pythermo.analysis.stationary import shown_error, stationary
 from pythermo.analysis.temperatures import analyze
@@ -25,9 +25,9 @@ def test_stationary_values_are_those_of_the_last_measurements():
 def test_an_unknown_entropy_is_not_averaged_away():
     sweep = made_sweep()
     sweep["entropy"][2, -1] = np.nan
-    analysis = analyze(sweep, 5, FitConfig())
-    assert analysis.fit.excluded.tolist() == [float(sweep["lr"][2])]
-    remarks = [row[-1] for row in temperature_table(analysis).rows]
+    made = setup(sweep, fit={})
+    assert made.analysis.fit.excluded.tolist() == made.estimate.excluded.tolist() == [float(sweep["lr"][2])]
+    remarks = [row[-1] for row in temperature_table(made).rows]
     assert remarks.count("left out: U or S is not known") == 1
 
 

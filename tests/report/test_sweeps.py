@@ -1,9 +1,14 @@
+import re
+
+import numpy as np
+import pytest
+import xarray as xr
 from made import made_sweep, planted, setup
 
 from pythermo.config.preset import FitConfig
 from pythermo.report.markdown import markdown, markdown_table
 from pythermo.report.sections import Report, Section, Table
-from pythermo.report.sweeps import sweeps_report
+from pythermo.report.sweeps import sweeps_report, temperature_table
 
 
 def test_markdown():
@@ -16,12 +21,40 @@ def test_markdown():
 def test_the_summary_has_the_power_law_and_a_row_per_learning_rate():
     up, op = (setup(made_sweep(), title, fit=FitConfig(last=6)) for title in ("UP", "OP"))
     text = markdown(sweeps_report([up, op]))
-    assert text.count("Power law: T = (") == 2
+    assert text.count("Power law through the lower hull, as published: T = (") == 2
+    assert text.count("of one seed, whose scatter says nothing of its error") == 2
+    assert text.count("Stationary: not known, sweep: has") == 2
     assert text.count("| 0.001 |") == 2
     assert text.count("outside the fit") == 2
     assert text.count("Full gradient of the SNR: mean") == 2
     assert f"η^({up.analysis.fit.exponent:.2f}" in text
     assert "Seeds" not in text
+
+
+def scattered(seeds=6):
+    """Return the made sweep with seeds that scatter by 1 %, U of the first learning rate falling throughout."""
+    random, late = np.random.default_rng(0), np.arange(4100, 8001, 100)
+    made = made_sweep().isel(iteration=[-1] * len(late)).assign_coords(iteration=late)
+    made = made.expand_dims(seed=range(seeds))
+    noise = xr.DataArray(1.0 + 0.01 * random.standard_normal((8, seeds)), dims=("lr", "seed"))
+    sweep = made.assign(loss=made["loss"] * noise)
+    drift = xr.where(sweep["lr"] == sweep["lr"][0], 1e-2, 0.0) * (8000 - sweep["iteration"]) / 4000
+    return sweep.assign(loss=sweep["loss"] + drift)
+
+
+def test_the_summary_of_seeds_has_intervals_and_says_what_drifts():
+    one = setup(scattered(), fit=FitConfig())
+    text = markdown(sweeps_report([one]))
+    low, high = one.estimate.exponent_interval
+    assert one.estimate.exponent == pytest.approx(0.85, abs=0.05)  # what the spacing of learning rates does
+    assert f"{one.estimate.exponent:.2f} [{low:.2f}, {high:.2f}]" in text
+    assert "intervals of 90% over 6 seeds; p = " in text
+    assert "Stationary: 7 of 8 learning rates, by seeds." in text
+    rows = temperature_table(one).rows
+    stationary = [row[7] for row in rows]
+    assert stationary[1:] == ["yes"] * 7
+    assert stationary[0].endswith(" more")
+    assert [bool(re.fullmatch(r"\S+ \[\S+, \S+\]", row[3])) for row in rows] == [False, *[True] * 6, False]
 
 
 def test_the_summary_has_regimes_baselines_and_the_published_law():
