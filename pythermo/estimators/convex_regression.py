@@ -18,14 +18,14 @@ class ConvexFit:
         At the points, in the order given.
     left, right : array [n]
         Slopes on both sides of each point; at the first and the last one there is one, which is both.
-    residual : float
-        The weighted sum of squared deviations.
+    farthest : float
+        The largest weighted squared deviation.
     """
 
     values: Floats
     left: Floats
     right: Floats
-    residual: float
+    farthest: float
 
 
 def convex_regression(x: Floats, y: Floats, weights: Floats) -> ConvexFit:
@@ -39,7 +39,7 @@ def convex_regression(x: Floats, y: Floats, weights: Floats) -> ConvexFit:
     if len(places) == 1:
         values = np.full(len(x), mean[0])
         none = np.full(len(x), np.nan)
-        return ConvexFit(values, none, none, float(weights @ (y - values) ** 2))
+        return ConvexFit(values, none, none, float(np.max(weights * (y - values) ** 2)))
     basis = np.maximum(places[:, None] - places[None, :-1], 0.0)
     # The constant, which may be negative, is what is left of the means.
     centered = basis - (mass @ basis) / mass.sum()
@@ -52,4 +52,4 @@ def convex_regression(x: Floats, y: Floats, weights: Floats) -> ConvexFit:
     slopes = np.cumsum(coefficients)
     left, right = np.append(slopes[:1], slopes), np.append(slopes, slopes[-1:])
     values = fitted[which]
-    return ConvexFit(values, left[which], right[which], float(weights @ (y - values) ** 2))
+    return ConvexFit(values, left[which], right[which], float(np.max(weights * (y - values) ** 2)))

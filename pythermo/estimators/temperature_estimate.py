@@ -44,8 +44,8 @@ class TemperatureEstimate:
     reference_interval, exponent_interval : array [2], or None
         Theirs.
     convexity_p_value : float, or None
-        The probability that points of a convex curve lie as far from the fitted one as these. A small one
-        tells of a jump, or of points that are not stationary.
+        The probability that one of the points of a convex curve lies as far from the fitted one, in standard
+        errors, as the farthest of these. A small one tells of a jump, or of points that are not stationary.
     confidence : float
         Of the intervals.
     seeds : int
@@ -130,9 +130,28 @@ def _weights(members: _Members, temperature: Floats | float) -> Floats:
     if seeds.min() < 2:
         return np.ones(len(seeds))
     apart = members.energy - np.reshape(temperature, (-1, 1)) * members.entropy
-    variance: Floats = np.nanvar(apart, axis=1, ddof=1) / seeds
+    variance = _shrunk(np.nanvar(apart, axis=1, ddof=1), temperature, seeds) / seeds
     largest = float(variance.max())
     return 1.0 / np.maximum(variance, 1e-12 * largest) if largest > 0.0 else np.ones(len(seeds))
+
+
+def _shrunk(variance: Floats, temperature: Floats | float, seeds: NDArray[np.int64]) -> Floats:
+    """Draw the variances of U - T S of few seeds, in nats, towards their mean over learning rates.
+
+    So far that what is left is how they truly differ: the variance of a variance of R seeds is 2 / (R - 1) of
+    its square (empirical Bayes).
+    """
+    shrunk = np.array(variance)
+    hot = np.broadcast_to(temperature, variance.shape) > 0.0
+    if hot.sum() > 1:
+        unit = np.broadcast_to(temperature, variance.shape)[hot] ** 2
+        in_nats = variance[hot] / unit
+        mean, by_chance = in_nats.mean(), 2.0 / (seeds[hot] - 1)
+        if mean > 0.0:
+            spread = np.var(in_nats, ddof=1) / mean**2
+            own = np.maximum(0.0, (spread - by_chance) / (1.0 + by_chance))
+            shrunk[hot] = (mean + own / (own + by_chance) * (in_nats - mean)) * unit
+    return shrunk
 
 
 def _curve(members: _Members, scatter: _Members) -> _Curve:
@@ -199,8 +218,10 @@ def estimate_temperature(
     constant common to all. An interval is that of Student's t around log T, or the exponent, with the
     deviation among resamples times ``sqrt(R / (R - 1))`` of R seeds: percentiles of so few seeds cover too
     seldom. It covers where U and S are known to a fraction of their steps between learning rates. Where a
-    jump leaves the curve, see ``convexity_p_value``: of 8 seeds it lies below 0.1 for 12 % of straight U(S)
-    and for none of the curved ones tried. The definition of T: arXiv 2505.23489.
+    jump leaves the curve, see ``convexity_p_value``: of 8 seeds it lies below 0.1 for 92 % of jumps by 4
+    standard errors of U - T S above a chord, for 9 % of straight U(S) and for 1 % of curved ones (400
+    trials). Variances of U - T S, in nats, are drawn towards their mean as far as few seeds tell them apart.
+    The definition of T: arXiv 2505.23489.
 
     Examples
     --------
@@ -256,11 +277,11 @@ def estimate_temperature(
 def _convexity_p_value(
     members: _Members, found: _Curve, resamples: int, random: np.random.Generator
 ) -> float:
-    """Return how often normal members around the fitted curve lie as far from theirs as these do."""
+    """Return how often one of normal members' means lies as far from their curve as the farthest of these."""
     farther = 0
     for _ in range(resamples):
         drawn = members.drawn_around(found.energy, found.entropy, random)
-        farther += _curve(drawn, drawn).fit.residual >= found.fit.residual
+        farther += _curve(drawn, drawn).fit.farthest >= found.fit.farthest
     return (1 + farther) / (1 + resamples)
 
 

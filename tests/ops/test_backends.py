@@ -12,15 +12,6 @@ ON_BOTH = {
     "knn_distance_sums",
     "knn_distances",
     "matrix_distance_sums",
-    "projected_sgd_step",
-    "simulate_sphere",
-    "sketch",
-    "sphere_workspace_size",
-    "update_squared_distances",
-}
-ON_CPU_ALONE = {
-    "batch_norm_relu",
-    "batch_norm_relu_backward",
     "lanes_convolution",
     "lanes_convolution_images_gradient",
     "lanes_convolution_weights_gradient",
@@ -35,8 +26,13 @@ ON_CPU_ALONE = {
     "lanes_normalization_backward",
     "lanes_projected_step",
     "lanes_statistics",
-    "minibatches",
+    "projected_sgd_step",
+    "simulate_sphere",
+    "sketch",
+    "sphere_workspace_size",
+    "update_squared_distances",
 }
+ON_CPU_ALONE = {"batch_norm_relu", "batch_norm_relu_backward", "minibatches"}
 
 
 def test_every_kernel_is_in_the_table():
