@@ -9,6 +9,7 @@ from pythermo.figures.runs import (
     values_along_runs,
 )
 from pythermo.figures.style import save
+from pythermo.figures.surface import thermodynamic_surface
 from pythermo.figures.sweeps import (
     entropy_by_neighbors,
     signal_to_noise,
@@ -28,6 +29,7 @@ __all__ = [
     "stationary_values",
     "stochastic_against_full_gradient",
     "temperature_decay",
+    "thermodynamic_surface",
     "thermodynamics",
     "toy_runs",
     "toy_spheres",

@@ -1,10 +1,11 @@
 import numpy as np
 import xarray as xr
-from made import made_sweep
+from made import made_sweep, setup
 from matplotlib.figure import Figure
 
 from pythermo import figures
 from pythermo.analysis.gradients import gradient_law
+from pythermo.analysis.stationary import stationary_members
 from pythermo.analysis.temperatures import analyze
 from pythermo.config.preset import FitConfig
 
@@ -142,3 +143,31 @@ def test_figures_of_sweeps_without_any_temperature(tmp_path):
     assert [text.get_text() for text in neighbors.axes[2].get_legend().get_texts()] == ["k = 50"]
     figures.save(neighbors, tmp_path / "neighbors")
     assert "no positive temperature" in third.axes[0].texts[0].get_text()
+
+
+def test_the_surface_shows_members_curve_and_intervals(tmp_path):
+    made = setup(several_seeds(), fit={})
+    figure = figures.thermodynamic_surface({"UP": made})
+    left, right = figure.axes
+    members = stationary_members(made.dataset, 3)
+    assert_drawn(left, members["entropy"].values.ravel(), members["energy"].values.ravel())
+    estimate = made.estimate
+    order = np.argsort(estimate.entropy)
+    assert_drawn(left, estimate.entropy[order], estimate.energy[order])
+    assert_drawn(right, estimate.lr, estimate.temperature)
+    segments = right.collections[0].get_segments()
+    assert len(segments) == len(estimate.lr) - 2
+    np.testing.assert_allclose(segments[0][:, 1], estimate.interval[1])
+    texts = drawn_texts(figure)
+    assert "90% over 4 seeds" in texts
+    assert "[{:.2f}, {:.2f}]".format(*estimate.exponent_interval) in texts
+    figures.save(figure, tmp_path / "surface")
+
+
+def test_the_surface_of_one_seed_has_no_intervals_and_one_without_a_temperature_says_so():
+    assert "seeds" not in drawn_texts(figures.thermodynamic_surface({"UP": setup(made_sweep(), fit={})}))
+    flat = made_sweep()
+    flat["entropy"][:] = 1.0
+    assert "none: entropy: all means are equal" in drawn_texts(
+        figures.thermodynamic_surface({"UP": setup(flat, fit={})})
+    )
