@@ -101,4 +101,5 @@ def _draw_estimate(axes: Axes, estimate: TemperatureEstimate | str) -> None:
     if hot.any():
         axes.set_yscale("log")
         label_short_axis(axes.yaxis)
+    label_short_axis(axes.xaxis)
     axes.legend(fontsize=8)
