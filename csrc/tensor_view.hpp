@@ -254,4 +254,9 @@ class TensorView {
   int index_;
 };
 
+// Throws std::invalid_argument, naming the tensor, unless something fits.
+inline void require(bool fits, const TensorView& view, const char* what) {
+  if (!fits) throw std::invalid_argument(std::string(view.name()) + ": " + what);
+}
+
 }  // namespace pythermo

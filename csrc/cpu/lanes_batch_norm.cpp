@@ -1,7 +1,6 @@
 #include "../lanes_batch_norm.hpp"
 
 #include <stdexcept>
-#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -21,10 +20,6 @@ struct Images {
   std::size_t size() const { return pixels() * channels; }
   float* row(std::size_t image, std::size_t y) const { return data + image * size() + y * width * channels; }
 };
-
-void require(bool fits, const TensorView& view, const char* what) {
-  if (!fits) throw std::invalid_argument(std::string(view.name()) + ": " + what);
-}
 
 Images images_of(const TensorView& view) {
   const auto sizes = view.sizes(5);

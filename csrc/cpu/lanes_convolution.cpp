@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
 #include "sized.hpp"
@@ -156,10 +154,6 @@ class TapSums {
   std::vector<TapRun> runs_;
   TapSum sum_;
 };
-
-void require(bool fits, const TensorView& view, const char* what) {
-  if (!fits) throw std::invalid_argument(std::string(view.name()) + ": " + what);
-}
 
 ConvolutionShape shape_of(const TensorView& images, const TensorView& weights, const TensorView& output,
                           std::size_t stride, std::size_t padding) {

@@ -1,22 +1,12 @@
 #include "../lanes_head.hpp"
 
 #include <algorithm>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
 #include "../lanes_convolution.hpp"
 #include "sized.hpp"
 
 namespace pythermo::cpu {
-namespace {
-
-void require(bool fits, const TensorView& view, const char* what) {
-  if (!fits) throw std::invalid_argument(std::string(view.name()) + ": " + what);
-}
-
-}  // namespace
-
 void lanes_head(const TensorView& features, const TensorView& weights, const TensorView& bias,
                 const TensorView& labels, bool largest, bool squared_error, const TensorView& losses,
                 const TensorView& hits, const TensorView& grad) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <stdexcept>
-#include <string>
 #include <vector>
 
 #include "../lanes_convolution.hpp"
@@ -10,10 +9,6 @@
 
 namespace pythermo::cpu {
 namespace {
-
-void require(bool fits, const TensorView& view, const char* what) {
-  if (!fits) throw std::invalid_argument(std::string(view.name()) + ": " + what);
-}
 
 bool all_zero(const float* values, std::size_t size, std::size_t lanes, std::size_t lane) {
   for (std::size_t d = 0; d < size; ++d) {

@@ -8,8 +8,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
 #include "../portable.hpp"
@@ -32,10 +30,6 @@ PYTHERMO_INLINE constexpr Count quotient_up(Count a, Count b) {
   return (a + b - 1) / b;
 }
 
-inline void require(bool fits, const TensorView& view, const char* what) {
-  if (!fits) throw std::invalid_argument(std::string(view.name()) + ": " + what);
-}
-
 // Images of members, or what else lies so.
 struct LaneImages {
   float* data;
@@ -45,7 +39,6 @@ struct LaneImages {
   PYTHERMO_INLINE std::size_t pixel_size() const { return std::size_t{channels} * member_lanes; }
   PYTHERMO_INLINE std::size_t image_size() const { return pixels() * pixel_size(); }
   PYTHERMO_INLINE std::size_t group_size() const { return count * image_size(); }
-  PYTHERMO_INLINE std::size_t lines() const { return groups * group_size() / member_lanes; }
 };
 
 inline LaneImages lane_images(const TensorView& view) {
@@ -76,9 +69,9 @@ inline LaneWeights lane_weights(const TensorView& view) {
   return {view.array_on<float>(device_type), sizes[0], sizes[1]};
 }
 
-// The blocks, of so many threads each, that have a thread for each of `count` things.
-inline LaunchShape one_thread_each(const char* kernel, std::size_t count, unsigned threads = lane_threads) {
-  return {kernel, quotient_up(count, std::size_t{threads}), threads};
+// The blocks that have a thread for each of `count` things.
+inline LaunchShape one_thread_each(const char* kernel, std::size_t count) {
+  return {kernel, quotient_up(count, std::size_t{lane_threads}), lane_threads};
 }
 
 __device__ __forceinline__ std::size_t thread_of_grid() {

@@ -21,8 +21,8 @@ from pythermo.data import Images
 from pythermo.models.layers import FrozenHead
 from pythermo.ops.lanes_batch_norm import add_gradient_moments, add_moments, normalize, normalize_back
 from pythermo.ops.lanes_convolution import add_weight_gradients, convolve, convolve_back
+from pythermo.training.lane_layout import aligned_empty
 from pythermo.training.lane_trainer import LaneTrainer
-from pythermo.training.lanes import aligned_empty
 from pythermo.training.network import build_network
 from pythermo.training.program import BatchNorm, Convolution
 from pythermo.training.torch_settings import own_settings

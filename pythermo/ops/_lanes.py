@@ -21,8 +21,8 @@ def register(name: str, room: str | None = None, room_arguments: int = 1) -> Non
     Parameters
     ----------
     name : str
-        Of the function. Its arguments are the same on both, but for a workspace and the stream that
-        that of a device takes besides.
+        Of the function. Its arguments are the same on both, but that a device's takes a
+        workspace, if so, and the stream besides.
     room : str, optional
         The native function that says, by the first ``room_arguments`` arguments, how many float64 numbers of
         workspace it takes.

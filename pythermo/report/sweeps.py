@@ -75,8 +75,8 @@ def estimate_text(estimate: TemperatureEstimate | str) -> str:
     return (
         f"T = {estimate.reference_temperature:.2e} [{reference[0]:.2e}, {reference[1]:.2e}] · "
         f"{at}^({estimate.exponent:.2f} [{exponent[0]:.2f}, {exponent[1]:.2f}]), intervals of "
-        f"{estimate.confidence:.0%} over {estimate.seeds} seeds; p = {estimate.convexity_p_value:.2g} that "
-        "U(S) is convex"
+        f"{estimate.confidence:.0%} over {estimate.seeds} seeds; p = {estimate.convexity_p_value:.2g} of so "
+        "far a point off a convex U(S)"
     )
 
 

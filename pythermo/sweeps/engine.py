@@ -9,8 +9,8 @@
 * a larger one on a CUDA device: lanes, if its network has only layers that lanes have, at most 128 channels,
   and 32 runs take at most 16 GiB.
 
-Beyond, torch is as fast where a vector has 8 lanes, ``python -m pythermo.bench ensemble``, and comes close on
-a device, where its convolutions fill the card by themselves (docs/cuda.md).
+Beyond, torch is as fast where a vector has 8 lanes, ``python -m pythermo.bench ensemble``. On a device up
+to 64 channels were measured (docs/cuda.md): torch's share of the card grows with them.
 """
 
 from collections.abc import Sequence

@@ -17,7 +17,8 @@ from pythermo.models.losses import LOSSES
 from pythermo.ops._devices import require_device
 from pythermo.ops.projected_sgd_step import STEP_ERRORS
 from pythermo.optim import RETRACTIONS, project_
-from pythermo.training.lanes import Batch, LaneNetwork, Layout, Pass, as_samples
+from pythermo.training.lane_layout import Batch, Layout, as_samples
+from pythermo.training.lanes import LaneNetwork, Pass
 from pythermo.training.program import Program, read_program
 
 

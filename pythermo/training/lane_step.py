@@ -7,7 +7,8 @@ from torch import Tensor
 
 from pythermo.config.schema import TrainingConfig
 from pythermo.ops.projected_sgd_step import STEP_ERRORS
-from pythermo.training.lanes import Batch, LaneNetwork
+from pythermo.training.lane_layout import Batch
+from pythermo.training.lanes import LaneNetwork
 
 # Steps before a capture, in which memory is allocated that is kept.
 _WARM_UP = 2

@@ -17,8 +17,9 @@ from pythermo.models.layers import trained_parameters
 from pythermo.ops._devices import require_device
 from pythermo.ops.lanes_gradient_sums import member_gradient_sums
 from pythermo.training.batches import BATCHES, BatchesOnDevice, Draw, Stream, iid_batches
+from pythermo.training.lane_layout import Batch, Layout, as_samples
 from pythermo.training.lane_step import LaneSteps
-from pythermo.training.lanes import Batch, LaneNetwork, Layout, Pass, as_samples
+from pythermo.training.lanes import LaneNetwork, Pass
 from pythermo.training.measure import Evaluation, Measured, gradients_are_kept
 from pythermo.training.network import build_network
 from pythermo.training.program import read_program

@@ -7,7 +7,8 @@ from place import Place
 
 import pythermo as pt
 from pythermo import models
-from pythermo.training.lanes import Batch, LaneNetwork, Layout, as_samples
+from pythermo.training.lane_layout import Batch, Layout, as_samples
+from pythermo.training.lanes import LaneNetwork
 from pythermo.training.program import read_program
 
 NETWORKS = {

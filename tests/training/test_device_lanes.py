@@ -7,8 +7,9 @@ from tiny import TINY
 
 import pythermo as pt
 from pythermo import models
+from pythermo.training.lane_layout import Batch, Layout, as_samples
 from pythermo.training.lane_trainer import LaneTrainer
-from pythermo.training.lanes import Batch, LaneNetwork, Layout, as_samples
+from pythermo.training.lanes import LaneNetwork
 from pythermo.training.program import read_program
 from pythermo.training.trainer import Trainer
 
