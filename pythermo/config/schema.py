@@ -160,6 +160,10 @@ class MeasurementConfig(Section):
     independent they are. The SNR is that of ``gradients`` minibatch gradients around their mean or around
     the gradient of evaluation batches. The weights of ``snapshots`` iterates are kept as files of the run:
     the last, and of more than one the first and log-spaced ones from 10^4 on.
+
+    Where measurements count as stationary, the curvature of U is measured too, on request: the trace of its
+    Hessian by ``hessian_probes`` probes, its largest eigenvalue by ``power_iterations``. Products with the
+    Hessian are differences of gradients on both sides of the weights, ``hessian_step`` of their norm away.
     """
 
     count: PositiveInt = 193
@@ -171,6 +175,9 @@ class MeasurementConfig(Section):
     full_gradient: Literal["mean", "evaluation"] = "mean"
     evaluation_batch: PositiveInt = 1024
     snapshots: Annotated[int, Field(ge=0)] = 1
+    hessian_probes: Annotated[int, Field(ge=0)] = 0
+    hessian_step: Annotated[float, Field(gt=0.0, lt=1.0)] = 1e-2
+    power_iterations: Annotated[int, Field(ge=0)] = 0
     seed: Seed = 0
 
 

@@ -179,6 +179,21 @@ class TrajectoryEntropy:
         entropy, time = self._entropy(), self._autocorrelation_time()
         return EntropyEstimate(entropy, self._standard_error(), time, len(self._points) / time)
 
+    def mean(self) -> torch.Tensor:
+        """Return the mean [dim] of the points, in float64; NaN until the window is full.
+
+        Raises
+        ------
+        ValueError
+            For a window that keeps sketches of its points.
+        """
+        if self._sketch is not None:
+            raise ValueError("sketch: a window of sketches has no mean of its points")
+        if not self.full:
+            return torch.full((self._dim,), torch.nan, dtype=torch.float64)
+        self._wait_for_points()
+        return self._points.mean(dim=0, dtype=torch.float64)
+
     def no_estimate(self) -> EntropyEstimate:
         """Return what `estimate` does while the window is not full: NaN throughout."""
         return EntropyEstimate(self._nothing(), self._nothing(), torch.nan, torch.nan)

@@ -99,13 +99,22 @@ class MeasurementImages:
 def measurement_images(
     measurement: MeasurementConfig, batch_size: int, weights: int, train_images: int, test_images: int
 ) -> MeasurementImages:
-    """Count the images that go through a network of so many weights at one measurement."""
+    """Count the images that go through a network of so many weights at one measurement.
+
+    The training images go forward twice: at the weights, and at the window's mean.
+    """
     in_gradients = measurement.gradients * batch_size
     if measurement.full_gradient == "evaluation":  # which comes with the training loss
-        return MeasurementImages(in_gradients + train_images, test_images)
+        return MeasurementImages(in_gradients + train_images, train_images + test_images)
     if not gradients_are_kept(measurement, weights):
         in_gradients *= 2  # gone through twice: for the mean, and for distances from it
-    return MeasurementImages(in_gradients, train_images + test_images)
+    return MeasurementImages(in_gradients, 2 * train_images + test_images)
+
+
+def curvature_images(measurement: MeasurementConfig, train_images: int) -> int:
+    """Count the images that go forward and back for the curvature where a measurement is stationary."""
+    products = measurement.hessian_probes + measurement.power_iterations
+    return (1 + 2 * products) * train_images if products else 0
 
 
 def window_bytes(measurement: MeasurementConfig, weights: int) -> int:
@@ -146,7 +155,10 @@ def cost_of_run(
     once = measurement_images(measurement, training.batch_size, weights, train_images, test_images)
     entropies = sum(window_is_full(one, measurement.window, measurement.stride) for one in measured)
     pairs = measurement.window * (measurement.window - 1) // 2
-    gradients = len(measured) * once.forward_and_back
+    stationary = min(measurement.stationary, len(measured))
+    gradients = len(measured) * once.forward_and_back + stationary * curvature_images(
+        measurement, train_images
+    )
     numbers = 1 + measured_numbers(len(default_ks(measurement.window)))  # and the iteration
     return Cost(
         weights=weights,

@@ -11,7 +11,7 @@ from pythermo import ops
 from pythermo.config.preset import Preset
 from pythermo.config.schedule import measured_iterations
 from pythermo.estimators.entropy import default_ks
-from pythermo.sweeps.cost import measurement_images, window_bytes
+from pythermo.sweeps.cost import curvature_images, measurement_images, window_bytes
 from pythermo.sweeps.engine import Prepared, runs_side_by_side, settled, trainer_of
 from pythermo.training.torch_settings import own_settings
 
@@ -38,7 +38,7 @@ class Plan:
     window_bytes, data_bytes : int
         Memory of each run for the iterates of the entropy, and of each process for the images.
     step_seconds, measurement_seconds : float
-        Probed and computed from that.
+        Probed and computed from that; the mean of all measurements.
     """
 
     lr: list[float]
@@ -97,20 +97,21 @@ def plan(preset: Preset) -> Plan:
     once = measurement_images(
         measurement, config.training.batch_size, weights, len(images.train_labels), len(images.test_labels)
     )
+    measurements = len(measured_iterations(config.training.iterations, measurement.count, measurement.late))
+    curvature = curvature_images(measurement, len(images.train_labels))
+    passes = once.passes + min(measurement.stationary, measurements) / measurements * curvature
     return Plan(
         lr=lr,
         seeds=preset.seeds,
         engine=config.training.engine,
         side_by_side=side_by_side,
         iterations=config.training.iterations,
-        measurements=len(
-            measured_iterations(config.training.iterations, measurement.count, measurement.late)
-        ),
+        measurements=measurements,
         weights=weights,
         window_bytes=window_bytes(measurement, weights),
         data_bytes=images.train_images.nbytes + images.test_images.nbytes,
         step_seconds=step_seconds,
-        measurement_seconds=once.passes / config.training.batch_size * step_seconds + entropy_seconds,
+        measurement_seconds=passes / config.training.batch_size * step_seconds + entropy_seconds,
     )
 
 

@@ -20,6 +20,7 @@ class Stream(IntEnum):
     TRAINING = 0
     MEASUREMENT = 1
     BASELINE = 2
+    CURVATURE = 3
 
 
 @dataclass(frozen=True)

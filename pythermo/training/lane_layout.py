@@ -121,9 +121,13 @@ class Weights:
         places, shape = self._taps[number]
         return self.flat[..., places, :].view(self._layout.shape(*shape))
 
+    def placed(self, weights: Tensor) -> Tensor:
+        """Return weights [members, D] as they lie here; lanes without a member get those of the last one."""
+        return self._layout.side_by_side(weights.to(self.flat.device)[:, self._order])
+
     def set(self, weights: Tensor) -> None:
         """Take the weights [members, D]; lanes without a member get those of the last one."""
-        self.flat.copy_(self._layout.side_by_side(weights.to(self.flat.device)[:, self._order]))
+        self.flat.copy_(self.placed(weights))
 
     def get(self, members: int) -> Tensor:
         """Return a copy of those of the first members, [members, D]."""

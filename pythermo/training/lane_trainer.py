@@ -1,6 +1,8 @@
 """Runs of a sweep side by side, in the processor's vectors or on a device: they step, and are measured."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,7 @@ from pythermo import data
 from pythermo._checks import Floats
 from pythermo._parameters import flatten, write_
 from pythermo.config.schema import RunConfig
+from pythermo.estimators.curvature import Curvature
 from pythermo.estimators.gradient_noise import GradientNoise, noise_about, noise_about_mean
 from pythermo.models.layers import trained_parameters
 from pythermo.ops._devices import require_device
@@ -20,7 +23,13 @@ from pythermo.training.batches import BATCHES, BatchesOnDevice, Draw, Stream, ii
 from pythermo.training.lane_layout import Batch, Layout, as_samples
 from pythermo.training.lane_step import LaneSteps
 from pythermo.training.lanes import LaneNetwork, Pass
-from pythermo.training.measure import Evaluation, Measured, gradients_are_kept
+from pythermo.training.measure import (
+    Evaluation,
+    Measured,
+    gradients_are_kept,
+    measured_curvature,
+    random_signs,
+)
 from pythermo.training.network import build_network
 from pythermo.training.program import read_program
 from pythermo.training.record import Record
@@ -144,12 +153,60 @@ class LaneTrainer:
         train, full_gradient = self._evaluate_training_images()
         test = self._evaluate(self._test)
         sums = self._gradient_sums(full_gradient)
+        quench = self._quench_losses(due)
+        curvature = self._curvature() if any(run.counts_as_stationary for run in due) else None
         for run in due:
+            known = Curvature() if curvature is None or not run.counts_as_stationary else curvature[run.lane]
             try:
                 noise = sums.noise(run.lane)
-                run.add(Measured(train[run.lane], test[run.lane], noise, run.estimate()))
+                measured = Measured(
+                    train[run.lane], test[run.lane], noise, run.estimate(), quench[run.lane], known
+                )
+                run.add(measured)
             except ValueError as error:
                 run.failure = error
+
+    def _quench_losses(self, due: Sequence["LaneRun"]) -> list[float]:
+        """Return the training loss of each run at its window's mean, NaN where it is not due or not full."""
+        losses, weights = [math.nan] * len(self.runs), self.weights()
+        means = {run.lane: mean for run in due if (mean := run.window_mean()) is not None}
+        if means:
+            for lane, mean in means.items():
+                weights[lane] = mean.to(weights)
+            with self._at(self._network.weights.placed(weights)):
+                found = self._evaluate(self._train)
+            for lane in means:
+                losses[lane] = found[lane].loss
+        return losses
+
+    def _curvature(self) -> list[Curvature]:
+        """Measure the curvature of U at the current weights of all runs, as far as it is asked for."""
+
+        def gradient(at: Tensor) -> Tensor:
+            with self._at(at):
+                return self._evaluate_with_gradient()[1]
+
+        def probe(index: int) -> Tensor:
+            draws = [
+                Draw(self._measurement.seed, Stream.CURVATURE, run.iteration, index, run.config.training.seed)
+                for run in self.runs
+            ]
+            return self._network.weights.placed(torch.stack([random_signs(one, self.dim) for one in draws]))
+
+        here = self._network.weights.flat.clone()
+        found = measured_curvature(gradient, here, probe, self._measurement)
+        return [Curvature(*values) for values in zip(*(one.flatten().tolist() for one in found), strict=True)]
+
+    @contextmanager
+    def _at(self, weights: Tensor) -> Iterator[None]:
+        """Let the networks have other weights [..., D, lanes] for a while."""
+        flat = self._network.weights.flat
+        kept = flat.clone()
+        flat.copy_(weights)
+        try:
+            yield
+        finally:
+            flat.copy_(kept)
 
     def _evaluate(self, samples: "_Samples") -> list[Evaluation]:
         total = _Evaluations(self.layout)
@@ -161,6 +218,9 @@ class LaneTrainer:
         """Evaluate, and return, where it is that of evaluation batches, the full gradient [..., D, lanes]."""
         if self._measurement.full_gradient == "mean":
             return self._evaluate(self._train), None
+        return self._evaluate_with_gradient()
+
+    def _evaluate_with_gradient(self) -> tuple[list[Evaluation], Tensor]:
         total, gradient = _Evaluations(self.layout), self._zeros()
         for batch in self._train.batches(self._measurement.evaluation_batch):
             total.add(self._network.losses_and_gradient(batch, self._squared_error), len(batch))

@@ -1,15 +1,17 @@
 """What is measured of a network at one point of its run; nothing of the run is changed by it."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from pythermo._parameters import count, flatten
+from pythermo._parameters import count, flatten, write_
 from pythermo.config.schema import MeasurementConfig
 from pythermo.data import Images
+from pythermo.estimators.curvature import Curvature, hessian_trace, largest_curvature
 from pythermo.estimators.gradient_noise import GradientNoise, gradient_noise, gradient_noise_about_mean
 from pythermo.estimators.trajectory_entropy import EntropyEstimate
 from pythermo.models.invariance import buffers_restored
@@ -40,6 +42,8 @@ class Measured:
     test: Evaluation
     noise: GradientNoise
     window: EntropyEstimate
+    quench_loss: float
+    curvature: Curvature
 
 
 @torch.no_grad()
@@ -76,10 +80,18 @@ class GradientMeter:
 
         Loss and gradient [D] come from the same forward pass.
         """
+        if self.settings.full_gradient == "mean":
+            return self._evaluate_without_gradient(), None
+        return self.evaluate_with_gradient()
+
+    def _evaluate_without_gradient(self) -> Evaluation:
+        images, labels = self.data.train_images, self.data.train_labels
+        return evaluate(self.model, self.loss, images, labels, self.settings.evaluation_batch)
+
+    def evaluate_with_gradient(self) -> tuple[Evaluation, Tensor]:
+        """Evaluate the training images and return the full gradient [D] in float64 as well."""
         images, labels = self.data.train_images, self.data.train_labels
         batch = self.settings.evaluation_batch
-        if self.settings.full_gradient == "mean":
-            return evaluate(self.model, self.loss, images, labels, batch), None
         total = images.new_zeros(count(self.params), dtype=torch.float64)
         summed = correct = 0.0
         with _as_in_training(self.model):
@@ -90,12 +102,45 @@ class GradientMeter:
                 correct += float((logits.argmax(dim=1) == y).sum())
         return Evaluation(summed / len(labels), correct / len(labels)), total / len(labels)
 
-    def measure(self, iteration: int, window: EntropyEstimate) -> Measured:
-        """Measure the current weights, beside the entropy of the window of iterates that ends with them."""
+    def measure(self, iteration: int, window: EntropyEstimate, mean: Tensor | None) -> Measured:
+        """Measure the current weights, beside the entropy of the window of iterates that ends with them.
+
+        ``mean`` [D] is that of the window's iterates, on their sphere; None while it is not full.
+        """
         train, full_gradient = self.evaluate()
         images, labels = self.data.test_images, self.data.test_labels
         test = evaluate(self.model, self.loss, images, labels, self.settings.evaluation_batch)
-        return Measured(train, test, self.noise_at(iteration, full_gradient), window)
+        quench = math.nan if mean is None else self._loss_at(mean)
+        return Measured(train, test, self.noise_at(iteration, full_gradient), window, quench, Curvature())
+
+    def _loss_at(self, weights: Tensor) -> float:
+        with self._at(weights):
+            return self._evaluate_without_gradient().loss
+
+    def curvature_at(self, iteration: int) -> Curvature:
+        """Measure the curvature of U at the current weights, as far as it is asked for."""
+        settings, weights = self.settings, flatten(self.params)[:, None]
+
+        def gradient(at: Tensor) -> Tensor:
+            with self._at(at[:, 0]):
+                return self.evaluate_with_gradient()[1][:, None]
+
+        def probe(index: int) -> Tensor:
+            draw = Draw(settings.seed, Stream.CURVATURE, iteration, index, self.training_seed)
+            return random_signs(draw, len(weights)).to(weights.device)[:, None]
+
+        found = measured_curvature(gradient, weights, probe, settings)
+        return Curvature(*(float(values) for values in found))
+
+    @contextmanager
+    def _at(self, weights: Tensor) -> Iterator[None]:
+        """Let the network have other weights [D] for a while."""
+        kept = flatten(self.params)
+        write_(self.params, weights.to(kept))
+        try:
+            yield
+        finally:
+            write_(self.params, kept)
 
     def noise_at(self, iteration: int, full_gradient: Tensor | None) -> GradientNoise:
         """Return the noise around the full gradient [D] or, without one, around the minibatches' mean.
@@ -116,6 +161,34 @@ class GradientMeter:
 
     def _flat_gradient(self, loss: Tensor) -> Tensor:
         return flatten(torch.autograd.grad(loss, self.params))
+
+
+def random_signs(draw: Draw, size: int) -> Tensor:
+    """Return so many numbers +1 and -1 in float64."""
+    return torch.from_numpy(draw.generator().integers(0, 2, size) * 2.0 - 1.0)
+
+
+def measured_curvature(
+    gradient: Callable[[Tensor], Tensor],
+    weights: Tensor,
+    probe: Callable[[int], Tensor],
+    settings: MeasurementConfig,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the values of a `Curvature` [..., members] at weights [..., D, members], NaN if not asked for.
+
+    ``probe`` gives the random signs of a number, as the weights lie.
+    """
+    unknown = weights.new_full((*weights.shape[:-2], weights.shape[-1]), math.nan, dtype=torch.float64)
+    squared = trace = largest = unknown
+    if settings.hessian_probes or settings.power_iterations:
+        squared = gradient(weights).square().sum(dim=-2)
+    if settings.hessian_probes:
+        probes = map(probe, range(settings.hessian_probes))
+        trace = hessian_trace(gradient, weights, probes, settings.hessian_step)
+    if settings.power_iterations:
+        start, iterations = probe(settings.hessian_probes), settings.power_iterations
+        largest = largest_curvature(gradient, weights, start, iterations, settings.hessian_step)
+    return squared, trace, largest
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ class Quantity:
         return self.long_name if self.unit == "1" else f"{self.long_name} ({self.unit})"
 
 
+_CURVATURE = "loss units per weight unit²"
 _LOSS, _GRAD, _GRAD2 = "loss units", "loss units per weight unit", "(loss units per weight unit)²"
 
 _ALL = (
@@ -93,6 +94,22 @@ _ALL = (
     Quantity(
         "rms_noise_norm", "root mean square of the gradient noise", _GRAD, PAPER,
         lambda m: m.noise.rms_noise_norm,
+    ),
+    Quantity(
+        "quench_loss", "training loss at the window's mean, back on the sphere", _LOSS, "its definition",
+        lambda m: m.quench_loss,
+    ),
+    Quantity(
+        "squared_loss_grad_norm", "squared norm of the gradient of U itself |∇U|²", _GRAD2,
+        "by evaluation batches, as U", lambda m: m.curvature.squared_gradient,
+    ),
+    Quantity(
+        "hessian_trace", "trace of the Hessian of U", _CURVATURE, "Hutchinson 1990, by central differences",
+        lambda m: m.curvature.trace,
+    ),
+    Quantity(
+        "largest_curvature", "largest eigenvalue of the Hessian of U", _CURVATURE,
+        "power iteration, by central differences", lambda m: m.curvature.largest,
     ),
 )  # fmt: skip
 

@@ -87,6 +87,11 @@ class Record(ABC):
         return len(self.rows) < len(self.measured) and self.measured[len(self.rows)] == self.iteration
 
     @property
+    def counts_as_stationary(self) -> bool:
+        """Whether the coming measurement is among those that count as stationary."""
+        return len(self.rows) >= len(self.measured) - self.config.measurement.stationary
+
+    @property
     def iterate_due(self) -> bool:
         """Whether a coming entropy needs the current weights."""
         return bool(self._recorded[self.iteration])
@@ -97,9 +102,20 @@ class Record(ABC):
 
     def estimate(self) -> EntropyEstimate:
         """Return the entropies of the window of iterates up to the current one."""
+        return self._window.estimate() if self._window_is_full else self._window.no_estimate()
+
+    def window_mean(self) -> Tensor | None:
+        """Return the mean [D] of the window's iterates, back on their sphere; None while it is not full."""
+        if not self._window_is_full:
+            return None
+        mean = self._window.mean()
+        on_sphere: Tensor = self.config.training.radius * mean / mean.norm()
+        return on_sphere
+
+    @property
+    def _window_is_full(self) -> bool:
         measurement = self.config.measurement
-        ready = window_is_full(self.iteration, measurement.window, measurement.stride)
-        return self._window.estimate() if ready else self._window.no_estimate()
+        return window_is_full(self.iteration, measurement.window, measurement.stride)
 
     def add(self, measured: Measured) -> None:
         """Add what was measured of the current iterate."""

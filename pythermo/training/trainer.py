@@ -1,5 +1,6 @@
 """A network in training at a fixed learning rate, its measurements, and its state."""
 
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -82,7 +83,10 @@ class Trainer(Record):
     def measure(self) -> None:
         """Measure the current iterate; the run goes on as if this had not been called."""
         ops.raise_failed_steps(self.config.training.device)
-        self.add(self.meter.measure(self.iteration, self.estimate()))
+        measured = self.meter.measure(self.iteration, self.estimate(), self.window_mean())
+        if self.counts_as_stationary:
+            measured = replace(measured, curvature=self.meter.curvature_at(self.iteration))
+        self.add(measured)
 
     def network(self) -> nn.Module:
         """Return the network as it is now."""

@@ -29,6 +29,19 @@ def test_trajectory_window():
         window.append(point)
 
 
+def test_the_mean_of_the_last_points():
+    path = normal(14, 6, seed=1).float()
+    window, sketched = (pt.TrajectoryEntropy(6, window=10, **how) for how in ({}, {"sketch": 3}))
+    for point in path[:9]:
+        window.append(point)
+    assert window.mean().isnan().all()
+    for point in path[9:]:
+        window.append(point)
+    torch.testing.assert_close(window.mean(), path[4:].double().mean(0))
+    with pytest.raises(ValueError, match="sketch: a window of sketches"):
+        sketched.mean()
+
+
 @short_windows
 def test_trajectory_window_goes_on_from_its_state():
     path = normal(30, 6, seed=1)

@@ -6,7 +6,7 @@ import torch
 from quick import QUICK
 
 import pythermo as pt
-from pythermo._parameters import flatten
+from pythermo._parameters import flatten, write_
 from pythermo.config.schema import MeasurementConfig
 from pythermo.training import measure
 from pythermo.training.network import build_network
@@ -91,6 +91,41 @@ def test_the_entropy_is_that_of_the_last_iterates():
         window = torch.stack(path[iteration - 19 : iteration + 1])
         expected = pt.knn_graph_entropy(window, dataset["k"].values)
         np.testing.assert_allclose(dataset["entropy"].sel(iteration=iteration), expected, rtol=1e-12)
+
+
+def test_the_quench_loss_is_that_of_the_mean_of_the_last_iterates():
+    trainer = Trainer(QUICK)
+    path = [trainer.weights()]
+    while trainer.iteration < 120:
+        trainer.step()
+        path.append(trainer.weights())
+    quench = pt.run(QUICK, report=lambda *_: None)["quench_loss"]
+    assert np.isnan(quench.sel(iteration=slice(0, 18))).all()
+    mean = torch.stack(path[-20:]).mean(0)
+    write_(trainer.params, mean / mean.norm())
+    # Not bit-equal: the window's mean is summed in float64 and in another order.
+    assert float(quench[-1]) == pytest.approx(trainer.meter.evaluate()[0].loss, rel=1e-5)
+
+
+def test_curvature_is_measured_where_it_is_asked_for_and_counts():
+    config = QUICK.changed(**{"training.iterations": 20, "measurement.stationary": 2})
+    names = ["squared_loss_grad_norm", "hessian_trace", "largest_curvature"]
+    without = pt.run(config)[names]
+    assert all(without[name].isnull().all() for name in names)
+    found = pt.run(config.changed(**{"measurement.hessian_probes": 30, "measurement.power_iterations": 20}))[
+        names
+    ]
+    assert all(found[name].isnull()[:-2].all() for name in names)
+    assert all(found[name].notnull()[-2:].all() for name in names)
+    trainer = Trainer(config)
+    while trainer.iteration < 20:
+        trainer.step()
+    images, labels = trainer.data.train_images, trainer.data.train_labels
+    assert len(labels) <= config.measurement.evaluation_batch
+    gradient = trainer.meter.gradient(images, labels).double()
+    assert float(found["squared_loss_grad_norm"][-1]) == pytest.approx(float(gradient @ gradient), rel=1e-5)
+    last = found.isel(iteration=-1)
+    assert 0 < float(last["largest_curvature"]) < float(last["hessian_trace"])
 
 
 @pytest.mark.parametrize(
