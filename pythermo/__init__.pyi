@@ -1,6 +1,7 @@
 from . import data, figures, models, ops, sphere
 from .analysis.stationarity import stationarity
 from .analysis.temperatures import Analysis, analyze
+from .analysis.thermometers import thermometers
 from .config.member import Member
 from .config.preset import Preset
 from .config.schema import RunConfig
@@ -78,5 +79,6 @@ __all__ = [
     "stationarity",
     "sweep",
     "temperature_along_run",
+    "thermometers",
     "trajectory_autocorrelation_time",
 ]

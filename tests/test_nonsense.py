@@ -98,6 +98,10 @@ CALLS = {
         },
     ),
     "stationarity": (pt.stationarity, {"sweep": TWO_SEEDS, "k": 50, "confidence": 0.9}),
+    "thermometers": (
+        pt.thermometers,
+        {"sweep": TWO_SEEDS, "last": 3, "fit": None, "k": 50, "energy_floor": 0.0, "confidence": 0.9},
+    ),
     "TrajectoryEntropy": (
         pt.TrajectoryEntropy,
         {

@@ -63,7 +63,7 @@ def stationary(sweep: xr.Dataset, last: int, k: int = FIGURE_K) -> xr.Dataset:
     -----
     Source: arXiv 2505.23489. Whether a run is stationary is not checked here.
     """
-    tail = _tail(sweep, last, k)
+    tail = tail_of(sweep, last, k)
     of_runs, result = stationary_members(sweep, last, k), xr.Dataset()
     for name in ("energy", "entropy"):
         result[name] = of_runs[name].mean("seed", skipna=False)
@@ -75,11 +75,11 @@ def stationary(sweep: xr.Dataset, last: int, k: int = FIGURE_K) -> xr.Dataset:
 
 def stationary_members(sweep: xr.Dataset, last: int, k: int = FIGURE_K) -> xr.Dataset:
     """Return ``energy`` and ``entropy`` of each run [lr, seed], means over its last measurements."""
-    means = _tail(sweep, last, k)[["energy", "entropy"]].mean("iteration", skipna=False)
+    means = tail_of(sweep, last, k)[["energy", "entropy"]].mean("iteration", skipna=False)
     return means.transpose("lr", "seed")
 
 
-def _tail(sweep: xr.Dataset, last: int, k: int) -> xr.Dataset:
+def tail_of(sweep: xr.Dataset, last: int, k: int) -> xr.Dataset:
     """Return the last measurements of runs with seeds: U as ``energy``, S of ``k`` neighbors."""
     require_sweep(sweep)
     k, last = require_neighbors(sweep, k), require_integer("last", last, 1)

@@ -73,7 +73,7 @@ def analyze(
     """
     require_sweep(sweep)
     if last is None:
-        last = _stationary_of(sweep)
+        last = stationary_of(sweep)
     if fit is not None and not isinstance(fit, FitConfig):
         raise TypeError(f"fit: must be a FitConfig, not {fit!r}")
     settings = fit or FitConfig()
@@ -90,7 +90,8 @@ def analyze(
     return Analysis(values, found, origin, str(sweep.attrs["full_gradient"]))
 
 
-def _stationary_of(sweep: xr.Dataset) -> int:
+def stationary_of(sweep: xr.Dataset) -> int:
+    """Return how many measurements count as stationary by a sweep's configuration."""
     if "config" not in sweep.attrs:
         raise ValueError(
             "last: must be given, for the sweep lacks the attribute config, which would say how many "

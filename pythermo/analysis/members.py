@@ -1,0 +1,105 @@
+"""What thermometers read: the stationary means of a sweep's members, and intervals over their seeds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+from pythermo._checks import Floats
+from pythermo.analysis.stationary import tail_of
+
+_NEEDED = ("energy", "entropy", "squared_noise")
+
+
+@dataclass(frozen=True)
+class Members:
+    """Stationary means of the members of a sweep, by ascending learning rate; NaN where one is not known.
+
+    Attributes
+    ----------
+    means : xarray.Dataset [lr, seed]
+        Of what was measured, as in the sweep but for ``energy`` (U), ``entropy`` (S), ``squared_noise`` and
+        ``quench_energy``.
+    losses : array [lr, seed, n]
+        U of each of the measurements.
+    dim : int
+        Number of weights D.
+    """
+
+    means: xr.Dataset
+    losses: Floats
+    dim: int
+
+    @classmethod
+    def of(cls, sweep: xr.Dataset, last: int, k: int) -> "Members":
+        """Return the members of a sweep; those without U, S or noise are not known."""
+        tail = tail_of(sweep.sortby("lr"), last, k).transpose("lr", "seed", "iteration", ...)
+        tail["squared_noise"] = tail["rms_noise_norm"] ** 2
+        if "quench_loss" in tail:
+            tail["quench_energy"] = tail["energy"] - tail["quench_loss"]
+        means = tail.mean("iteration", skipna=False)
+        known = means[list(_NEEDED)].to_array().notnull().all("variable")
+        means = means[[name for name, one in means.items() if one.notnull().any()]]
+        losses = np.where(known.values[..., None], tail["energy"].values, np.nan)
+        return cls(means.where(known), losses, int(sweep.attrs["weights"]))
+
+    def __getitem__(self, name: str) -> Floats:
+        """Return the mean over the seeds that are known [lr]."""
+        return _of_known(np.nanmean, self.means[name].values)
+
+    @property
+    def lr(self) -> Floats:
+        """The learning rates [lr]."""
+        rates: Floats = self.means["lr"].values
+        return rates
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Which members are known [lr, seed]."""
+        which: NDArray[np.bool_] = np.isfinite(self.losses).min(axis=2, initial=True)
+        return which
+
+    @property
+    def variance(self) -> Floats:
+        """The variance of U over measurements and seeds, about their common mean [lr]."""
+        return _of_known(np.nanvar, self.losses.reshape(len(self.lr), -1))
+
+    def losses_at(self, index: int) -> Floats:
+        """Return all losses that are known at a learning rate [n]."""
+        losses: Floats = self.losses[index][self.known[index]].ravel()
+        return losses
+
+    def interval(self, value_of: Callable[["Members"], Floats], confidence: float) -> Floats:
+        """Return the interval [lr, 2] over seeds of what a function makes of members [lr].
+
+        Student's t with the jackknife's error; NaN where fewer than two seeds are known.
+        """
+        value, known = value_of(self), self.known
+        seeds, count = range(known.shape[1]), known.sum(axis=1)
+        if len(seeds) == 1:
+            return np.full((len(value), 2), np.nan)
+        left_out = np.stack(
+            [np.where(known[:, one], value_of(self._without(one)), 0.0) for one in seeds], axis=1
+        )
+        # A seed without which there is no value leaves the interval unknown, as a second one that lacks does.
+        usable = (count > 1) & np.isfinite(left_out).all(axis=1)
+        mean = left_out[usable].sum(axis=1, keepdims=True) / count[usable, None]
+        squares = np.where(known[usable], left_out[usable] - mean, 0.0) ** 2
+        error = np.sqrt(squares.sum(axis=1) * (count[usable] - 1) / count[usable])
+        half = np.full(len(value), np.nan)
+        half[usable] = error * student.ppf(0.5 + confidence / 2, count[usable] - 1)
+        return np.stack([value - half, value + half], axis=1)
+
+    def _without(self, seed: int) -> "Members":
+        return Members(self.means.drop_isel(seed=seed), np.delete(self.losses, seed, axis=1), self.dim)
+
+
+def _of_known(statistic: Callable[..., Floats], values: Floats) -> Floats:
+    """Return a statistic of the known values in each row; NaN, and no warning, where there is none."""
+    rows = np.isfinite(values).any(axis=1)
+    result = np.full(len(values), np.nan)
+    result[rows] = statistic(values[rows], axis=1)
+    return result
