@@ -71,3 +71,21 @@ def setup(
     preset = Preset.checked({**preset.model_dump(exclude_unset=True, exclude={"grid"}), "lr": lr, **values})
     with_seed = sweep if "seed" in sweep.dims else sweep.expand_dims(seed=[0])
     return Setup(title, title, preset, with_seed, baseline())
+
+
+def late_sweep(drifting=(), seeds=6, scatter=1e-3) -> xr.Dataset:
+    """Return the made sweep in equilibrium by several seeds, U of some learning rates drifting.
+
+    Seeds scatter by a share of the step between learning rates, drifts are half of it in a quarter.
+    """
+    random, late = np.random.default_rng(0), np.arange(4100, 8001, 100)
+    made = made_sweep().isel(iteration=[-1] * len(late)).assign_coords(iteration=late)
+    made = made.expand_dims(seed=range(seeds))
+    step = np.gradient(made["loss"].isel(iteration=-1, seed=0).values)
+    noise = xr.DataArray(scatter * step[:, None] * random.normal(size=(8, seeds)), dims=("lr", "seed"))
+    slope = xr.DataArray(np.where(np.isin(np.arange(8), drifting), step / 2, 0.0), dims="lr")
+    moves = xr.DataArray(1e-3 * random.normal(size=len(late)), dims="iteration")
+    return made.assign(
+        loss=made["loss"] + noise + slope * (made["iteration"] - 8000) / 2000,
+        entropy=made["entropy"] + moves,
+    ).assign_attrs(constant_loss=100.0)

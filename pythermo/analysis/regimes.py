@@ -27,11 +27,14 @@ class Regime(StrEnum):
     tolerance, so that no temperature makes it the minimizer of U - T S: as between two phases of a
     transition of first order.
     UNKNOWN: U or S is not finite.
+    DRIFT: it may be on its way to equilibrium: U or S drifts by more than matters, or it cannot be told that
+    it does not; found for learning rates, not for single seeds (`pythermo.stationarity`).
     EQUILIBRIUM: all others.
     MIXED: of a learning rate none of whose regimes has more than half of the seeds.
     """
 
     CONVERGENCE = "convergence"
+    DRIFT = "drift"
     EQUILIBRIUM = "equilibrium"
     JUMP = "jump"
     CHAOS = "chaos"
@@ -40,7 +43,7 @@ class Regime(StrEnum):
 
 
 def regimes(sweep: xr.Dataset, last: int, k: int) -> xr.DataArray:
-    """Return the regimes [lr, seed] of a sweep's runs, jumps apart: those are found by the fit.
+    """Return the regimes [lr, seed] of a sweep's runs; drifts and jumps are found for learning rates alone.
 
     Parameters
     ----------

@@ -7,9 +7,9 @@ from functools import cached_property
 import xarray as xr
 
 from pythermo.analysis.gradients import GradientLaw, gradient_law
-from pythermo.analysis.stationarity import stationarity
 from pythermo.analysis.stationary import stationary_members
 from pythermo.analysis.temperatures import Analysis, analyze
+from pythermo.analysis.thermometers import thermometers
 from pythermo.config.preset import Preset
 from pythermo.estimators.temperature_estimate import TemperatureEstimate, estimate_temperature
 
@@ -62,12 +62,9 @@ class Setup:
             return str(error)
 
     @cached_property
-    def stationarity(self) -> xr.Dataset | str:
-        """Which learning rates are stationary, and what the others lack; or why it cannot be said."""
-        try:
-            return stationarity(self.dataset)
-        except ValueError as error:
-            return str(error)
+    def thermometers(self) -> xr.Dataset:
+        """The temperatures by all thermometers: see `pythermo.thermometers`."""
+        return thermometers(self.dataset, self.preset.run.measurement.stationary, self.preset.fit)
 
     @cached_property
     def gradient_law(self) -> GradientLaw:

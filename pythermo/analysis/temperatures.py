@@ -7,6 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pythermo.analysis.regimes import Regime, longest_stretch, of_most_seeds, regimes
+from pythermo.analysis.stationarity import stationarity
 from pythermo.analysis.stationary import require_sweep, stationary
 from pythermo.config.preset import FIGURE_K, FitConfig
 from pythermo.config.schema import RunConfig
@@ -26,6 +27,8 @@ class Analysis:
         Of the learning rates of the fit's range.
     range_of_fit : str
         Where that range comes from.
+    stationarity : xarray.Dataset or str
+        Which learning rates are stationary (see `pythermo.stationarity`), or why it cannot be said.
     full_gradient : str
         What the SNR took for the full gradient: "mean" of minibatch gradients or "evaluation" batches.
     """
@@ -33,6 +36,7 @@ class Analysis:
     stationary: xr.Dataset
     fit: TemperatureFit
     range_of_fit: str
+    stationarity: xr.Dataset | str
     full_gradient: str
 
 
@@ -50,8 +54,8 @@ def analyze(
         Number of measurements that count as stationary; ``measurement.stationary`` of the sweep's
         configuration if not given.
     fit : FitConfig, optional
-        First and last index of the range, and the tolerance in the energy (loss units). The learning rates in
-        equilibrium, and no tolerance, if not given.
+        First and last index of the range, and the tolerance in the energy (loss units). The longest stretch
+        of equilibrium, and no tolerance, if not given. Learning rates that drift are left out of either.
     k : int
         Number of neighbors of the entropy.
 
@@ -80,14 +84,32 @@ def analyze(
     values = stationary(sweep, last, k)
     members = regimes(sweep, last, k)
     values["regime"], values["regime_share"] = of_most_seeds(members)
-    chosen, origin = _range_of_fit(values["regime"].values, settings)
+    judged = _judged(sweep, k)
+    chosen, origin = _range_of_fit(values["regime"].values, settings, _drifting(values["lr"].values, judged))
     ranged = values.isel(lr=chosen)
     found = fit_temperature(
         ranged["lr"].values, ranged["energy"].values, ranged["entropy"].values, settings.tolerance
     )
+    if not isinstance(judged, str):
+        drifts = (values["regime"] == Regime.EQUILIBRIUM) & ~judged["stationary"]
+        values["regime"] = values["regime"].where(~drifts, Regime.DRIFT.value)
     off_hull = np.isin(values["lr"], found.lr[~found.feasible]) & (values["regime"] == Regime.EQUILIBRIUM)
     values["regime"] = values["regime"].where(~off_hull, Regime.JUMP.value)
-    return Analysis(values, found, origin, str(sweep.attrs["full_gradient"]))
+    return Analysis(values, found, origin, judged, str(sweep.attrs["full_gradient"]))
+
+
+def _judged(sweep: xr.Dataset, k: int) -> xr.Dataset | str:
+    try:
+        return stationarity(sweep, k)
+    except ValueError as error:
+        return str(error)
+
+
+def _drifting(lr: NDArray[np.float64], judged: xr.Dataset | str) -> NDArray[np.bool_]:
+    """Return which learning rates [lr] are not stationary; none where that cannot be said."""
+    if isinstance(judged, str):
+        return np.zeros(len(lr), dtype=bool)
+    return ~np.asarray(judged["stationary"].sel(lr=lr).values)
 
 
 def stationary_of(sweep: xr.Dataset) -> int:
@@ -100,19 +122,32 @@ def stationary_of(sweep: xr.Dataset) -> int:
     return RunConfig.from_toml(sweep.attrs["config"]).measurement.stationary
 
 
-def _range_of_fit(regime: NDArray[np.str_], settings: FitConfig) -> tuple[slice, str]:
-    """Return the learning rates of the fit, and where they come from."""
-    count = len(regime)
+def _range_of_fit(
+    regime: NDArray[np.str_], settings: FitConfig, drifting: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], str]:
+    """Return the learning rates of the fit by their places, and where they come from."""
+    places, origin = _range_before_drifts(regime, settings)
+    kept = places[~drifting[places]]
+    if len(kept) == len(places):
+        return places, origin
+    lost = len(places) - len(kept)
+    if len(kept) < 2:
+        return places, f"{origin}, although {lost} of {len(places)} drift"
+    return kept, f"{origin}, but for {lost} that {'drifts' if lost == 1 else 'drift'}"
+
+
+def _range_before_drifts(regime: NDArray[np.str_], settings: FitConfig) -> tuple[NDArray[np.intp], str]:
+    places = np.arange(len(regime))
     if settings.first is not None or settings.last is not None:
         first, last = settings.first or 0, -1 if settings.last is None else settings.last
-        chosen = slice(*slice(first, last + 1 or None).indices(count))
-        if chosen.stop - chosen.start < 2:
+        given = places[first : last + 1 or None]
+        if len(given) < 2:
             raise ValueError(
-                f"fit: the range {first} ... {last} holds {max(chosen.stop - chosen.start, 0)} of the "
-                f"sweep's {count} learning rates; at least 2 are needed"
+                f"fit: the range {first} ... {last} holds {len(given)} of the "
+                f"sweep's {len(places)} learning rates; at least 2 are needed"
             )
-        return chosen, "as given"
-    chosen = longest_stretch(regime == Regime.EQUILIBRIUM)
-    if chosen.stop - chosen.start < 2:
-        return slice(0, count), "all, for no two neighboring learning rates are in equilibrium"
+        return given, "as given"
+    chosen = places[longest_stretch(regime == Regime.EQUILIBRIUM)]
+    if len(chosen) < 2:
+        return places, "all, for no two neighboring learning rates are in equilibrium"
     return chosen, "those in equilibrium"

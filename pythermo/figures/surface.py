@@ -54,7 +54,7 @@ def _draw_surface(axes: Axes, setup: Setup) -> None:
     members = stationary_members(setup.dataset, setup.preset.run.measurement.stationary)
     axes.plot(members["entropy"].values.ravel(), members["energy"].values.ravel(), ".", color=GRAY, ms=2.5)
     values = setup.analysis.stationary
-    for chosen, face, label in _marks(setup.stationarity, values.sizes["lr"]):
+    for chosen, face, label in _marks(setup.analysis.stationarity, values.sizes["lr"]):
         part = values.isel(lr=chosen)
         axes.errorbar(
             part["entropy"], part["energy"], part["energy_error"], part["entropy_error"],

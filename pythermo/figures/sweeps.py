@@ -62,7 +62,7 @@ def thermodynamics(
 ) -> Figure:
     """Draw U and S with uniform baselines, T with its power law, and F (figure 2 of the paper).
 
-    Shaded are the learning rates of convergence and of chaos, hollow are jumps: see
+    Shaded are the learning rates of convergence, drift and chaos, hollow are jumps: see
     `pythermo.analysis.regimes.Regime`.
 
     Parameters
@@ -257,7 +257,7 @@ def _draw_stationary(axes: Axes, analysis: Analysis, name: str, color: str) -> N
     axes.set(xscale="log", xlabel=LR_LABEL)
 
 
-_SHADED = {Regime.CONVERGENCE: BLUE, Regime.CHAOS: GRAY}
+_SHADED = {Regime.CONVERGENCE: BLUE, Regime.DRIFT: ORANGE, Regime.CHAOS: GRAY}
 
 
 def _stretches(analysis: Analysis) -> list[tuple[Regime, float, float]]:

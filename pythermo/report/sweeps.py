@@ -27,7 +27,8 @@ def sweeps_report(setups: Sequence[Setup], k: int = FIGURE_K) -> Report:
         "90 % interval over seeds (pythermo.estimate_temperature). Stationary: the drift of U and of S "
         "between the last two quarters is within a tenth of the step to the neighboring learning rates; "
         "else how many iterations more that would take if they settle as 1/t (pythermo.stationarity). "
-        "Regimes: convergence, U and S still fall; equilibrium; jump, off the lower convex hull of "
+        "Regimes: convergence, U and S still fall; drift, not stationary, and left out of the fit; "
+        "equilibrium; jump, off the lower convex hull of "
         "U(S); chaos, U is above the loss of the best constant prediction; mixed, no regime has more than "
         "half of the seeds."
     )
@@ -55,7 +56,7 @@ def _section(setup: Setup, k: int) -> Section:
     )
     sentences.append(_gradient_law_text(setup.gradient_law.law, preset.published_gradients))
     sentences.append(f"Full gradient of the SNR: {analysis.full_gradient}.")
-    sentences.append(f"Stationary: {_stationary_text(setup.stationarity)}.")
+    sentences.append(f"Stationary: {_stationary_text(setup.analysis.stationarity)}.")
     return Section(setup.title, [" ".join(sentences)], temperature_table(setup))
 
 
@@ -121,7 +122,7 @@ def temperature_table(setup: Setup) -> Table:
                 _estimate_cell(setup.estimate, float(one["lr"])),
                 *_temperature_cells(analysis.fit, float(one["lr"])),
                 f"{float(one['snr']):.3g}" + (f" ± {snr_error:.1g}" if np.isfinite(snr_error) else ""),
-                _stationary_cell(setup.stationarity, float(one["lr"])),
+                _stationary_cell(setup.analysis.stationarity, float(one["lr"])),
                 _regime_cell(one),
                 _remark(analysis.fit, float(one["lr"])),
             ]

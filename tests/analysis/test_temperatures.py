@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import xarray as xr
-from made import made_sweep, setup
+from made import late_sweep, made_sweep, setup
 
 from pythermo.analysis.stationary import shown_error, stationary
 from pythermo.analysis.temperatures import analyze
@@ -68,3 +68,29 @@ def test_the_number_of_measurements_is_that_of_the_configuration(tmp_path):
     assert TINY.measurement.stationary == 2
     assert analyze(sweep).stationary.identical(analyze(sweep, 2).stationary)
     assert not analyze(sweep).stationary.identical(analyze(sweep, 3).stationary)
+
+
+@pytest.mark.parametrize(
+    ("drifting", "fit", "fitted", "origin"),
+    [
+        ((), FitConfig(), range(8), "those in equilibrium"),
+        ((0, 1), FitConfig(), range(2, 8), "those in equilibrium, but for 2 that drift"),
+        ((1, 7), FitConfig(first=1, last=6), range(2, 7), "as given, but for 1 that drifts"),
+        ((0,), FitConfig(first=2, last=6), range(2, 7), "as given"),
+        ((2, 3, 4), FitConfig(first=2, last=5), range(2, 6), "as given, although 3 of 4 drift"),
+    ],
+)
+def test_the_fit_takes_what_is_stationary(drifting, fit, fitted, origin):
+    sweep = late_sweep(drifting)
+    analysis = analyze(sweep, 5, fit)
+    np.testing.assert_array_equal(analysis.fit.lr, sweep["lr"][list(fitted)])
+    assert analysis.range_of_fit == origin
+    drifts = np.flatnonzero(analysis.stationary["regime"] == "drift")
+    assert drifts.tolist() == list(drifting)
+    assert np.flatnonzero(~analysis.stationarity["stationary"]).tolist() == list(drifting)
+
+
+def test_where_stationarity_cannot_be_told_nothing_is_called_a_drift():
+    analysis = analyze(made_sweep(), 3)
+    assert "measurement.late = 50" in analysis.stationarity
+    assert "drift" not in analysis.stationary["regime"]

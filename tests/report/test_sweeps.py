@@ -1,9 +1,7 @@
 import re
 
-import numpy as np
 import pytest
-import xarray as xr
-from made import made_sweep, planted, setup
+from made import late_sweep, made_sweep, planted, setup
 
 from pythermo.config.preset import FitConfig
 from pythermo.report.markdown import markdown, markdown_table
@@ -31,19 +29,8 @@ def test_the_summary_has_the_power_law_and_a_row_per_learning_rate():
     assert "Seeds" not in text
 
 
-def scattered(seeds=6):
-    """Return the made sweep with seeds that scatter by 1 %, U of the first learning rate falling throughout."""
-    random, late = np.random.default_rng(0), np.arange(4100, 8001, 100)
-    made = made_sweep().isel(iteration=[-1] * len(late)).assign_coords(iteration=late)
-    made = made.expand_dims(seed=range(seeds))
-    noise = xr.DataArray(1.0 + 0.01 * random.standard_normal((8, seeds)), dims=("lr", "seed"))
-    sweep = made.assign(loss=made["loss"] * noise)
-    drift = xr.where(sweep["lr"] == sweep["lr"][0], 1e-2, 0.0) * (8000 - sweep["iteration"]) / 4000
-    return sweep.assign(loss=sweep["loss"] + drift)
-
-
 def test_the_summary_of_seeds_has_intervals_and_says_what_drifts():
-    one = setup(scattered(), fit=FitConfig())
+    one = setup(late_sweep([0], scatter=0.03), fit=FitConfig())
     text = markdown(sweeps_report([one]))
     low, high = one.estimate.exponent_interval
     assert one.estimate.exponent == pytest.approx(0.85, abs=0.05)  # what the spacing of learning rates does
@@ -54,7 +41,15 @@ def test_the_summary_of_seeds_has_intervals_and_says_what_drifts():
     stationary = [row[7] for row in rows]
     assert stationary[1:] == ["yes"] * 7
     assert stationary[0].endswith(" more")
-    assert [bool(re.fullmatch(r"\S+ \[\S+, \S+\]", row[3])) for row in rows] == [False, *[True] * 6, False]
+    assert [bool(re.fullmatch(r"\S+ \[\S+, \S+\]", row[3])) for row in rows] == [
+        False,
+        False,
+        *[True] * 5,
+        False,
+    ]
+    assert rows[0][3] == ""  # what drifts has no part in the fit
+    assert [row[8] for row in rows] == ["drift", *["equilibrium"] * 7]
+    assert "Learning rates of the fit: those in equilibrium, but for 1 that drifts." in text
 
 
 def test_the_summary_has_regimes_baselines_and_the_published_law():
