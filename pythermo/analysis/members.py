@@ -72,12 +72,18 @@ class Members:
         losses: Floats = self.losses[index][self.known[index]].ravel()
         return losses
 
-    def interval(self, value_of: Callable[["Members"], Floats], confidence: float) -> Floats:
-        """Return the interval [lr, 2] over seeds of what a function makes of members [lr].
+    def interval(
+        self,
+        value_of: Callable[["Members"], Floats],
+        confidence: float,
+        known: NDArray[np.bool_] | None = None,
+    ) -> Floats:
+        """Return the intervals [n, 2] over seeds of the values [n] that a function makes of members.
 
-        Student's t with the jackknife's error; NaN where fewer than two seeds are known.
+        Student's t with the jackknife's error; NaN where fewer than two seeds are ``known`` [n, seed]: those
+        of each learning rate if not given.
         """
-        value, known = value_of(self), self.known
+        value, known = value_of(self), self.known if known is None else known
         seeds, count = range(known.shape[1]), known.sum(axis=1)
         if len(seeds) == 1:
             return np.full((len(value), 2), np.nan)

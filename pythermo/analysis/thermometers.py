@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +20,9 @@ from pythermo.estimators.temperature_estimate import estimate_temperature
 
 # Losses of a learning rate from which its histogram says something.
 _LEAST_LOSSES = 200
+
+# Those of its variables that are temperatures.
+TEMPERATURES = ("entropy_slope", "noise", "configurational", "fluctuation", "equipartition")
 
 _TEMPERATURE, _NATS, _LOSS = "loss units per nat", "nats", "loss units"
 
@@ -80,6 +84,9 @@ def thermometers(
         ``noise_scale`` (samples), the batch at which signal and noise are alike. ``edge_ratio``, lr times
         half the largest curvature.
 
+        Without that dimension ``crossing``, the learning rate from which on dU/dS is above T of the noise;
+        NaN where they do not cross.
+
     Raises
     ------
     TypeError, ValueError
@@ -113,8 +120,25 @@ def thermometers(
     for one in wanted:
         if all(name in members.means for name in one.needs):
             _add(result, one, one.value(members), members.interval(one.value, confidence))
+    place = partial(_log_crossing, fitted=fitted)
+    seeds: NDArray[np.bool_] = members.known[fitted].max(axis=0, initial=False, keepdims=True)
+    result["crossing"] = (
+        (),
+        float(np.exp(place(members)[0])),
+        {"long_name": "dU/dS rises above T of the noise"},
+    )
+    result["crossing_interval"] = "bound", np.exp(members.interval(place, confidence, seeds)[0])
     result.attrs |= {"confidence": confidence, "seeds": int(members.known.sum(axis=1).min())}
     return result
+
+
+def agreement(found: xr.Dataset) -> NDArray[np.bool_]:
+    """Return where the intervals of dU/dS and of the noise's temperature overlap [lr], of what was found."""
+    ends = {name: found[f"{name}_interval"] for name in ("entropy_slope", "noise")}
+    low = np.maximum(*(one.sel(bound="low").values for one in ends.values()))
+    high = np.minimum(*(one.sel(bound="high").values for one in ends.values()))
+    overlap: NDArray[np.bool_] = low <= high
+    return overlap
 
 
 def _add(result: xr.Dataset, one: _Derived, value: Floats, interval: Floats) -> None:
@@ -137,6 +161,24 @@ def _entropy_slope(
     if found.interval is not None:
         interval[places] = found.interval
     return slope, interval, ""
+
+
+def _log_crossing(members: Members, fitted: NDArray[np.bool_]) -> Floats:
+    """Return the logarithm of the first learning rate [1] from which on dU/dS is above T of the noise."""
+    energy, entropy = (members.means[name].values[fitted] for name in ("energy", "entropy"))
+    try:
+        found = estimate_temperature(members.lr[fitted], energy, entropy, resamples=10)
+    except ValueError:
+        return np.array([np.nan])
+    between = slice(1, -1)  # at the ends dU/dS is that of half a step away
+    noise = _noise(members)[np.isin(members.lr, found.lr)]
+    with np.errstate(divide="ignore"):
+        above = np.log(found.temperature / noise)[between]
+    lr = np.log(found.lr[between])
+    for i in range(len(above) - 1):
+        if above[i] <= 0.0 < above[i + 1] and np.isfinite(above[i]):
+            return np.array([np.interp(0.0, above[i : i + 2], lr[i : i + 2])])
+    return np.array([np.nan])
 
 
 def _noise(members: Members) -> Floats:

@@ -17,6 +17,7 @@ from pythermo.figures.sweeps import (
     temperature_decay,
     thermodynamics,
 )
+from pythermo.figures.thermometers import thermometers
 from pythermo.figures.toy import toy_runs, toy_spheres, toy_thermodynamics
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "temperature_decay",
     "thermodynamic_surface",
     "thermodynamics",
+    "thermometers",
     "toy_runs",
     "toy_spheres",
     "toy_thermodynamics",

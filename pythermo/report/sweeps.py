@@ -13,6 +13,7 @@ from pythermo.config.preset import FIGURE_K, PublishedLaw
 from pythermo.estimators.temperature import PowerLaw, TemperatureFit
 from pythermo.estimators.temperature_estimate import TemperatureEstimate
 from pythermo.report.sections import Report, Section, Table
+from pythermo.report.thermometers import thermometers_section
 from pythermo.training.quantities import QUANTITIES
 
 
@@ -32,9 +33,10 @@ def sweeps_report(setups: Sequence[Setup], k: int = FIGURE_K) -> Report:
         "U(S); chaos, U is above the loss of the best constant prediction; mixed, no regime has more than "
         "half of the seeds."
     )
-    return Report(
-        "Thermodynamics of SGD", [Section(paragraphs=[words]), *(_section(one, k) for one in setups)]
-    )
+    sections = [Section(paragraphs=[words])]
+    for one in setups:
+        sections += [_section(one, k), thermometers_section(one.title, one.thermometers)]
+    return Report("Thermodynamics of SGD", sections)
 
 
 def _section(setup: Setup, k: int) -> Section:

@@ -1,13 +1,15 @@
 import numpy as np
 import xarray as xr
-from made import made_sweep, setup
+from made import late_sweep, made_sweep, setup
 from matplotlib.figure import Figure
 
+import pythermo as pt
 from pythermo import figures
 from pythermo.analysis.gradients import gradient_law
 from pythermo.analysis.stationary import stationary_members
 from pythermo.analysis.temperatures import analyze
 from pythermo.config.preset import FitConfig
+from pythermo.report.thermometers import agreement_text
 
 
 def drawn_texts(figure: Figure) -> str:
@@ -171,3 +173,30 @@ def test_the_surface_of_one_seed_has_no_intervals_and_one_without_a_temperature_
     assert "none: entropy: all means are equal" in drawn_texts(
         figures.thermodynamic_surface({"UP": setup(flat, fit={})})
     )
+
+
+def test_thermometers_are_drawn_with_their_intervals_and_shaded_where_they_agree(tmp_path):
+    sweep = late_sweep()
+    found = pt.thermometers(sweep, 5)
+    # The planted T is dU/dS; noise of that temperature at the learning rates 2 to 4, of twice it elsewhere.
+    slope = found["entropy_slope"].values
+    wanted = np.where(np.isin(np.arange(8), [2, 3, 4]), slope, 2 * slope)
+    seeds = xr.DataArray(np.linspace(0.999, 1.001, 6), dims="seed")
+    sweep["rms_noise_norm"] = (
+        200 * xr.DataArray(wanted / sweep["lr"].values, dims="lr") * seeds
+    ) ** 0.5 + 0 * sweep["loss"]
+    sweep["largest_curvature"] = 10 + 0 * sweep["loss"]
+    found = pt.thermometers(sweep, 5)
+    figure = figures.thermometers({"UP": found, "OP": found.drop_vars(["edge_ratio", "edge_ratio_interval"])})
+    left, entropies, dimensions, edge = figure.axes[:4]
+    assert_drawn(entropies, found["lr"], found["entropy_change"])
+    assert_drawn(dimensions, found["lr"], found["effective_dimension"])
+    assert_drawn(edge, found["lr"], 5 * found["lr"])
+    (shaded,) = left.patches
+    low, high = (shaded.get_x(), shaded.get_x() + shaded.get_width())
+    lr = found["lr"].values
+    np.testing.assert_allclose([low, high], np.sqrt([lr[1] * lr[2], lr[4] * lr[5]]))
+    assert "not measured" in drawn_texts(figure)
+    text = agreement_text(found)
+    assert f"agree at η = {lr[2]:.3g}, {lr[3]:.3g}, {lr[4]:.3g}, of 6" in text
+    figures.save(figure, tmp_path / "thermometers")

@@ -22,7 +22,7 @@ def test_the_summary_has_the_power_law_and_a_row_per_learning_rate():
     assert text.count("Power law through the lower hull, as published: T = (") == 2
     assert text.count("of one seed, whose scatter says nothing of its error") == 2
     assert text.count("Stationary: not known, sweep: has") == 2
-    assert text.count("| 0.001 |") == 2
+    assert text.count("| 0.001 |") == 4  # two of them of the thermometers
     assert text.count("outside the fit") == 2
     assert text.count("Full gradient of the SNR: mean") == 2
     assert f"η^({up.analysis.fit.exponent:.2f}" in text
@@ -61,3 +61,18 @@ def test_the_summary_has_regimes_baselines_and_the_published_law():
     assert "published: 10 · |G|^0.78." in text
     assert text.count("| chaos |") == 3
     assert text.count("| jump |") == 1
+
+
+def test_the_summary_has_what_thermometers_show_and_where_they_cross():
+    sweep = late_sweep(scatter=0.01)
+    noise = 3e-3 * (sweep["lr"] / 0.01) ** 0.4 * 0.03 / 3e-3 * 0.01**0.85
+    sweep["rms_noise_norm"] = (200 * noise / sweep["lr"]) ** 0.5 + 0 * sweep["loss"]
+    one = setup(sweep, settings=("fit={}", "run.measurement.stationary=5"))
+    text = markdown(sweeps_report([one]))
+    assert "## made: thermometers" in text
+    assert "| η | dU/dS | T of the noise |" in text
+    found = one.thermometers
+    assert float(found["crossing"]) == pytest.approx(0.01, rel=0.05)
+    low, high = found["crossing_interval"].values
+    assert low < float(found["crossing"]) < high < 1.3 * low
+    assert f"rises above it at η = {float(found['crossing']):.3g} [{low:.3g}, {high:.3g}]" in text
