@@ -75,7 +75,8 @@ def thermometers(
         ``inverse_temperature_step`` (nats per loss unit): 1/T less that of the next learning rate, by the
         ratio of their histograms of U, where these overlap and hold 200 losses. ``entropy_change`` (nats): S
         less that of the first learning rate of the fit, and ``noise_entropy_change``, the integral of dU/T
-        between them with T of the noise: equal where that is the temperature.
+        between them with T of the noise: equal where that is the temperature. ``ensemble_entropy_change``,
+        that of the entropy of the seeds, at the last iteration whose weights were kept, with all neighbors.
 
         ``heat_capacity`` (nats), dU/dT along the sweep with T of the noise, and ``fluctuation_capacity``,
         Var(U) / T^2; ``effective_dimension``, twice the first, D - 1 in a harmonic minimum.
@@ -128,6 +129,13 @@ def thermometers(
         {"long_name": "dU/dS rises above T of the noise"},
     )
     result["crossing_interval"] = "bound", np.exp(members.interval(place, confidence, seeds)[0])
+    if "ensemble_entropy" in sweep:
+        ensemble = _on_path(_ensemble_entropy(sweep), fitted)
+        result["ensemble_entropy_change"] = (
+            "lr",
+            ensemble,
+            {"long_name": "change of S of the seeds", "units": _NATS},
+        )
     result.attrs |= {"confidence": confidence, "seeds": int(members.known.sum(axis=1).min())}
     return result
 
@@ -274,19 +282,13 @@ def _of_batch(sweep: xr.Dataset) -> list[_Derived]:
 def _of_path(fitted: NDArray[np.bool_]) -> list[_Derived]:
     """Return the change of S from the first learning rate of the fit on, as measured and by the noise."""
 
-    def on_path(values: Floats, change: Callable[[NDArray[np.bool_]], Floats]) -> Floats:
-        changes = np.full(len(fitted), np.nan)
-        known = fitted & np.isfinite(values)
-        changes[known] = change(known)
-        return changes
-
     def measured(members: Members) -> Floats:
-        entropy = members["entropy"]
-        return on_path(entropy, lambda known: entropy[known] - entropy[known][0])
+        return _on_path(members["entropy"], fitted)
 
     def by_noise(members: Members) -> Floats:
-        energy, temperature = members["energy"], _noise(members)
-        return on_path(energy, lambda known: _integral_of_inverse(temperature[known], energy[known]))
+        changes, known = np.full(len(fitted), np.nan), fitted & np.isfinite(members["energy"])
+        changes[known] = _integral_of_inverse(_noise(members)[known], members["energy"][known])
+        return changes
 
     return [
         _Derived("entropy_change", "change of S", _NATS, measured),
@@ -301,3 +303,14 @@ def _integral_of_inverse(temperature: Floats, energy: Floats) -> Floats:
     inverse = 1.0 / temperature[:-1]
     inverse[straight] = by_log[straight] / by_difference[straight]
     return np.concatenate([[0.0], np.cumsum(np.diff(energy) * inverse)])
+
+
+def _on_path(entropy: Floats, fitted: NDArray[np.bool_]) -> Floats:
+    """Return the change of an entropy [lr] from the first fitted learning rate on, NaN at the others."""
+    known = fitted & np.isfinite(entropy)
+    return np.where(known, entropy - entropy[known][:1].sum(), np.nan)
+
+
+def _ensemble_entropy(sweep: xr.Dataset) -> Floats:
+    of_last: Floats = sweep.sortby("lr")["ensemble_entropy"].isel(snapshot=-1, ensemble_k=-1).values
+    return of_last

@@ -74,6 +74,16 @@ def _draw_entropies(axes: Axes, found: xr.Dataset) -> None:
         strict=False,
     ):
         _draw_with_intervals(axes, found["lr"].values, found, name, color, marker, label, positive=False)
+    if "ensemble_entropy_change" in found:
+        axes.plot(
+            found["lr"],
+            found["ensemble_entropy_change"],
+            "D-",
+            color=GREEN,
+            lw=0.8,
+            ms=4,
+            label="over the seeds",
+        )
     axes.set(ylabel="change of S (nats)", title="consistency")
     _legend(axes)
 

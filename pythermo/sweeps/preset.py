@@ -15,9 +15,9 @@ from pythermo.sweeps.sweep import (
     SWEEP,
     Workers,
     claim_sweep,
-    combined,
     finished_members,
     members_of,
+    of_runs,
     stored_learning_rates,
     sweep_members,
 )
@@ -108,7 +108,7 @@ def _read(folder: Path) -> Setup:
             f"out: {folder} lacks {len(missing)} of the runs that its {PRESET} names, such as {missing[0]}; "
             "the command that made it goes on with them"
         )
-    dataset = combined({member: finished[member] for member in members})
+    dataset = of_runs(folder, {member: finished[member] for member in members})
     return Setup(
         name=folder.name,
         title=f"{preset.run.model.title}, D = {dataset.attrs['weights']}",

@@ -17,6 +17,7 @@ from pythermo.config.schema import MEMBER_KEYS, RunConfig, differing_keys
 from pythermo.ops._devices import default_jobs, devices_to_share
 from pythermo.sweeps import files
 from pythermo.sweeps.engine import Prepared, runs_side_by_side, settled
+from pythermo.sweeps.ensemble_entropy import with_ensemble_entropy
 from pythermo.sweeps.group import ERROR_LOG, Group, described, grouped, log_error, read_progress, run_group
 from pythermo.sweeps.run import is_finished, require_seconds
 from pythermo.sweeps.snapshots import MEASUREMENTS
@@ -92,7 +93,9 @@ def sweep(
     -------
     xarray.Dataset
         The measurements of these runs with the dimensions ``lr`` (ascending), ``seed``, ``iteration`` and
-        ``k``.
+        ``k``. Where weights of several seeds were kept, also ``ensemble_entropy`` (nats), that of the seeds
+        at one iteration, with the dimensions ``lr``, ``snapshot`` and ``ensemble_k``, all numbers of
+        neighbors below that of seeds.
 
     Raises
     ------
@@ -160,7 +163,7 @@ def sweep_members(
 
 def _of_members(folder: Path, members: list[Member]) -> xr.Dataset:
     finished = finished_members(folder)
-    return combined({member: finished[member] for member in members})
+    return of_runs(folder, {member: finished[member] for member in members})
 
 
 def _keep(folder: Path, dataset: xr.Dataset) -> None:
@@ -226,7 +229,7 @@ def load_sweep(out: str | Path) -> xr.Dataset:
         inside = sorted(one.parent.name for one in path.glob(f"*/{files.CONFIG}"))
         hint = f"; it has folders of sweeps, {', '.join(inside)}: name one of them" if inside else ""
         raise FileNotFoundError(f"out: {path} holds no finished run of a sweep{hint}")
-    return combined(finished)
+    return of_runs(path, finished)
 
 
 def finished_members(folder: Path) -> dict[Member, xr.Dataset]:
@@ -262,6 +265,11 @@ def _read_once(path: Path) -> xr.Dataset:
 @lru_cache(maxsize=10_000)
 def _read(path: Path, modified: int, inode: int) -> xr.Dataset:
     return files.read_dataset(path, "remove it, and the sweep's call computes the run anew")
+
+
+def of_runs(folder: Path, runs: Mapping[Member, xr.Dataset]) -> xr.Dataset:
+    """Return one Dataset of the runs of a sweep's folder, with the entropies of their seeds."""
+    return with_ensemble_entropy(combined(runs), folder, list(runs))
 
 
 def combined(runs: Mapping[Member, xr.Dataset]) -> xr.Dataset:

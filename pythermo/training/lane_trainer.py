@@ -289,7 +289,8 @@ class LaneRun(Record):
     @own_settings(threads=None)
     def to_dataset(self) -> xr.Dataset:
         """Return the measurements so far."""
-        return self.dataset(self._trainer.data).assign_attrs(instruction_set=self.instruction_set)
+        dataset = self.dataset(self._trainer.data, self._trainer.model)
+        return dataset.assign_attrs(instruction_set=self.instruction_set)
 
 
 class _Samples:

@@ -158,8 +158,8 @@ class Record(ABC):
         self.rows = list(state["rows"])
         self.iteration = state["iteration"]
 
-    def dataset(self, images: Images) -> xr.Dataset:
-        """Return the measurements so far."""
+    def dataset(self, images: Images, model: nn.Module) -> xr.Dataset:
+        """Return the measurements so far, of a network on its images."""
         training = self.config.training
         variables = {
             name: (
@@ -180,6 +180,9 @@ class Record(ABC):
             attrs={
                 "config": self.config.to_toml(),
                 "weights": self.dim,
+                "trained_parameters": " ".join(
+                    name for name, param in model.named_parameters() if param.requires_grad
+                ),
                 "constant_loss": constant_prediction_loss(training.loss, images.train_labels.cpu()),
                 "full_gradient": self.config.measurement.full_gradient,
                 "pythermo_version": version("pythermo"),

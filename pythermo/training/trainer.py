@@ -112,7 +112,7 @@ class Trainer(Record):
     @own_settings(threads=None)
     def to_dataset(self) -> xr.Dataset:
         """Return the measurements so far."""
-        return self.dataset(self.data)
+        return self.dataset(self.data, self.model)
 
     def _keep_iterate_if_due(self) -> None:
         if self.iterate_due:

@@ -158,6 +158,15 @@ def test_what_was_measured_gives_noise_scale_edge_ratio_and_quench():
     assert found["noise"].attrs["units"] == "loss units per nat"
 
 
+def test_the_change_of_the_entropy_of_the_seeds():
+    sweep = seeds_of(np.random.default_rng(0))
+    entropy = 7.0 + np.arange(8.0)[:, None, None] + np.zeros((1, 1, 5))
+    sweep["ensemble_entropy"] = ("lr", "snapshot", "ensemble_k"), entropy
+    found = pt.thermometers(sweep, 3, FitConfig(first=2, last=6))["ensemble_entropy_change"]
+    np.testing.assert_array_equal(found[2:7], np.arange(5.0))
+    assert found[[0, 1, 7]].isnull().all()
+
+
 def test_histogram_ratio_of_two_exponential_distributions():
     """P(U) = U^(n-1) exp(-U / T): slopes of the log ratio are 1/T differences, exactly, for any n."""
     random = np.random.default_rng(1)
