@@ -18,7 +18,7 @@ from pythermo.figures.sweeps import (
     thermodynamics,
 )
 from pythermo.figures.thermometers import thermometers
-from pythermo.figures.toy import toy_runs, toy_spheres, toy_thermodynamics
+from pythermo.figures.toy import toy_meridians, toy_runs, toy_spheres, toy_thermodynamics
 
 __all__ = [
     "calibration",
@@ -33,6 +33,7 @@ __all__ = [
     "thermodynamic_surface",
     "thermodynamics",
     "thermometers",
+    "toy_meridians",
     "toy_runs",
     "toy_spheres",
     "toy_thermodynamics",

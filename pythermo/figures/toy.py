@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pythermo.estimators.temperature import TemperatureFit
-from pythermo.figures.style import BLUE, GRAY, GREEN, LR_LABEL, ORANGE, own_style, require_some
+from pythermo.figures.style import BLUE, GRAY, GREEN, LR_LABEL, ORANGE, own_style, require_some, shades
 from pythermo.sphere.systems import Quadratics
 
 Floats = NDArray[np.float64]
@@ -191,6 +191,38 @@ def toy_thermodynamics(
         below[0].set(xlabel="entropy S (nats)", ylabel="loss U", title="UP: U(S), whose slope is T")
         _draw_threshold(below[1], threshold)
         _draw_lemma(below[2], snr)
+        return figure
+
+
+def toy_meridians(found: xr.Dataset) -> Figure:
+    """Draw the SNR of the overparameterized toy along meridians beside Theorem 1's closed form.
+
+    Parameters
+    ----------
+    found : Dataset
+        ``snr`` and ``snr_theory`` by ``s`` and ``t``, as `pythermo.studies.theorem` measures them.
+
+    Returns
+    -------
+    Figure
+        Points are measured, lines are the closed form, a color for each meridian; dashed the least SNR at the
+        pole.
+    """
+    with own_style():
+        figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+        near, whole = figure.subplots(1, 2, sharey=True)
+        for axes in (near, whole):
+            for s, color in zip(found["s"].values, shades(found.sizes["s"]), strict=True):
+                one = found.sel(s=s)
+                axes.plot(one["t"], one["snr_theory"], color=color, lw=1.0)
+                axes.plot(one["t"], one["snr"], "o", color=color, ms=2.5, label=f"{s:.2f}")
+            axes.axhline(found.attrs["least"], color=GRAY, ls="--", lw=1.0)
+        near.set(xscale="log", xlabel="$t = 1 - w_z^2$", ylabel="SNR", title="near the pole")
+        whole.set(xlabel="$t = 1 - w_z^2$", title="to the equator")
+        handles, labels = whole.get_legend_handles_labels()
+        whole.legend(
+            handles, labels, fontsize=8, title="$w_x^2 / t$", loc="center left", bbox_to_anchor=(1.0, 0.5)
+        )
         return figure
 
 

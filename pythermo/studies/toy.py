@@ -14,6 +14,8 @@ from pythermo.report.sections import Report, Section, Table
 from pythermo.report.sweeps import power_law_text
 from pythermo.sphere.systems import Quadratics
 from pythermo.studies.chains import stationary_samples
+from pythermo.studies.checks import checks_table, require_passed
+from pythermo.studies.theorem import snr_along_meridians, theorem_checks
 from pythermo.sweeps import files
 from pythermo.training.torch_settings import own_settings
 
@@ -34,6 +36,12 @@ SHOWN_LRS = (2.4e-3, 6.9e-2)  # of the trajectories of figure 4
 # stationary distribution becomes singular and its entropy falls without bound.
 STATIONARY_LRS = np.logspace(-3.0, -0.5, 11)
 REPLICAS = 2048
+
+
+THEOREM = (
+    "SNR of the overparameterized toy along meridians, over its two samples, beside "
+    "SNR² = (M - P t) / (R (1 - R) (1 - Q t)), t = 1 - w_z²: see pythermo.studies.theorem."
+)
 
 
 def paper_runs(system: Quadratics) -> xr.Dataset:
@@ -118,8 +126,13 @@ def reproduce_toy(out: str | Path) -> list[Path]:
     Returns
     -------
     list of Path
-        ``up.nc`` and ``op.nc`` (the paper's runs), ``stationary.nc``, ``figure4``, ``figure5`` and
-        ``thermodynamics`` as PNG and PDF, ``summary.md``.
+        ``up.nc`` and ``op.nc`` (the paper's runs), ``stationary.nc``, ``figure4``, ``figure5``,
+        ``thermodynamics`` and ``theorem1`` as PNG and PDF, ``summary.md``.
+
+    Raises
+    ------
+    CalibrationError
+        After all is written, if the SNR is not that of Theorem 1's closed form.
     """
     folder = files.writable_folder("out", out)
     runs = {name: paper_runs(system) for name, system in SYSTEMS.items()}
@@ -128,6 +141,8 @@ def reproduce_toy(out: str | Path) -> list[Path]:
     fit = fit_temperature(states["lr"].values, states["energy"].values, states["entropy"].values)
     threshold = convergence(SYSTEMS["OP"])
     snr = {name: snr_by_distance(system) for name, system in SYSTEMS.items()}
+    meridians = snr_along_meridians()
+    checks = theorem_checks(meridians)
 
     written = []
     for name, dataset in (*((name.lower(), run) for name, run in runs.items()), ("stationary", states)):
@@ -138,8 +153,12 @@ def reproduce_toy(out: str | Path) -> list[Path]:
     written += figures.save(
         figures.toy_thermodynamics(states, fit, threshold, snr), folder / "thermodynamics"
     )
+    written += figures.save(figures.toy_meridians(meridians), folder / "theorem1")
     written.append(folder / "summary.md")
-    files.write_text(written[-1], markdown(toy_report(runs, states, fit, threshold, snr)))
+    report = toy_report(runs, states, fit, threshold, snr)
+    sections = [*report.sections, Section("Theorem 1's closed form", [THEOREM], checks_table(checks))]
+    files.write_text(written[-1], markdown(Report(report.title, sections)))
+    require_passed(checks)
     return written
 
 

@@ -50,11 +50,15 @@ def test_the_command_writes_everything(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     names = {path.name for path in tmp_path.iterdir()}
     figures = {
-        f"{name}.{kind}" for name in ("figure4", "figure5", "thermodynamics") for kind in ("png", "pdf")
+        f"{name}.{kind}"
+        for name in ("figure4", "figure5", "thermodynamics", "theorem1")
+        for kind in ("png", "pdf")
     }
     assert names == figures | {"up.nc", "op.nc", "stationary.nc", "summary.md"}
     assert xr.load_dataset(tmp_path / "op.nc")["snr"].sizes["lr"] == 80
-    assert "slope 1.0000 for UP" in (tmp_path / "summary.md").read_text()
+    summary = (tmp_path / "summary.md").read_text()
+    assert "slope 1.0000 for UP" in summary
+    assert "| OP: SNR^2 along meridians beside the closed form |" in summary
 
 
 STATES = toy.stationary_states
