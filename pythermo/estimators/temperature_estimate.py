@@ -13,6 +13,8 @@ from pythermo.estimators.convex_regression import ConvexFit, convex_regression
 
 # Errors of S count as the temperature times them, which is known after a first fit.
 _ROUNDS = 3
+# Squared standard errors by which a point that lies on the curve may seem to be off it.
+_ROUNDING = 1e-9
 
 # Deviations are half the distance of these quantiles of resamples: of a normal distribution one standard
 # deviation, and infinite where too many have no temperature.
@@ -107,7 +109,8 @@ class _Members:
 
 def _mean(values: Floats) -> Floats:
     """Return the means over the seeds that are known [n]."""
-    means: Floats = np.nanmean(values, axis=1)
+    known = np.isfinite(values)
+    means: Floats = np.where(known, values, 0.0).sum(axis=1) / known.sum(axis=1)
     return means
 
 
@@ -124,27 +127,46 @@ class _Curve:
     exponent: float
 
 
-def _weights(members: _Members, temperature: Floats | float) -> Floats:
-    """Return one over the variance of each mean of U - T S; all alike for one seed."""
-    seeds = members.seeds
-    if seeds.min() < 2:
-        return np.ones(len(seeds))
-    apart = members.energy - np.reshape(temperature, (-1, 1)) * members.entropy
-    variance = _shrunk(np.nanvar(apart, axis=1, ddof=1), temperature, seeds) / seeds
-    largest = float(variance.max())
-    return 1.0 / np.maximum(variance, 1e-12 * largest) if largest > 0.0 else np.ones(len(seeds))
+@dataclass(frozen=True)
+class _Scatter:
+    """How U and S of members scatter: their variances and covariance over seeds [n], and how many seeds."""
+
+    energy: Floats
+    entropy: Floats
+    together: Floats
+    seeds: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, members: _Members) -> "_Scatter":
+        """Return that of members; zero for one seed."""
+        seeds, known = members.seeds, np.isfinite(members.energy)
+        energy, entropy = (
+            np.where(known, own - _mean(own)[:, None], 0.0) for own in (members.energy, members.entropy)
+        )
+        free = np.maximum(seeds - 1, 1)
+        products = ((energy, energy), (entropy, entropy), (energy, entropy))
+        of_energy, of_entropy, together = (np.einsum("ij,ij->i", *pair) / free for pair in products)
+        return cls(of_energy, of_entropy, together, seeds)
+
+    def weights(self, temperature: Floats) -> Floats:
+        """Return one over the variance of each mean of U - T S; all alike for one seed."""
+        if self.seeds.min() < 2:
+            return np.ones(len(self.seeds))
+        apart = self.energy - 2 * temperature * self.together + temperature**2 * self.entropy
+        variance = _shrunk(np.maximum(apart, 0.0), temperature, self.seeds) / self.seeds
+        largest = float(variance.max())
+        return 1.0 / np.maximum(variance, 1e-12 * largest) if largest > 0.0 else np.ones(len(variance))
 
 
-def _shrunk(variance: Floats, temperature: Floats | float, seeds: NDArray[np.int64]) -> Floats:
+def _shrunk(variance: Floats, temperature: Floats, seeds: NDArray[np.int64]) -> Floats:
     """Draw the variances of U - T S of few seeds, in nats, towards their mean over learning rates.
 
     So far that what is left is how they truly differ: the variance of a variance of R seeds is 2 / (R - 1) of
     its square (empirical Bayes).
     """
-    shrunk = np.array(variance)
-    hot = np.broadcast_to(temperature, variance.shape) > 0.0
+    shrunk, hot = np.array(variance), temperature > 0.0
     if hot.sum() > 1:
-        unit = np.broadcast_to(temperature, variance.shape)[hot] ** 2
+        unit = temperature[hot] ** 2
         in_nats = variance[hot] / unit
         mean, by_chance = in_nats.mean(), 2.0 / (seeds[hot] - 1)
         if mean > 0.0:
@@ -154,13 +176,13 @@ def _shrunk(variance: Floats, temperature: Floats | float, seeds: NDArray[np.int
     return shrunk
 
 
-def _curve(members: _Members, scatter: _Members) -> _Curve:
+def _curve(members: _Members, scatter: _Scatter) -> _Curve:
     """Fit the convex curve to members' means, weighted by a scatter, and the law to its temperatures."""
     energy, entropy = _mean(members.energy), _mean(members.entropy)
-    fit = convex_regression(entropy, energy, _weights(scatter, 0.0))
-    for _ in range(_ROUNDS):
-        fit = convex_regression(entropy, energy, _weights(scatter, np.sqrt(fit.left * fit.right)))
-    temperature = np.sqrt(fit.left * fit.right)
+    temperature = np.zeros(len(energy))
+    for _ in range(1 + _ROUNDS):
+        fit = convex_regression(entropy, energy, scatter.weights(temperature))
+        temperature = np.sqrt(fit.left * fit.right)
     inner = (entropy > entropy.min()) & (entropy < entropy.max())
     used = inner & (temperature > 0.0)
     middle = _log_middle(members.lr)
@@ -237,11 +259,12 @@ def estimate_temperature(
     confidence = require_open_unit("confidence", confidence)
     resamples = require_integer("resamples", resamples, 10)
     random = np.random.default_rng(require_integer("seed", seed, 0, 2**63 - 1))
-    found, fewest = _curve(members, members), int(members.seeds.min())
+    scatter = _Scatter.of(members)
+    found, fewest = _curve(members, scatter), int(members.seeds.min())
     interval = reference_interval = exponent_interval = p_value = None
     if fewest > 1:
         # Weights stay as they are: a few seeds drawn anew may all be one, which scatters nowhere.
-        again = [_curve(members.redrawn(random), members) for _ in range(resamples)]
+        again = [_curve(members.redrawn(random), scatter) for _ in range(resamples)]
         factor = np.sqrt(fewest / (fewest - 1)) * student.ppf(0.5 + confidence / 2, fewest - 1)
 
         def around(value: Floats | float, of: Callable[[_Curve], Any]) -> Floats:
@@ -281,7 +304,7 @@ def _convexity_p_value(
     farther = 0
     for _ in range(resamples):
         drawn = members.drawn_around(found.energy, found.entropy, random)
-        farther += _curve(drawn, drawn).fit.farthest >= found.fit.farthest
+        farther += _curve(drawn, _Scatter.of(drawn)).fit.farthest >= found.fit.farthest - _ROUNDING
     return (1 + farther) / (1 + resamples)
 
 

@@ -210,15 +210,15 @@ def toy_meridians(found: xr.Dataset) -> Figure:
     """
     with own_style():
         figure = Figure(figsize=(9.5, 3.8), layout="constrained")
-        near, whole = figure.subplots(1, 2, sharey=True)
-        for axes in (near, whole):
+        near, whole = figure.subplots(1, 2)
+        for axes, shown in ((near, found.sel(t=slice(0.0, 0.1))), (whole, found)):
             for s, color in zip(found["s"].values, shades(found.sizes["s"]), strict=True):
-                one = found.sel(s=s)
+                one = shown.sel(s=s)
                 axes.plot(one["t"], one["snr_theory"], color=color, lw=1.0)
                 axes.plot(one["t"], one["snr"], "o", color=color, ms=2.5, label=f"{s:.2f}")
             axes.axhline(found.attrs["least"], color=GRAY, ls="--", lw=1.0)
         near.set(xscale="log", xlabel="$t = 1 - w_z^2$", ylabel="SNR", title="near the pole")
-        whole.set(xlabel="$t = 1 - w_z^2$", title="to the equator")
+        whole.set(xlabel="$t = 1 - w_z^2$", title="to the equator", yscale="log")
         handles, labels = whole.get_legend_handles_labels()
         whole.legend(
             handles, labels, fontsize=8, title="$w_x^2 / t$", loc="center left", bbox_to_anchor=(1.0, 0.5)

@@ -46,4 +46,4 @@ def checks_table(checks: Sequence[Check]) -> Table:
         ]
         for c in checks
     ]
-    return Table(["check", "error", "allowed", ""], rows)
+    return Table(["check", "error", "allowed", "verdict"], rows)

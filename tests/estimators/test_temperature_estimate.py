@@ -84,6 +84,13 @@ def test_intervals_and_p_value_of_a_convex_curve():
     assert found.convexity_p_value > 0.05
 
 
+def test_points_on_a_convex_curve_are_not_off_it_by_rounding():
+    """The curve goes through these: their distance of 1e-14 standard errors is no farther than any other."""
+    found = pt.estimate_temperature(RATES, *members(np.random.default_rng(0)))
+    np.testing.assert_allclose(found.energy, members(np.random.default_rng(0))[0].mean(axis=1))
+    assert found.convexity_p_value == 1.0
+
+
 def test_resamples_are_a_function_of_the_seed_and_intervals_of_the_confidence():
     given = members(np.random.default_rng(3))
     found, again, other, wider = (
