@@ -13,6 +13,7 @@ from pythermo.estimators.temperature import fit_temperature
 from pythermo.report.markdown import markdown
 from pythermo.report.sections import Report, Section, Table
 from pythermo.sphere.protocols import FullSpaceName
+from pythermo.studies import intervals
 from pythermo.studies.chains import stationary_samples
 from pythermo.studies.checks import Check, checks_table, require_passed
 from pythermo.studies.gas import GAS_REPLICAS, SIGMA, gas_checks, gas_section, gas_sweep
@@ -119,15 +120,30 @@ def calibrate(out: str | Path, progress: bool = True) -> list[Path]:
     spheres = [sphere_sweep(dim, replicas, progress=progress) for dim, replicas in SPHERE_REPLICAS.items()]
     protocols: tuple[FullSpaceName, ...] = ("fixed-elr", "fixed-lr")
     gases = [gas_sweep(protocol, GAS_REPLICAS, progress=progress) for protocol in protocols]
+    closed = intervals.closed_form_trials(intervals.REPETITIONS, progress)
+    chains = [
+        intervals.chain_trials(dim, count, intervals.REPETITIONS, progress)
+        for dim, count in intervals.CHAINS.items()
+    ]
     checks = [check for one in spheres for check in sphere_checks(one)]
     checks += [check for one in gases for check in gas_checks(one)]
+    checks += intervals.closed_form_checks(closed)
+    checks += [check for one in chains for check in intervals.chain_checks(one)]
     written = []
     for dataset in (*spheres, *gases):
         kind = dataset.attrs.get("protocol", f"sphere-{dataset.attrs['dim']}")
         written.append(folder / f"{kind}.nc")
         files.write_dataset(written[-1], dataset)
+    for name, trials in (
+        ("intervals-closed-form", closed),
+        *((f"intervals-{one.attrs['dim']}", one) for one in chains),
+    ):
+        written.append(folder / f"{name}.nc")
+        files.write_dataset(written[-1], trials)
     written += figures.save(figures.calibration(spheres, gases), folder / "calibration")
-    files.write_text(folder / "summary.md", markdown(calibration_report(spheres, gases, checks)))
+    report = calibration_report(spheres, gases, checks)
+    sections = [*report.sections, intervals.intervals_section(closed, chains)]
+    files.write_text(folder / "summary.md", markdown(Report(report.title, sections)))
     require_passed(checks)
     return [*written, folder / "summary.md"]
 

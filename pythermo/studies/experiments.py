@@ -30,7 +30,7 @@ STUDIES = {
         "pythermo.studies.toy:reproduce_toy",
     ),
     "calibration": Study(
-        "Isotropic noise, whose temperature is known: U, S, T, radius measured beside theory (a minute).",
+        "Isotropic noise, of known temperature: U, S, T, radius beside theory, intervals that cover (6 minutes).",
         "pythermo.studies.calibration:calibrate",
     ),
     "lemma": Study(

@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from pythermo import sphere
 from pythermo.cli import app
-from pythermo.studies import calibration, chains
+from pythermo.studies import calibration, chains, intervals
 from pythermo.studies.calibration import sphere_checks, sphere_sweep
 from pythermo.studies.checks import Check
 from pythermo.studies.gas import gas_checks, gas_sweep, gibbs_energies
@@ -95,6 +95,7 @@ def test_checks_fail_where_they_should(small_sphere, small_gases):
 def test_the_command_writes_everything_and_fails_loudly(tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "SPHERE_REPLICAS", {3: 16, 16: 16})
     monkeypatch.setattr(calibration, "GAS_REPLICAS", 16)
+    monkeypatch.setattr(intervals, "REPETITIONS", 2)
     monkeypatch.setattr(calibration, "SPHERE_LRS", np.logspace(-1.75, -0.75, 5))
     result = CliRunner().invoke(app, ["reproduce", "calibration", "--out", str(tmp_path)])
     names = {path.name for path in tmp_path.iterdir()}
@@ -103,6 +104,9 @@ def test_the_command_writes_everything_and_fails_loudly(tmp_path, monkeypatch):
         "sphere-16.nc",
         "fixed-lr.nc",
         "fixed-elr.nc",
+        "intervals-closed-form.nc",
+        "intervals-3.nc",
+        "intervals-16.nc",
         "calibration.png",
         "calibration.pdf",
         "summary.md",
