@@ -30,7 +30,7 @@ STUDIES = {
         "pythermo.studies.toy:reproduce_toy",
     ),
     "calibration": Study(
-        "Isotropic noise, of known temperature: U, S, T, radius beside theory, intervals that cover (6 minutes).",
+        "Isotropic noise, of known temperature: U, S, T, radius beside theory, intervals that cover (6 min).",
         "pythermo.studies.calibration:calibrate",
     ),
     "lemma": Study(
