@@ -12,7 +12,7 @@ from pythermo.analysis.regimes import Regime
 from pythermo.analysis.stationary import shown_error, with_seeds
 from pythermo.analysis.temperatures import Analysis
 from pythermo.config.preset import FIGURE_K
-from pythermo.estimators.temperature import fit_power_law, free_energy, temperature_along_run
+from pythermo.estimators.temperature import PowerLaw, fit_power_law, free_energy, temperature_along_run
 from pythermo.figures.style import (
     BLUE,
     GRAY,
@@ -29,6 +29,8 @@ from pythermo.figures.style import (
 from pythermo.training.quantities import QUANTITIES
 
 _COMPARED_KS = (10, 50, 200)
+# The share of temperatures along a run that must be positive to follow a law: of noise half of them are.
+_LEAST_POSITIVE = 0.8
 # Where a value that rises with the learning rate from low to its baseline leaves room for a legend.
 _FREE: dict[str, Literal["center left", "lower right"]] = {"energy": "center left", "entropy": "lower right"}
 
@@ -115,7 +117,8 @@ def temperature_decay(sweep: xr.Dataset, title: str, runs: int = 4, last: int = 
     Returns
     -------
     Figure
-        Positive temperatures on log axes; lines are power laws of the iteration.
+        Positive temperatures on log axes. Lines are power laws of the iteration, where T is seen to fall:
+        nearly all temperatures are positive, and the exponent is below 0 by 3 standard errors.
     """
     with own_style():
         figure = Figure(figsize=(5.2, 3.8), layout="constrained")
@@ -130,7 +133,7 @@ def temperature_decay(sweep: xr.Dataset, title: str, runs: int = 4, last: int = 
             t, y = known["iteration"].values[positive], temperature[positive]
             drawn += len(t)
             law = fit_power_law(t, y)
-            found = np.isfinite(law.exponent_stderr)  # and not a line through two points
+            found = positive.sum() > _LEAST_POSITIVE * np.isfinite(temperature).sum() and _falls(law)
             grows = f", T ∝ t^{law.exponent:.1f}" if found else ""
             axes.plot(t, y, "o", color=color, label=f"η = {float(one['lr']):.3g}{grows}")
             if found:
@@ -145,6 +148,10 @@ def temperature_decay(sweep: xr.Dataset, title: str, runs: int = 4, last: int = 
         label_short_axis(axes.xaxis)
         axes.legend(fontsize=8)
         return figure
+
+
+def _falls(law: PowerLaw) -> bool:
+    return bool(law.exponent + 3.0 * law.exponent_stderr < 0.0)  # not so for a line through two points
 
 
 def signal_to_noise(titled: Mapping[str, Analysis]) -> Figure:

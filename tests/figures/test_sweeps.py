@@ -78,10 +78,15 @@ def test_figures(tmp_path):
     assert texts.count("uniform on the sphere") == 2
     assert "off the hull" in texts
     assert "η^0.85" in texts
-    third = figures.temperature_decay(sweep, "UP", runs=2)
-    # U is a constant plus t^-2 and S is log of that: T falls.
-    assert drawn_texts(third).count("T ∝ t^") == 2
-    two_points = figures.temperature_decay(sweep.isel(iteration=slice(0, 6)), "UP", runs=2)
+    falling = sweep.copy(deep=True)
+    t = falling["iteration"].values
+    falling["loss"][:], falling["entropy"][:] = 1.0 / t, -100.0 * np.log(t)[:, None]
+    third = figures.temperature_decay(falling, "UP", runs=2)
+    assert drawn_texts(third).count("T ∝ t^-1.0") == 2
+    noisy = falling.copy(deep=True)
+    noisy["loss"] = noisy["loss"] + np.random.default_rng(0).normal(size=noisy["loss"].shape)
+    assert "T ∝" not in drawn_texts(figures.temperature_decay(noisy, "UP", runs=2))
+    two_points = figures.temperature_decay(falling.isel(iteration=slice(0, 6)), "UP", runs=2)
     assert len(two_points.axes[0].get_lines()) == 2
     assert "T ∝" not in drawn_texts(two_points)
     for number, figure in enumerate((first, second, third)):
