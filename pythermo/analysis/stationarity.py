@@ -12,6 +12,7 @@ from scipy.stats import t as student
 from pythermo._checks import Floats, require_open_unit
 from pythermo.analysis.stationary import require_neighbors, require_sweep, standard_error, with_seeds
 from pythermo.config.preset import FIGURE_K
+from pythermo.config.schema import RunConfig
 
 # The largest drift that does not matter, as a share of the step to the neighboring learning rate.
 _TOLERATED_SHARE = 0.1
@@ -69,8 +70,8 @@ def stationarity(sweep: xr.Dataset, k: int = FIGURE_K, confidence: float = 0.9) 
     Raises
     ------
     TypeError, ValueError
-        For what is no sweep, a ``k`` that it does not have, fewer than two learning rates, or too few
-        measurements in a quarter: 2 of several seeds, 10 of one.
+        For what is no sweep, a ``k`` that it does not have, fewer than two learning rates, too few
+        measurements in a quarter (2 of several seeds, 10 of one), or windows of the entropy that are longer.
 
     Notes
     -----
@@ -78,7 +79,7 @@ def stationarity(sweep: xr.Dataset, k: int = FIGURE_K, confidence: float = 0.9) 
     instead, 5 in a quarter: weaker, for they are taken as independent. The step to the neighbors is half
     of the distance between those on both sides. ``iterations_lacking`` assumes that what drifts goes to its
     limit as 1/t, so that a drift between quarters falls as one over a run's length, and its error as one over
-    the root of that. Means are used as they are: a window should span a quarter at most, so that S of
+    the root of that. Means are used as they are: a window spans a quarter at most, so that S of
     the last quarter has nothing of the second. R-hat: Vehtari et al. 2021.
 
     Examples
@@ -92,6 +93,7 @@ def stationarity(sweep: xr.Dataset, k: int = FIGURE_K, confidence: float = 0.9) 
         raise ValueError("sweep: must have 2 learning rates at least; a drift is compared with their step")
     members = with_seeds(sweep).sortby("lr")
     before, last = _quarters(members["iteration"].values, members.sizes["seed"])
+    _require_short_windows(sweep)
     result = xr.Dataset(coords={"lr": members["lr"], "bound": ["low", "high"]})
     within = np.ones(members.sizes["lr"], dtype=bool)
     longer = np.ones(members.sizes["lr"])
@@ -128,6 +130,19 @@ def _quarters(iteration: NDArray[np.int64], seeds: int) -> tuple[NDArray[np.bool
                 "are needed; measurement.late = 50 gives 25"
             )
     return before, last
+
+
+def _require_short_windows(sweep: xr.Dataset) -> None:
+    """Raise where S of the last quarter would have something of the second in it."""
+    if "config" not in sweep.attrs:
+        return
+    measurement = RunConfig.from_toml(sweep.attrs["config"]).measurement
+    span, quarter = measurement.window * measurement.stride, int(sweep["iteration"][-1]) // 4
+    if span > quarter:
+        raise ValueError(
+            f"sweep: its windows span {span} iterations and a quarter of its runs has {quarter}; "
+            "measurement.window times measurement.stride must not be more"
+        )
 
 
 def _drift(before: xr.DataArray, last: xr.DataArray) -> _Drift:

@@ -131,3 +131,17 @@ def test_all_learning_rates_alike_have_no_step_that_a_drift_could_be_small_again
     found = pt.stationarity(made)
     assert (found["energy_tolerance"] == 0.0).all()
     assert found["stationary"].all()  # nothing drifts at all
+
+
+def test_windows_that_are_longer_than_a_quarter_are_refused():
+    made, run = sweep_of(np.random.default_rng(0)), pt.Preset.load("digits-quick").run
+    for stride, allowed in ((8, True), (9, False)):
+        config = run.changed(**{"measurement.window": 250, "measurement.stride": stride})
+        sweep = made.assign_attrs(config=config.to_toml(["lr", "training.seed"]))
+        if allowed:
+            pt.stationarity(sweep)
+        else:
+            with pytest.raises(
+                ValueError, match=r"sweep: its windows span 2250 iterations and a quarter .* has 2000"
+            ):
+                pt.stationarity(sweep)
