@@ -48,7 +48,8 @@ def thermometers(titled: Mapping[str, xr.Dataset]) -> Figure:
             _draw_edge(row[3], found)
             for axes in row:
                 axes.set(xscale="log", xlabel=LR_LABEL)
-                label_short_axis(axes.xaxis)
+                if found["lr"][-1] < 10 * found["lr"][0]:
+                    label_short_axis(axes.xaxis)
         return figure
 
 
@@ -105,8 +106,11 @@ def _draw_edge(axes: Axes, found: xr.Dataset) -> None:
         axes.text(0.5, 0.5, "not measured\n(run.measurement.power_iterations)", ha="center", va="center",
                   fontsize=8, transform=axes.transAxes)  # fmt: skip
         return
-    _draw_with_intervals(axes, found["lr"].values, found, "edge_ratio", PURPLE, "s", positive=False)
+    _draw_with_intervals(axes, found["lr"].values, found, "edge_ratio", PURPLE, "s")
     axes.axhline(1.0, color=GRAY, lw=0.8, ls="--")
+    if (found["edge_ratio"] > 0.0).any():
+        axes.set_yscale("log")
+        label_short_axis(axes.yaxis)
 
 
 def _draw_with_intervals(
