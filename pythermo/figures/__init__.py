@@ -8,6 +8,7 @@ from pythermo.figures.runs import (
     stochastic_against_full_gradient,
     values_along_runs,
 )
+from pythermo.figures.stationarity import drifts
 from pythermo.figures.style import save
 from pythermo.figures.surface import thermodynamic_surface
 from pythermo.figures.sweeps import (
@@ -22,6 +23,7 @@ from pythermo.figures.toy import toy_meridians, toy_runs, toy_spheres, toy_therm
 
 __all__ = [
     "calibration",
+    "drifts",
     "entropy_by_neighbors",
     "gradients_along_runs",
     "save",

@@ -63,9 +63,9 @@ def write_results(out: str | Path) -> list[Path]:
     list of Path
         ``sweep.nc`` (where there are several, along the dimension ``setup``), the figures as PNG and PDF,
         ``summary.md``. Figures 1 to 3 are the paper's; ``surface`` shows U against S and the temperature with
-        its intervals, ``thermometers`` all temperatures, ``runs`` U and S along the runs, ``gradients`` and
-        ``gradient_norms`` the norms and the SNR of gradients, ``snr`` its stationary value, and
-        ``neighbors``, of the smallest network, what S and T become with other k.
+        its intervals, ``drifts`` what is stationary, ``thermometers`` all temperatures, ``runs`` U and S
+        along the runs, ``gradients`` and ``gradient_norms`` the norms and the SNR of gradients, ``snr`` its
+        stationary value, and ``neighbors``, of the smallest network, what S and T become with other k.
 
     Raises
     ------
@@ -95,6 +95,7 @@ def _figures(setups: Sequence[Setup]) -> "dict[str, Figure]":
         "figure2": figures.thermodynamics(analyses, {one.title: one.baseline for one in setups}),
         "figure3": figures.temperature_decay(largest.dataset, largest.title),
         "surface": figures.thermodynamic_surface({one.title: one for one in setups}),
+        "drifts": figures.drifts({one.title: one.analysis.stationarity for one in setups}),
         "thermometers": figures.thermometers({one.title: one.thermometers for one in setups}),
         "runs": figures.values_along_runs(datasets),
         "gradients": figures.gradients_along_runs(datasets),

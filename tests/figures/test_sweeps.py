@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import xarray as xr
 from made import late_sweep, made_sweep, setup
 from matplotlib.figure import Figure
@@ -205,3 +206,15 @@ def test_thermometers_are_drawn_with_their_intervals_and_shaded_where_they_agree
     text = agreement_text(found)
     assert f"agree at η = {lr[2]:.3g}, {lr[3]:.3g}, {lr[4]:.3g}, of 6" in text
     figures.save(figure, tmp_path / "thermometers")
+
+
+def test_drifts_are_drawn_in_units_of_what_does_not_matter(tmp_path):
+    found = pt.stationarity(late_sweep([2]))
+    figure = figures.drifts({"UP": found, "OP": "sweep: has 3 measurements"})
+    axes = figure.axes[0]
+    assert_drawn(axes, 0.97 * found["lr"], found["energy_drift"] / found["energy_tolerance"])
+    assert float(found["energy_drift"][2] / found["energy_tolerance"][2]) == pytest.approx(5.0, rel=0.05)
+    low, high = axes.collections[0].get_segments()[2][:, 1]
+    assert 4.8 < low < float(found["energy_drift"][2] / found["energy_tolerance"][2]) < high < 5.2
+    assert "not known: sweep: has 3 measurements" in drawn_texts(figure)
+    figures.save(figure, tmp_path / "drifts")
