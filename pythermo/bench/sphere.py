@@ -122,7 +122,20 @@ def numba_kernel() -> Callable[[NDArray[Any], NDArray[Any], float, int, int], No
                 x, y, z = x * scale, y * scale, z * scale
             weights[chain, 0], weights[chain, 1], weights[chain, 2] = x, y, z
 
-    return run
+    return _keeping_torch_threads(run)
+
+
+def _keeping_torch_threads(kernel: Callable[..., None]) -> Callable[..., None]:
+    """Return a kernel of numba's, whose OpenMP sets the number of torch's threads when it starts."""
+
+    def call(*arguments: Any) -> None:
+        before = torch.get_num_threads()
+        try:
+            kernel(*arguments)
+        finally:
+            torch.set_num_threads(before)
+
+    return call
 
 
 def measure_toy(chains: int, steps: int, rounds: int) -> ToyResult:

@@ -23,9 +23,9 @@ def within(found, name, expected, relative):
 
 def test_all_thermometers_show_the_temperature_of_isotropic_noise():
     """T = lr sigma^2 / 2 as lr -> 0; U and all else have a bias of order lr (THEORY: 3.6 % of U at lr = 0.1)."""
-    rates, system = np.array([2e-3, 3e-3, 4e-3, 6e-3, 8e-3]), pt.sphere.IsotropicNoise(3, 1.0)
+    rates, system = 2e-3 * 1.5 ** np.arange(5), pt.sphere.IsotropicNoise(3, 1.0)
     sweep = chains_as_sweep(
-        system, rates, [0.0, 0.0, -1.0], lambda loss: 2.0 * (1.0 - loss), seeds=8, replicas=256, samples=32
+        system, rates, [0.0, 0.0, -1.0], lambda loss: 2.0 * (1.0 - loss), seeds=8, replicas=256, samples=48
     )
     found = pt.thermometers(sweep, last=sweep.sizes["iteration"], fit=ALL, energy_floor=0.0)
     expected = rates / 2

@@ -33,7 +33,9 @@ def test_the_numba_kernel_does_the_same_arithmetic():
     kernel = bench.numba_kernel()
     assert kernel is not None
     system, weights = sphere.underparameterized(), np.tile(sphere.PAPER_START, (9, 1))
+    threads = torch.get_num_threads()
     kernel(system.vectors, weights, bench.LR, 101, 5)
+    assert torch.get_num_threads() == threads
     found = sphere.simulate(system, bench.LR, 101, start=sphere.PAPER_START, replicas=9, seed=5)
     # Numba may fuse products and sums: 101 roundings.
     np.testing.assert_allclose(weights, found["final_weights"].values[0], atol=1e-13)
