@@ -55,7 +55,8 @@ def analyze(
         configuration if not given.
     fit : FitConfig, optional
         First and last index of the range, and the tolerance in the energy (loss units). The longest stretch
-        of equilibrium, and no tolerance, if not given. Learning rates that drift are left out of either.
+        of equilibrium, and no tolerance, if not given. Learning rates that drift are left out of either, but
+        with ``drifting``.
     k : int
         Number of neighbors of the entropy.
 
@@ -128,9 +129,11 @@ def _range_of_fit(
     """Return the learning rates of the fit by their places, and where they come from."""
     places, origin = _range_before_drifts(regime, settings)
     kept = places[~drifting[places]]
-    if len(kept) == len(places):
-        return places, origin
     lost = len(places) - len(kept)
+    if lost == 0:
+        return places, origin
+    if settings.drifting:
+        return places, f"{origin}, {lost} of which {'drifts' if lost == 1 else 'drift'}"
     if len(kept) < 2:
         return places, f"{origin}, although {lost} of {len(places)} drift"
     return kept, f"{origin}, but for {lost} that {'drifts' if lost == 1 else 'drift'}"

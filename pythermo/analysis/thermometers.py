@@ -1,41 +1,30 @@
 """The temperatures of a sweep by several thermometers, which agree where there is one temperature."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pythermo._checks import Floats, require_number, require_open_unit
+from pythermo._checks import Floats, require_open_unit
+from pythermo.analysis.derived import (
+    FROM_MEMBERS,
+    NATS,
+    TEMPERATURE,
+    noise_temperature,
+    of_batch,
+    of_floor,
+    of_path,
+    on_path,
+)
 from pythermo.analysis.members import Members
 from pythermo.analysis.stationary import require_neighbors, require_sweep
 from pythermo.analysis.temperatures import analyze, stationary_of
 from pythermo.config.preset import FIGURE_K, FitConfig
-from pythermo.config.schema import RunConfig
-from pythermo.estimators.histogram_ratio import inverse_temperature_step
 from pythermo.estimators.temperature_estimate import estimate_temperature
-
-# Losses of a learning rate from which its histogram says something.
-_LEAST_LOSSES = 200
 
 # Those of its variables that are temperatures.
 TEMPERATURES = ("entropy_slope", "noise", "configurational", "fluctuation", "equipartition")
-
-_TEMPERATURE, _NATS, _LOSS = "loss units per nat", "nats", "loss units"
-
-
-@dataclass(frozen=True)
-class _Derived:
-    """What follows from members: its value [lr], what it is called, and what must have been measured."""
-
-    name: str
-    long_name: str
-    unit: str
-    value: Callable[[Members], Floats]
-    needs: tuple[str, ...] = ()
 
 
 def thermometers(
@@ -81,7 +70,7 @@ def thermometers(
         ``heat_capacity`` (nats), dU/dT along the sweep with T of the noise, and ``fluctuation_capacity``,
         Var(U) / T^2; ``effective_dimension``, twice the first, D - 1 in a harmonic minimum.
         ``quench_energy`` (loss units), U less the loss at the mean of the window's weights, and
-        ``quench_dimension``, 2/T times it, the effective dimension of a window of many independent points.
+        ``quench_dimension``, 2/T times it, for as many independent points as the window is worth.
         ``noise_scale`` (samples), the batch at which signal and noise are alike. ``edge_ratio``, lr times
         half the largest curvature.
 
@@ -113,14 +102,15 @@ def thermometers(
     found = analyze(sweep, last, fit, k).fit
     members = Members.of(sweep, last, k)
     fitted = np.isin(members.lr, np.concatenate([found.lr, found.excluded]))
-    wanted = (*_FROM_MEMBERS, *_of_floor(members, energy_floor), *_of_batch(sweep), *_of_path(fitted))
+    wanted = (*FROM_MEMBERS, *of_floor(members, energy_floor), *of_batch(sweep), *of_path(fitted))
     result = xr.Dataset(coords={"lr": members.lr, "bound": ["low", "high"]})
     slope, slope_interval, unknown = _entropy_slope(members, fitted, confidence)
-    _add(result, _SLOPE, slope, slope_interval)
+    _add(result, "entropy_slope", "T by dU/dS", TEMPERATURE, slope, slope_interval)
     result["entropy_slope"].attrs["unknown"] = unknown
     for one in wanted:
         if all(name in members.means for name in one.needs):
-            _add(result, one, one.value(members), members.interval(one.value, confidence))
+            interval = members.interval(one.value, confidence)
+            _add(result, one.name, one.long_name, one.unit, one.value(members), interval)
     place = partial(_log_crossing, fitted=fitted)
     seeds: NDArray[np.bool_] = members.known[fitted].max(axis=0, initial=False, keepdims=True)
     result["crossing"] = (
@@ -130,11 +120,11 @@ def thermometers(
     )
     result["crossing_interval"] = "bound", np.exp(members.interval(place, confidence, seeds)[0])
     if "ensemble_entropy" in sweep:
-        ensemble = _on_path(_ensemble_entropy(sweep), fitted)
+        ensemble = on_path(_ensemble_entropy(sweep), fitted)
         result["ensemble_entropy_change"] = (
             "lr",
             ensemble,
-            {"long_name": "change of S of the seeds", "units": _NATS},
+            {"long_name": "change of S of the seeds", "units": NATS},
         )
     result.attrs |= {"confidence": confidence, "seeds": int(members.known.sum(axis=1).min())}
     return result
@@ -149,9 +139,9 @@ def agreement(found: xr.Dataset) -> NDArray[np.bool_]:
     return overlap
 
 
-def _add(result: xr.Dataset, one: _Derived, value: Floats, interval: Floats) -> None:
-    result[one.name] = "lr", value, {"long_name": one.long_name, "units": one.unit}
-    result[f"{one.name}_interval"] = ("lr", "bound"), interval, {"units": one.unit}
+def _add(result: xr.Dataset, name: str, long_name: str, unit: str, value: Floats, interval: Floats) -> None:
+    result[name] = "lr", value, {"long_name": long_name, "units": unit}
+    result[f"{name}_interval"] = ("lr", "bound"), interval, {"units": unit}
 
 
 def _entropy_slope(
@@ -179,7 +169,7 @@ def _log_crossing(members: Members, fitted: NDArray[np.bool_]) -> Floats:
     except ValueError:
         return np.array([np.nan])
     between = slice(1, -1)  # at the ends dU/dS is that of half a step away
-    noise = _noise(members)[np.isin(members.lr, found.lr)]
+    noise = noise_temperature(members)[np.isin(members.lr, found.lr)]
     with np.errstate(divide="ignore"):
         above = np.log(found.temperature / noise)[between]
     lr = np.log(found.lr[between])
@@ -187,128 +177,6 @@ def _log_crossing(members: Members, fitted: NDArray[np.bool_]) -> Floats:
         if above[i] <= 0.0 < above[i + 1] and np.isfinite(above[i]):
             return np.array([np.interp(0.0, above[i : i + 2], lr[i : i + 2])])
     return np.array([np.nan])
-
-
-def _noise(members: Members) -> Floats:
-    return members.lr * members["squared_noise"] / (2.0 * (members.dim - 1))
-
-
-def _configurational(members: Members) -> Floats:
-    return members["squared_loss_grad_norm"] / members["hessian_trace"]
-
-
-def _heat_capacity(members: Members) -> Floats:
-    temperature, energy = _noise(members), members["energy"]
-    capacity, known = np.full(len(energy), np.nan), np.isfinite(energy)
-    if known.sum() > 1:
-        by_log = np.gradient(energy[known], np.log(members.lr[known]))
-        capacity[known] = by_log / np.gradient(temperature[known], np.log(members.lr[known]))
-    return capacity
-
-
-def _inverse_temperature_step(members: Members) -> Floats:
-    steps = np.full(len(members.lr), np.nan)
-    for index, (colder, hotter) in enumerate(pairwise(map(members.losses_at, range(len(members.lr))))):
-        if min(len(colder), len(hotter)) >= _LEAST_LOSSES:
-            steps[index] = inverse_temperature_step(colder, hotter)
-    return steps
-
-
-_SLOPE = _Derived("entropy_slope", "T by dU/dS", _TEMPERATURE, _noise)
-
-_FROM_MEMBERS = (
-    _Derived("noise", "T of the noise", _TEMPERATURE, _noise),
-    _Derived(
-        "configurational", "configurational T", _TEMPERATURE, _configurational,
-        ("squared_loss_grad_norm", "hessian_trace"),
-    ),
-    _Derived("heat_capacity", "heat capacity dU/dT", _NATS, _heat_capacity),
-    _Derived(
-        "fluctuation_capacity", "heat capacity Var(U)/T²", _NATS, lambda m: m.variance / _noise(m) ** 2
-    ),
-    _Derived("effective_dimension", "effective dimension 2 dU/dT", "1", lambda m: 2.0 * _heat_capacity(m)),
-    _Derived(
-        "quench_energy", "U less the loss at the window's mean", _LOSS, lambda m: m["quench_energy"],
-        ("quench_energy",),
-    ),
-    _Derived(
-        "quench_dimension", "effective dimension by the quench", "1",
-        lambda m: 2.0 * m["quench_energy"] / _noise(m), ("quench_energy",),
-    ),
-    _Derived(
-        "edge_ratio", "learning rate times half the largest curvature", "1",
-        lambda m: m.lr * m["largest_curvature"] / 2.0, ("largest_curvature",),
-    ),
-    _Derived(
-        "inverse_temperature_step", "1/T less that of the next learning rate", "nats per loss unit",
-        _inverse_temperature_step,
-    ),
-)  # fmt: skip
-
-
-def _of_floor(members: Members, floor: float | None) -> list[_Derived]:
-    """Return the thermometers of a harmonic minimum of a depth."""
-    if floor is None:
-        return []
-    depth, least = require_number("energy_floor", floor), np.nanmin(members.losses, initial=np.inf)
-    if not depth < least:
-        raise ValueError(f"energy_floor: must be below all stationary losses, {least:g}, not {depth:g}")
-    return [
-        _Derived(
-            "fluctuation", "T by fluctuations of U", _TEMPERATURE,
-            lambda m: m.variance / (m["energy"] - depth),
-        ),
-        _Derived(
-            "equipartition", "T by equipartition", _TEMPERATURE,
-            lambda m: 2.0 * (m["energy"] - depth) / (m.dim - 1),
-        ),
-    ]  # fmt: skip
-
-
-def _of_batch(sweep: xr.Dataset) -> list[_Derived]:
-    """Return what needs the size of the batches, which a sweep's configuration has."""
-    if "config" not in sweep.attrs:
-        return []
-    size = RunConfig.from_toml(sweep.attrs["config"]).training.batch_size
-
-    def noise_scale(members: Members) -> Floats:
-        signal = members["squared_full_grad_norm"]
-        scale: Floats = size * members["squared_noise"] / np.where(signal > 0.0, signal, np.nan)
-        return scale
-
-    return [_Derived("noise_scale", "gradient noise scale", "samples", noise_scale)]
-
-
-def _of_path(fitted: NDArray[np.bool_]) -> list[_Derived]:
-    """Return the change of S from the first learning rate of the fit on, as measured and by the noise."""
-
-    def measured(members: Members) -> Floats:
-        return _on_path(members["entropy"], fitted)
-
-    def by_noise(members: Members) -> Floats:
-        changes, known = np.full(len(fitted), np.nan), fitted & np.isfinite(members["energy"])
-        changes[known] = _integral_of_inverse(_noise(members)[known], members["energy"][known])
-        return changes
-
-    return [
-        _Derived("entropy_change", "change of S", _NATS, measured),
-        _Derived("noise_entropy_change", "integral of dU/T of the noise", _NATS, by_noise),
-    ]
-
-
-def _integral_of_inverse(temperature: Floats, energy: Floats) -> Floats:
-    """Return the integral of dU/T from the first point to each; exact where T is linear in U between them."""
-    by_log, by_difference = np.diff(np.log(temperature)), np.diff(temperature)
-    straight = np.abs(by_log) > 1e-6
-    inverse = 1.0 / temperature[:-1]
-    inverse[straight] = by_log[straight] / by_difference[straight]
-    return np.concatenate([[0.0], np.cumsum(np.diff(energy) * inverse)])
-
-
-def _on_path(entropy: Floats, fitted: NDArray[np.bool_]) -> Floats:
-    """Return the change of an entropy [lr] from the first fitted learning rate on, NaN at the others."""
-    known = fitted & np.isfinite(entropy)
-    return np.where(known, entropy - entropy[known][:1].sum(), np.nan)
 
 
 def _ensemble_entropy(sweep: xr.Dataset) -> Floats:

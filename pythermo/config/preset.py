@@ -49,12 +49,14 @@ class GridPiece(Section):
 class FitConfig(Section):
     """The learning rates, by index from ``first`` to ``last`` (from the end if negative), of the fit.
 
-    Those in equilibrium if neither is given: see `pythermo.analysis.regimes`.
+    Those in equilibrium if neither is given: see `pythermo.analysis.regimes`. What drifts among them is left
+    out, or kept with ``drifting``, which makes a temperature of what is not stationary.
     """
 
     first: int | None = None
     last: int | None = None
     tolerance: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    drifting: bool = False
 
 
 class PublishedLaw(Section):

@@ -77,6 +77,7 @@ def test_the_number_of_measurements_is_that_of_the_configuration(tmp_path):
         ((0, 1), FitConfig(), range(2, 8), "those in equilibrium, but for 2 that drift"),
         ((1, 7), FitConfig(first=1, last=6), range(2, 7), "as given, but for 1 that drifts"),
         ((0,), FitConfig(first=2, last=6), range(2, 7), "as given"),
+        ((2, 5), FitConfig(first=2, last=6, drifting=True), range(2, 7), "as given, 2 of which drift"),
         ((2, 3, 4), FitConfig(first=2, last=5), range(2, 6), "as given, although 3 of 4 drift"),
     ],
 )
