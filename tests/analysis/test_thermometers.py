@@ -47,7 +47,9 @@ def test_all_thermometers_show_the_temperature_of_isotropic_noise():
     assert {"quench_energy", "noise_scale", "edge_ratio"}.isdisjoint(found)  # nothing of them was measured
 
 
-@pytest.mark.parametrize(("lr", "apart"), [(3e-3, 3e-3), (1e-2, 8e-3), (3e-2, 22e-3)])
+@pytest.mark.parametrize(
+    ("lr", "apart"), [pytest.param(3e-3, 3e-3, marks=pytest.mark.slow), (1e-2, 8e-3), (3e-2, 22e-3)]
+)
 def test_four_thermometers_agree_on_the_toy_as_published(lr, apart):
     """Within 0.3, 0.8 and 2.2 % (THEORY, section 11), beside what 256 * 8 chains leave open."""
     system = pt.sphere.underparameterized()

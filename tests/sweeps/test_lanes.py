@@ -43,12 +43,6 @@ def by_table(config, folder, runs):
     return settled(config, folder, runs, Prepared(config))
 
 
-@pytest.fixture
-def one_worker():
-    with ThreadPoolExecutor(1) as executor:
-        yield executor
-
-
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
     with ThreadPoolExecutor(1) as executor:

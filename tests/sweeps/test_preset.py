@@ -1,5 +1,3 @@
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 
@@ -28,12 +26,6 @@ measurement = { count = 6, stationary = 2, window = 52, gradients = 2 }
 def preset(tmp_path):
     (tmp_path / "mine.toml").write_text(TEXT)
     return Preset.load(tmp_path / "mine.toml")
-
-
-@pytest.fixture
-def one_worker():
-    with ThreadPoolExecutor(1) as executor:
-        yield executor
 
 
 def round_differently(monkeypatch):

@@ -24,12 +24,6 @@ def folder(lr, seed=0):
     return pt.Member(lr, seed).folder
 
 
-@pytest.fixture
-def one_worker():
-    with ThreadPoolExecutor(1) as executor:
-        yield executor
-
-
 def test_processes_give_what_any_executor_gives(tmp_path, one_worker):
     here = pt.sweep(TINY, RATES, tmp_path / "here", executor=one_worker)
     there = pt.sweep(TINY, RATES, tmp_path / "there", jobs=2)
