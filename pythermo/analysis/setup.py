@@ -7,11 +7,10 @@ from functools import cached_property
 import xarray as xr
 
 from pythermo.analysis.gradients import GradientLaw, gradient_law
-from pythermo.analysis.stationary import stationary_members
-from pythermo.analysis.temperatures import Analysis, analyze
-from pythermo.analysis.thermometers import thermometers
+from pythermo.analysis.temperatures import Analysis, analyze, estimate_of_fit
+from pythermo.analysis.thermometers import read_thermometers
 from pythermo.config.preset import Preset
-from pythermo.estimators.temperature_estimate import TemperatureEstimate, estimate_temperature
+from pythermo.estimators.temperature_estimate import TemperatureEstimate
 
 
 @dataclass(frozen=True)
@@ -52,19 +51,13 @@ class Setup:
     @cached_property
     def estimate(self) -> TemperatureEstimate | str:
         """The temperatures by convex regression over seeds, of the fit's range; or why there are none."""
-        fit = self.analysis.fit
-        chosen = [lr for lr in self.dataset["lr"].values if lr in fit.lr or lr in fit.excluded]
-        ranged = self.dataset.sel(lr=chosen)
-        members = stationary_members(ranged, self.preset.run.measurement.stationary)
-        try:
-            return estimate_temperature(chosen, members["energy"].values, members["entropy"].values)
-        except ValueError as error:
-            return str(error)
+        return estimate_of_fit(self.dataset, self.analysis.fit, self.preset.run.measurement.stationary)
 
     @cached_property
     def thermometers(self) -> xr.Dataset:
         """The temperatures by all thermometers: see `pythermo.thermometers`."""
-        return thermometers(self.dataset, self.preset.run.measurement.stationary, self.preset.fit)
+        last = self.preset.run.measurement.stationary
+        return read_thermometers(self.dataset, last, self.analysis.fit, self.estimate)
 
     @cached_property
     def gradient_law(self) -> GradientLaw:

@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from pythermo.analysis.regimes import Regime, longest_stretch, of_most_seeds, regimes
 from pythermo.analysis.stationarity import stationarity
-from pythermo.analysis.stationary import require_sweep, stationary
+from pythermo.analysis.stationary import require_sweep, stationary, stationary_members
 from pythermo.config.preset import FIGURE_K, FitConfig
 from pythermo.config.schema import RunConfig
 from pythermo.estimators.temperature import TemperatureFit, fit_temperature
+from pythermo.estimators.temperature_estimate import TemperatureEstimate, estimate_temperature
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,18 @@ def analyze(
     off_hull = np.isin(values["lr"], found.lr[~found.feasible]) & (values["regime"] == Regime.EQUILIBRIUM)
     values["regime"] = values["regime"].where(~off_hull, Regime.JUMP.value)
     return Analysis(values, found, origin, judged, str(sweep.attrs["full_gradient"]))
+
+
+def estimate_of_fit(
+    sweep: xr.Dataset, fit: TemperatureFit, last: int, k: int = FIGURE_K, confidence: float = 0.9
+) -> TemperatureEstimate | str:
+    """Return the temperatures by convex regression at the learning rates of a fit; or why there are none."""
+    chosen = np.concatenate([fit.lr, fit.excluded])
+    members = stationary_members(sweep.sel(lr=chosen), last, k)
+    try:
+        return estimate_temperature(chosen, members["energy"].values, members["entropy"].values, confidence)
+    except ValueError as error:
+        return str(error)
 
 
 def _judged(sweep: xr.Dataset, k: int) -> xr.Dataset | str:

@@ -19,9 +19,10 @@ from pythermo.analysis.derived import (
 )
 from pythermo.analysis.members import Members
 from pythermo.analysis.stationary import require_neighbors, require_sweep
-from pythermo.analysis.temperatures import analyze, stationary_of
+from pythermo.analysis.temperatures import analyze, estimate_of_fit, stationary_of
 from pythermo.config.preset import FIGURE_K, FitConfig
-from pythermo.estimators.temperature_estimate import estimate_temperature
+from pythermo.estimators.temperature import TemperatureFit
+from pythermo.estimators.temperature_estimate import TemperatureEstimate, estimate_temperature
 
 # Those of its variables that are temperatures.
 TEMPERATURES = ("entropy_slope", "noise", "configurational", "fluctuation", "equipartition")
@@ -100,13 +101,26 @@ def thermometers(
     k, confidence = require_neighbors(sweep, k), require_open_unit("confidence", confidence)
     last = stationary_of(sweep) if last is None else last
     found = analyze(sweep, last, fit, k).fit
+    estimate = estimate_of_fit(sweep, found, last, k, confidence)
+    return read_thermometers(sweep, last, found, estimate, k, energy_floor, confidence)
+
+
+def read_thermometers(
+    sweep: xr.Dataset,
+    last: int,
+    fit: TemperatureFit,
+    estimate: TemperatureEstimate | str,
+    k: int = FIGURE_K,
+    energy_floor: float | None = None,
+    confidence: float = 0.9,
+) -> xr.Dataset:
+    """Do what `thermometers` does where the learning rates of the fit and dU/dS are known."""
     members = Members.of(sweep, last, k)
-    fitted = np.isin(members.lr, np.concatenate([found.lr, found.excluded]))
+    fitted = np.isin(members.lr, np.concatenate([fit.lr, fit.excluded]))
     wanted = (*FROM_MEMBERS, *of_floor(members, energy_floor), *of_batch(sweep), *of_path(fitted))
     result = xr.Dataset(coords={"lr": members.lr, "bound": ["low", "high"]})
-    slope, slope_interval, unknown = _entropy_slope(members, fitted, confidence)
-    _add(result, "entropy_slope", "T by dU/dS", TEMPERATURE, slope, slope_interval)
-    result["entropy_slope"].attrs["unknown"] = unknown
+    _add(result, "entropy_slope", "T by dU/dS", TEMPERATURE, *_entropy_slope(members.lr, estimate))
+    result["entropy_slope"].attrs["unknown"] = estimate if isinstance(estimate, str) else ""
     for one in wanted:
         if all(name in members.means for name in one.needs):
             interval = members.interval(one.value, confidence)
@@ -144,21 +158,15 @@ def _add(result: xr.Dataset, name: str, long_name: str, unit: str, value: Floats
     result[f"{name}_interval"] = ("lr", "bound"), interval, {"units": unit}
 
 
-def _entropy_slope(
-    members: Members, fitted: NDArray[np.bool_], confidence: float
-) -> tuple[Floats, Floats, str]:
-    """Return dU/dS with its interval at the fitted learning rates, and why there is none."""
-    slope, interval = np.full(len(fitted), np.nan), np.full((len(fitted), 2), np.nan)
-    energy, entropy = (members.means[name].values[fitted] for name in ("energy", "entropy"))
-    try:
-        found = estimate_temperature(members.lr[fitted], energy, entropy, confidence)
-    except ValueError as error:
-        return slope, interval, str(error)
-    places = np.searchsorted(members.lr, found.lr)
-    slope[places] = found.temperature
-    if found.interval is not None:
-        interval[places] = found.interval
-    return slope, interval, ""
+def _entropy_slope(lr: Floats, estimate: TemperatureEstimate | str) -> tuple[Floats, Floats]:
+    """Return dU/dS [lr] with its interval; NaN where it was not estimated."""
+    slope, interval = np.full(len(lr), np.nan), np.full((len(lr), 2), np.nan)
+    if not isinstance(estimate, str):
+        places = np.searchsorted(lr, estimate.lr)
+        slope[places] = estimate.temperature
+        if estimate.interval is not None:
+            interval[places] = estimate.interval
+    return slope, interval
 
 
 def _log_crossing(members: Members, fitted: NDArray[np.bool_]) -> Floats:

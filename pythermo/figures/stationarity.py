@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pythermo.figures.style import BLUE, GREEN, LR_LABEL, ORANGE, own_style, require_some
+from pythermo.figures.style import BLUE, GREEN, LR_LABEL, ORANGE, own_style, require_some, say
 
 
 def drifts(titled: Mapping[str, xr.Dataset | str]) -> Figure:
@@ -33,8 +33,7 @@ def drifts(titled: Mapping[str, xr.Dataset | str]) -> Figure:
                 title=title, xscale="log", xlabel=LR_LABEL, ylabel="drift / the largest that does not matter"
             )
             if isinstance(found, str):
-                axes.text(0.5, 0.5, f"not known: {found}", ha="center", va="center", wrap=True, fontsize=8,
-                          transform=axes.transAxes)  # fmt: skip
+                say(axes, f"not known: {found}")
             else:
                 _draw_drifts(axes, found)
         return figure

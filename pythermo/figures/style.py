@@ -1,11 +1,11 @@
 """What all figures share: colors, style, axes, and how they are written."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -13,8 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
 
 from pythermo.sweeps.files import as_path, destination, write_whole
+
+T = TypeVar("T")
 
 # Okabe and Ito's colors, which color-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PURPLE, GRAY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
@@ -72,6 +75,24 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
             kind = target.suffix[1:]
             write_whole(target, partial(figure.savefig, format=kind, dpi=200, bbox_inches="tight"))
     return targets
+
+
+def stretches(lr: NDArray[np.float64], values: Sequence[T]) -> list[tuple[T, float, float]]:
+    """Return the stretches of learning rates that have one value, halfway to their neighbors."""
+    edges = np.sqrt(lr[1:] * lr[:-1])
+    left = np.concatenate([[lr[0] ** 2 / edges[0]], edges]) if len(edges) else lr
+    right = np.concatenate([edges, [lr[-1] ** 2 / edges[-1]]]) if len(edges) else lr
+    merged: list[tuple[T, float, float]] = []
+    for value, start, stop in zip(values, left, right, strict=True):
+        if merged and merged[-1][0] == value:
+            start = merged.pop()[1]
+        merged.append((value, float(start), float(stop)))
+    return merged
+
+
+def say(axes: Axes, text: str) -> None:
+    """Say in the middle of axes why they are empty."""
+    axes.text(0.5, 0.5, text, ha="center", va="center", wrap=True, fontsize=8, transform=axes.transAxes)
 
 
 def legend_beside(axes: Axes, labeled: Axes) -> None:

@@ -20,6 +20,7 @@ from pythermo.figures.style import (
     label_short_axis,
     own_style,
     require_some,
+    say,
 )
 from pythermo.training.quantities import QUANTITIES
 
@@ -82,8 +83,7 @@ def _marks(found: xr.Dataset | str, count: int) -> list[tuple[NDArray[np.bool_],
 def _draw_estimate(axes: Axes, estimate: TemperatureEstimate | str) -> None:
     axes.set(xscale="log", xlabel=LR_LABEL, ylabel="temperature T (dU/dS)", title="temperature")
     if isinstance(estimate, str):
-        axes.text(0.5, 0.5, f"none: {estimate}", ha="center", va="center", wrap=True, fontsize=8,
-                  transform=axes.transAxes)  # fmt: skip
+        say(axes, f"none: {estimate}")
         return
     hot = estimate.temperature > 0.0
     axes.plot(estimate.lr[hot], estimate.temperature[hot], "o", color=GREEN, label="T")

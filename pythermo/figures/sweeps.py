@@ -25,6 +25,7 @@ from pythermo.figures.style import (
     own_style,
     require_some,
     shades,
+    stretches,
 )
 from pythermo.training.quantities import QUANTITIES
 
@@ -271,16 +272,8 @@ def _stretches(analysis: Analysis) -> list[tuple[Regime, float, float]]:
     """Return the stretches of learning rates of one regime, halfway to their neighbors; jumps apart."""
     lr = analysis.stationary["lr"].values
     found = analysis.stationary["regime"].values
-    edges = np.sqrt(lr[1:] * lr[:-1])
-    left = np.concatenate([[lr[0] ** 2 / edges[0]], edges]) if len(edges) else lr
-    right = np.concatenate([edges, [lr[-1] ** 2 / edges[-1]]]) if len(edges) else lr
     named = [Regime.EQUILIBRIUM if one == Regime.JUMP else Regime(str(one)) for one in found]
-    merged: list[tuple[Regime, float, float]] = []
-    for regime, start, stop in zip(named, left, right, strict=True):
-        if merged and merged[-1][0] == regime:
-            start = merged.pop()[1]
-        merged.append((regime, start, stop))
-    return merged
+    return stretches(lr, named)
 
 
 def _shade_regimes(axes: Axes, analysis: Analysis) -> None:

@@ -18,6 +18,8 @@ from pythermo.figures.style import (
     label_short_axis,
     own_style,
     require_some,
+    say,
+    stretches,
 )
 
 
@@ -59,8 +61,9 @@ def _draw_temperatures(axes: Axes, found: xr.Dataset) -> None:
         # Side by side, so that intervals do not hide each other.
         beside = found["lr"].values * 1.02 ** (place - len(shown) / 2)
         _draw_with_intervals(axes, beside, found, name, color, marker)
-    for low, high in _stretches(found["lr"].values, agreement(found)):
-        axes.axvspan(low, high, color=GREEN, alpha=0.12, lw=0, zorder=0, label="dU/dS and noise agree")
+    for agree, low, high in stretches(found["lr"].values, agreement(found).tolist()):
+        if agree:
+            axes.axvspan(low, high, color=GREEN, alpha=0.12, lw=0, zorder=0, label="dU/dS and noise agree")
     axes.set_ylabel("temperature T")
     if shown:
         axes.set_yscale("log")
@@ -103,8 +106,7 @@ def _draw_dimensions(axes: Axes, found: xr.Dataset) -> None:
 def _draw_edge(axes: Axes, found: xr.Dataset) -> None:
     axes.set(ylabel="edge ratio η λ / 2", title="edge of stability")
     if "edge_ratio" not in found:
-        axes.text(0.5, 0.5, "not measured\n(run.measurement.power_iterations)", ha="center", va="center",
-                  fontsize=8, transform=axes.transAxes)  # fmt: skip
+        say(axes, "not measured\n(run.measurement.power_iterations)")
         return
     _draw_with_intervals(axes, found["lr"].values, found, "edge_ratio", PURPLE, "s")
     axes.axhline(1.0, color=GRAY, lw=0.8, ls="--")
@@ -131,18 +133,6 @@ def _draw_with_intervals(
     axes.plot(lr[shown], value[shown], marker + "-", color=color, lw=0.8, ms=4, label=label)
     known = shown & np.isfinite(low) & np.isfinite(high) & ((low > 0.0) | (not positive))
     axes.vlines(lr[known], low[known], high[known], color=color, lw=1.2)
-
-
-def _stretches(lr: NDArray[np.float64], chosen: NDArray[np.bool_]) -> list[tuple[float, float]]:
-    """Return the stretches of learning rates that are chosen, halfway to their neighbors."""
-    edges = np.sqrt(lr[1:] * lr[:-1])
-    left, right = np.concatenate([lr[:1], edges]), np.concatenate([edges, lr[-1:]])
-    merged: list[tuple[float, float]] = []
-    for low, high in zip(left[chosen], right[chosen], strict=True):
-        if merged and merged[-1][1] == low:
-            low = merged.pop()[0]
-        merged.append((float(low), float(high)))
-    return merged
 
 
 def _legend(axes: Axes) -> None:

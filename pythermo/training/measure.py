@@ -82,13 +82,13 @@ class GradientMeter:
         """
         if self.settings.full_gradient == "mean":
             return self._evaluate_without_gradient(), None
-        return self.evaluate_with_gradient()
+        return self._evaluate_with_gradient()
 
     def _evaluate_without_gradient(self) -> Evaluation:
         images, labels = self.data.train_images, self.data.train_labels
         return evaluate(self.model, self.loss, images, labels, self.settings.evaluation_batch)
 
-    def evaluate_with_gradient(self) -> tuple[Evaluation, Tensor]:
+    def _evaluate_with_gradient(self) -> tuple[Evaluation, Tensor]:
         """Evaluate the training images and return the full gradient [D] in float64 as well."""
         images, labels = self.data.train_images, self.data.train_labels
         batch = self.settings.evaluation_batch
@@ -102,7 +102,9 @@ class GradientMeter:
                 correct += float((logits.argmax(dim=1) == y).sum())
         return Evaluation(summed / len(labels), correct / len(labels)), total / len(labels)
 
-    def measure(self, iteration: int, window: EntropyEstimate, mean: Tensor | None) -> Measured:
+    def measure(
+        self, iteration: int, window: EntropyEstimate, mean: Tensor | None, curvature: Curvature
+    ) -> Measured:
         """Measure the current weights, beside the entropy of the window of iterates that ends with them.
 
         ``mean`` [D] is that of the window's iterates, on their sphere; None while it is not full.
@@ -111,7 +113,7 @@ class GradientMeter:
         images, labels = self.data.test_images, self.data.test_labels
         test = evaluate(self.model, self.loss, images, labels, self.settings.evaluation_batch)
         quench = math.nan if mean is None else self._loss_at(mean)
-        return Measured(train, test, self.noise_at(iteration, full_gradient), window, quench, Curvature())
+        return Measured(train, test, self.noise_at(iteration, full_gradient), window, quench, curvature)
 
     def _loss_at(self, weights: Tensor) -> float:
         with self._at(weights):
@@ -123,7 +125,7 @@ class GradientMeter:
 
         def gradient(at: Tensor) -> Tensor:
             with self._at(at[:, 0]):
-                return self.evaluate_with_gradient()[1][:, None]
+                return self._evaluate_with_gradient()[1][:, None]
 
         def probe(index: int) -> Tensor:
             draw = Draw(settings.seed, Stream.CURVATURE, iteration, index, self.training_seed)

@@ -1,5 +1,6 @@
 """How far a run is and what was measured of it: all of it that is not its network."""
 
+import math
 from abc import ABC, abstractmethod
 from importlib.metadata import version
 from typing import Any
@@ -164,7 +165,7 @@ class Record(ABC):
         variables = {
             name: (
                 ("iteration", "k") if quantity.by_neighbors else ("iteration",),
-                np.array([row[name] for row in self.rows]),
+                np.array([row.get(name, math.nan) for row in self.rows]),
                 {"long_name": quantity.long_name, "units": quantity.unit, "source": quantity.source},
             )
             for name, quantity in QUANTITIES.items()

@@ -1,6 +1,5 @@
 """A network in training at a fixed learning rate, its measurements, and its state."""
 
-from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -10,6 +9,7 @@ from torch import nn
 from pythermo import data, ops
 from pythermo._parameters import count, flatten, write_
 from pythermo.config.schema import RunConfig
+from pythermo.estimators.curvature import Curvature
 from pythermo.models.layers import trained_parameters
 from pythermo.models.losses import LOSSES
 from pythermo.ops._devices import require_device
@@ -83,10 +83,8 @@ class Trainer(Record):
     def measure(self) -> None:
         """Measure the current iterate; the run goes on as if this had not been called."""
         ops.raise_failed_steps(self.config.training.device)
-        measured = self.meter.measure(self.iteration, self.estimate(), self.window_mean())
-        if self.counts_as_stationary:
-            measured = replace(measured, curvature=self.meter.curvature_at(self.iteration))
-        self.add(measured)
+        curvature = self.meter.curvature_at(self.iteration) if self.counts_as_stationary else Curvature()
+        self.add(self.meter.measure(self.iteration, self.estimate(), self.window_mean(), curvature))
 
     def network(self) -> nn.Module:
         """Return the network as it is now."""

@@ -1,13 +1,17 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import xarray as xr
+from chain_sweeps import chains_as_sweep
 from made import made_sweep
 
 import pythermo as pt
 from pythermo.analysis.members import Members
+from pythermo.analysis.thermometers import _log_crossing
 from pythermo.config.preset import FitConfig
 from pythermo.estimators.histogram_ratio import inverse_temperature_step
-from pythermo.studies.chains import chains_as_sweep
+from pythermo.studies.intervals import ClosedForm
 
 ALL = FitConfig(first=0, last=-1)
 FOUR = ["noise", "configurational", "fluctuation", "equipartition"]
@@ -211,3 +215,26 @@ def test_equal_losses_have_the_temperature_zero_and_falling_entropies_too():
     assert (found["fluctuation_capacity"] == 0.0).all()
     falling = sweep.assign(entropy=-sweep["entropy"])
     assert (pt.thermometers(falling, 3, ALL)["entropy_slope"][1:-1] == 0.0).all()
+
+
+@pytest.mark.slow
+def test_the_interval_of_the_crossing_covers():
+    """90 % of 200 closed forms, whose noise crosses dU/dS in the middle: 3 binomial deviations are 6 %."""
+    law = ClosedForm(np.geomspace(1e-3, 1e-1, 12))
+    middle, covered = 1e-2, 0
+    for repetition in range(200):
+        random = np.random.default_rng(repetition)
+        energy, entropy = law.members(random)
+        noise = (
+            law.reference * (law.lr[:, None] / middle) ** 0.4 * (1 + 0.02 * random.normal(size=energy.shape))
+        )
+        means = {"energy": energy, "entropy": entropy, "squared_noise": noise * 200 / law.lr[:, None]}
+        members = Members(
+            xr.Dataset({name: (("lr", "seed"), values) for name, values in means.items()}, {"lr": law.lr}),
+            energy[..., None],
+            dim=101,
+        )
+        place = partial(_log_crossing, fitted=np.ones(12, dtype=bool))
+        low, high = members.interval(place, 0.9, np.ones((1, 8), dtype=bool))[0]
+        covered += low <= np.log(middle) <= high
+    assert covered / 200 == pytest.approx(0.9, abs=0.06)

@@ -49,6 +49,6 @@ def test_chains_by_entropy_to_temperature(monkeypatch):
     assert trials["covered"].shape == (10, 2)
     # A quarter of the chains of the study: intervals twice as wide.
     assert 0.1 < float(trials["width"].median()) < 0.5
-    assert float(trials["covered"].mean()) > 0.6
+    assert float(trials["covered"].mean()) > 0.6  # 20 of 90 %: their mean deviates by 7 %
     narrow = trials.assign(covered=trials["covered"] & False)
     assert [check.passed for check in chain_checks(narrow)][:2] == [False, False]

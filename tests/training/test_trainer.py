@@ -128,6 +128,23 @@ def test_curvature_is_measured_where_it_is_asked_for_and_counts():
     assert 0 < float(last["largest_curvature"]) < float(last["hessian_trace"])
 
 
+def test_a_checkpoint_from_before_a_quantity_was_measured_goes_on():
+    trainer, continued = Trainer(QUICK), Trainer(QUICK)
+    for _ in range(15):
+        trainer.advance()
+    state = trainer.state_dict()
+    state["rows"] = [
+        {name: value for name, value in row.items() if name != "quench_loss"} for row in state["rows"]
+    ]
+    continued.load_state_dict(state)
+    while not continued.finished:
+        continued.advance()
+    found = continued.to_dataset()
+    assert np.isnan(found["quench_loss"][0])
+    assert np.isfinite(found["quench_loss"][-1])
+    assert np.isfinite(found["loss"]).all()
+
+
 @pytest.mark.parametrize(
     "other",
     [
