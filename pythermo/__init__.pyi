@@ -30,6 +30,7 @@ from .estimators.temperature import (
 from .estimators.temperature_estimate import TemperatureEstimate, estimate_temperature
 from .estimators.trajectory_entropy import CorrelatedWindowWarning, EntropyEstimate, TrajectoryEntropy
 from .optim import ProjectedSGD, project_
+from .studies.report import report
 from .sweeps.run import run
 from .sweeps.snapshots import load_network
 from .sweeps.sweep import SweepError, load_sweep, sweep
@@ -73,6 +74,7 @@ __all__ = [
     "models",
     "ops",
     "project_",
+    "report",
     "run",
     "sphere",
     "sphere_histogram_entropy",

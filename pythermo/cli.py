@@ -135,6 +135,34 @@ def analyze(folder: Annotated[Path, typer.Argument(help="Folder of a sweep, or o
 
 
 @app.command()
+def watch(
+    folder: Annotated[Path, typer.Argument(help="Folder of a sweep, or of several, that are running.")],
+    seconds: Annotated[int, typer.Option(min=1, help="Between two writings of the page.")] = 10,
+) -> None:
+    """Write the page of sweeps that are running anew every few seconds, until they are finished."""
+    with _errors_as_messages():
+        from pythermo.studies import report
+
+        _say_written([report.watch(folder, seconds, typer.echo)])
+
+
+@app.command("open")
+def open_page(
+    folder: Annotated[Path, typer.Argument(help="Folder of a sweep, of several, or of a study.")],
+) -> None:
+    """Open the page of a folder in the browser; written first, if it is not there."""
+    with _errors_as_messages():
+        from pythermo.studies import report
+
+        page = folder.expanduser() / report.PAGE
+        if not page.exists():
+            page = report.report(folder)
+            _say_written([page])
+        if typer.launch(str(page)) != 0:
+            raise OSError(f"no browser was found; open {page} in one by hand")
+
+
+@app.command()
 def simulate(
     out: Annotated[Path, typer.Argument(help="NetCDF file for the result.")],
     system: Annotated[str, typer.Option(help="up, op, or noise (isotropic, of known temperature).")] = "up",

@@ -1,5 +1,6 @@
 import sys
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,10 @@ def on_cpu(monkeypatch):
             return function(*arguments)
 
     return run
+
+
+@pytest.fixture
+def one_worker():
+    """An executor in this process: spawning one takes longer than the runs."""
+    with ThreadPoolExecutor(1) as executor:
+        yield executor

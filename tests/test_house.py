@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "pythermo"
 FLOORS = (
     ("cli",),
     ("studies",),
-    ("report",),
+    ("reports",),
     ("bench", "figures"),
     ("sweeps",),
     ("analysis",),

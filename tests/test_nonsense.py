@@ -200,7 +200,7 @@ NOT_HERE = {
     "pt": {
         "Analysis", "CorrelatedWindowWarning", "DEFAULT_KS", "EntropyEstimate", "GradientNoise", "Member",
         "PowerLaw", "Preset", "ProjectedSGD", "RunConfig", "SweepError", "TemperatureEstimate", "TemperatureFit", "analyze", "data",
-        "figures", "load_network", "load_sweep", "models", "ops", "project_", "run", "sphere", "sweep",
+        "figures", "load_network", "load_sweep", "models", "ops", "project_", "report", "run", "sphere", "sweep",
     },
     "ops": {"exponential_sgd_step_", "projected_sgd_step_", "raise_failed_steps"},
     "sphere": {"PAPER_START", "System"},

@@ -7,6 +7,8 @@ from functools import cached_property
 import xarray as xr
 
 from pythermo.analysis.gradients import GradientLaw, gradient_law
+from pythermo.analysis.regimes import Regime
+from pythermo.analysis.stationary import stationary
 from pythermo.analysis.temperatures import Analysis, analyze, estimate_of_fit
 from pythermo.analysis.thermometers import read_thermometers
 from pythermo.config.preset import Preset
@@ -14,8 +16,50 @@ from pythermo.estimators.temperature_estimate import TemperatureEstimate
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a sweep is.
+
+    Attributes
+    ----------
+    members, finished : int
+        How many it has, and how many of them are finished.
+    iterations, all_iterations : int
+        How many of the iterations of all members are done.
+    failures : tuple of str
+        The members that failed, each with the last line of its error.
+    """
+
+    members: int
+    finished: int
+    iterations: int
+    all_iterations: int
+    failures: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to be done."""
+        return self.finished == self.members
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A sweep of which nothing has been measured yet.
+
+    Attributes
+    ----------
+    name : str
+        Of its folder.
+    progress : Progress
+        How far it is.
+    """
+
+    name: str
+    progress: Progress
+
+
+@dataclass(frozen=True)
 class Setup:
-    """A finished sweep of a preset: one network on one data set.
+    """A sweep of a preset: one network on one data set.
 
     Attributes
     ----------
@@ -27,15 +71,23 @@ class Setup:
         With its learning rates as they were stored.
     dataset : xarray.Dataset
         As `pythermo.sweep` returned it.
-    baseline : xarray.Dataset
-        U and S of weights uniform on the sphere.
+    baseline : xarray.Dataset, optional
+        U and S of weights uniform on the sphere, where they were measured.
+    progress : Progress, optional
+        How far it is; finished, if not given.
     """
 
     name: str
     title: str
     preset: Preset
     dataset: xr.Dataset
-    baseline: xr.Dataset
+    baseline: xr.Dataset | None = None
+    progress: Progress | None = None
+
+    @property
+    def last(self) -> int:
+        """Number of measurements that count as stationary."""
+        return self.preset.run.measurement.stationary
 
     @property
     def order(self) -> tuple[float, float, str]:
@@ -46,18 +98,26 @@ class Setup:
     @cached_property
     def analysis(self) -> Analysis:
         """Stationary values and temperatures, with the preset's range of the fit."""
-        return analyze(self.dataset, self.preset.run.measurement.stationary, self.preset.fit)
+        return analyze(self.dataset, self.last, self.preset.fit)
+
+    @cached_property
+    def stationary(self) -> xr.Dataset:
+        """Stationary values, without regimes where there are no temperatures: of one learning rate, say."""
+        try:
+            return self.analysis.stationary
+        except ValueError:
+            values = stationary(self.dataset, self.last)
+            return values.assign(regime=("lr", [Regime.UNKNOWN.value] * values.sizes["lr"]))
 
     @cached_property
     def estimate(self) -> TemperatureEstimate | str:
         """The temperatures by convex regression over seeds, of the fit's range; or why there are none."""
-        return estimate_of_fit(self.dataset, self.analysis.fit, self.preset.run.measurement.stationary)
+        return estimate_of_fit(self.dataset, self.analysis.fit, self.last)
 
     @cached_property
     def thermometers(self) -> xr.Dataset:
         """The temperatures by all thermometers: see `pythermo.thermometers`."""
-        last = self.preset.run.measurement.stationary
-        return read_thermometers(self.dataset, last, self.analysis.fit, self.estimate)
+        return read_thermometers(self.dataset, self.last, self.analysis.fit, self.estimate)
 
     @cached_property
     def gradient_law(self) -> GradientLaw:
@@ -66,7 +126,7 @@ class Setup:
 
     def by_neighbors(self) -> dict[int, Analysis]:
         """Return the analyses by the number of neighbors of the entropy."""
-        last = self.preset.run.measurement.stationary
         return {
-            k: analyze(self.dataset, last, self.preset.fit, k) for k in map(int, self.dataset["k"].values)
+            k: analyze(self.dataset, self.last, self.preset.fit, k)
+            for k in map(int, self.dataset["k"].values)
         }

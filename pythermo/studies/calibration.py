@@ -1,6 +1,7 @@
 """The whole way from chains by entropy to temperature, where the temperature is known: isotropic noise."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,13 @@ from pythermo import figures, sphere
 from pythermo._progress import ProgressBar
 from pythermo.estimators.absolute_entropy import kozachenko_leonenko_entropy
 from pythermo.estimators.temperature import fit_temperature
-from pythermo.report.markdown import markdown
-from pythermo.report.sections import Report, Section, Table
+from pythermo.reports.sections import Plot, Report, Section, Table
 from pythermo.sphere.protocols import FullSpaceName
 from pythermo.studies import intervals
 from pythermo.studies.chains import stationary_samples
-from pythermo.studies.checks import Check, checks_table, require_passed
+from pythermo.studies.checks import Check, checks_headline, require_passed
 from pythermo.studies.gas import GAS_REPLICAS, SIGMA, gas_checks, gas_section, gas_sweep
+from pythermo.studies.report import write_report
 from pythermo.sweeps import files
 from pythermo.training.torch_settings import own_settings
 
@@ -143,17 +144,38 @@ def calibrate(out: str | Path, progress: bool = True) -> list[Path]:
     written += figures.save(figures.calibration(spheres, gases), folder / "calibration")
     report = calibration_report(spheres, gases, checks)
     sections = [*report.sections, intervals.intervals_section(closed, chains)]
-    files.write_text(folder / "summary.md", markdown(Report(report.title, sections)))
+    written += write_report(folder, Report(report.title, sections))
     require_passed(checks)
-    return [*written, folder / "summary.md"]
+    return written
 
 
 def calibration_report(
     spheres: Sequence[xr.Dataset], gases: Sequence[xr.Dataset], checks: Sequence[Check]
 ) -> Report:
     """Return all that was measured beside theory."""
-    sections = [Section(table=checks_table(checks)), *map(_sphere_section, spheres), *map(gas_section, gases)]
-    return Report("Calibration: isotropic noise, of known temperature", sections)
+    return Report(
+        "Calibration: isotropic noise, of known temperature",
+        [
+            checks_headline(checks),
+            _plots(spheres, gases),
+            *map(_sphere_section, spheres),
+            *map(gas_section, gases),
+        ],
+    )
+
+
+def _plots(spheres: Sequence[xr.Dataset], gases: Sequence[xr.Dataset]) -> Section:
+    from pythermo.reports.plots.studies import beside_theory_plot, radius_plot
+
+    of_spheres = [
+        Plot(
+            f"{label} on the sphere; at larger η theory is no longer exact.",
+            partial(beside_theory_plot, spheres, name),
+        )
+        for name, label in (("energy", "U"), ("temperature", "T"))
+    ]
+    of_gases = [Plot("The radius beside that of the ideal gas.", partial(radius_plot, gas)) for gas in gases]
+    return Section("Beside theory", plots=[*of_spheres, *of_gases])
 
 
 def _sphere_section(sweep: xr.Dataset) -> Section:

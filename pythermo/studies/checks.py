@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pythermo.report.sections import Table
+from pythermo.reports.sections import Advice, Fact, Section, Table
 
 
 class CalibrationError(RuntimeError):
@@ -33,6 +33,14 @@ def require_passed(checks: Sequence[Check]) -> None:
             f"{c.name}: off by {c.error:.3g} {c.unit}, allowed {c.tolerance:g}" for c in failed
         )
         raise CalibrationError(f"{len(failed)} of {len(checks)} checks failed\n  {listed}")
+
+
+def checks_headline(checks: Sequence[Check]) -> Section:
+    """Return how many checks passed, and which did not."""
+    failed = [check.name for check in checks if not check.passed]
+    advice = [Advice(f"Failed: {'; '.join(failed)}.", "Do not trust what rests on it.")] if failed else []
+    passed = Fact("checks passed", f"{len(checks) - len(failed)} of {len(checks)}")
+    return Section("Checks", facts=[passed], advice=advice, table=checks_table(checks))
 
 
 def checks_table(checks: Sequence[Check]) -> Table:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pythermo import sphere
 from pythermo._progress import ProgressBar
 from pythermo.estimators.absolute_entropy import kozachenko_leonenko_entropy
-from pythermo.report.sections import Section, Table
+from pythermo.reports.sections import Section, Table
 from pythermo.sphere.protocols import FullSpaceName
 from pythermo.studies.chains import stationary_samples
 from pythermo.studies.checks import Check

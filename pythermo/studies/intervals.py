@@ -1,6 +1,7 @@
 """Whether intervals of temperatures cover and jumps are found: many repetitions of what is known."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -10,7 +11,7 @@ from pythermo import sphere
 from pythermo._progress import ProgressBar
 from pythermo.estimators.absolute_entropy import kozachenko_leonenko_entropy
 from pythermo.estimators.temperature_estimate import estimate_temperature
-from pythermo.report.sections import Section, Table
+from pythermo.reports.sections import Plot, Section, Table
 from pythermo.studies.chains import SAMPLES, stationary_samples
 from pythermo.studies.checks import Check
 
@@ -229,7 +230,17 @@ def intervals_section(closed: xr.Dataset, chains: list[xr.Dataset]) -> Section:
             [f"chains, D = {one.attrs['dim']}", f"{lr:.3g}", f"{100 * share:.1f} %", f"{width:.0f} %"]
             for (lr, share), width in zip(_shares(one["covered"]), widths, strict=True)
         ]
-    return Section("Intervals", [words], Table(["", "η", "covered", "width over T"], rows))
+    covered = {"closed form": closed["point"]}
+    covered |= {f"chains, D = {one.attrs['dim']}": one["covered"] for one in chains}
+    return Section(
+        "Intervals", [words], Table(["", "η", "covered", "width over T"], rows), plots=[_plot(covered)]
+    )
+
+
+def _plot(covered: dict[str, xr.DataArray]) -> Plot:
+    from pythermo.reports.plots.studies import coverage_plot
+
+    return Plot("How often 90 % intervals of T hold the truth.", partial(coverage_plot, covered))
 
 
 def _shares(covered: xr.DataArray) -> list[tuple[float, float]]:

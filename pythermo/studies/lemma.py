@@ -4,8 +4,9 @@ At a distance d from an optimum the SNR falls as d where the network cannot fit 
 gradients of minibatches do not vanish there; where it can (OP) all of them do, and the SNR stays.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,8 @@ from pythermo.estimators.temperature import PowerLaw, fit_power_law
 from pythermo.models.layers import NormReLU, batch_norm, initialize_, trained_parameters
 from pythermo.models.losses import squared_error
 from pythermo.optim import ProjectedSGD, project_
+from pythermo.reports.sections import Fact, Plot, Report, Section, Table
+from pythermo.studies.report import write_report
 from pythermo.sweeps import files
 from pythermo.training.batches import Draw, Stream
 from pythermo.training.quantities import QUANTITIES
@@ -30,6 +33,7 @@ from pythermo.training.torch_settings import own_settings
 DISTANCES = np.geomspace(1e-6, 1.0, 25)
 # Nearer, what is left of the full gradient at a found optimum counts; farther, higher orders do.
 LINEAR = slice(1e-3, 2e-2)
+_EXPECTED = {"up": 1, "op": 0}
 _HEAD_NORM = 1.5  # of squared errors
 _LR = 3e-3
 
@@ -127,7 +131,7 @@ def reproduce_lemma(out: str | Path) -> list[Path]:
     Returns
     -------
     list of Path
-        ``up.nc``, ``op.nc``, and ``lemma`` as PNG and PDF.
+        ``up.nc``, ``op.nc``, ``lemma`` as PNG and PDF, ``summary.md`` and ``report.html``.
     """
     folder = files.writable_folder("out", out)
     found = {}
@@ -136,11 +140,39 @@ def reproduce_lemma(out: str | Path) -> list[Path]:
         if not path.exists():
             files.write_dataset(path, snr_by_distance(settings))
         found[name] = files.read_dataset(path, "remove it, and it is computed anew")
-    drawn = figures.save(
-        figures.snr_near_an_optimum(found, {name: slope(one) for name, one in found.items()}, LINEAR),
-        folder / "lemma",
+    laws = {name: slope(one) for name, one in found.items()}
+    drawn = figures.save(figures.snr_near_an_optimum(found, laws, LINEAR), folder / "lemma")
+    reports = write_report(folder, lemma_report(found, laws))
+    return [*(folder / f"{name}.nc" for name in found), *drawn, *reports]
+
+
+def lemma_report(found: Mapping[str, xr.Dataset], laws: Mapping[str, PowerLaw]) -> Report:
+    """Return the exponents of the SNR beside those of Lemma 1, and what is left at the optima."""
+    from pythermo.reports.plots.studies import snr_by_distance_plot
+
+    facts = [
+        Fact(
+            f"{name.upper()}, D = {found[name].attrs['weights']}: exponent of the SNR",
+            f"{law.exponent:.3f} ± {law.exponent_stderr:.3f}",
+            f"{_EXPECTED[name]} by Lemma 1; ± by the scatter of its points",
+        )
+        for name, law in laws.items()
+    ]
+    left = {name: float(one["full_grad_norm"] / one["rms_grad_norm"]) for name, one in found.items()}
+    rows = [
+        [name.upper(), str(one.attrs["weights"]), f"{float(one['loss']):.3g}", f"{left[name]:.2g}"]
+        for name, one in found.items()
+    ]
+    table = Table(["setup", "D", "loss at the optimum", "|G| there over that of minibatches"], rows)
+    plot = Plot("Means over directions.", partial(snr_by_distance_plot, found, laws))
+    words = (
+        f"Exponents are those between distances of {LINEAR.start:g} and {LINEAR.stop:g}: nearer, what is "
+        "left of the full gradient counts; farther, higher orders do."
     )
-    return [*(folder / f"{name}.nc" for name in found), *drawn]
+    return Report(
+        "Lemma 1: the SNR near an optimum",
+        [Section("What was found", [words], table, facts), Section("The plot", plots=[plot])],
+    )
 
 
 class _Minibatches:

@@ -10,16 +10,14 @@ import xarray as xr
 from pythermo import figures
 from pythermo.analysis.setup import Setup
 from pythermo.config.preset import Preset
-from pythermo.report.markdown import markdown
-from pythermo.report.sweeps import sweeps_report
+from pythermo.reports.sweeps import sweeps_report
+from pythermo.studies.report import write_report
 from pythermo.sweeps import files
 from pythermo.sweeps.preset import PRESET, read_setups, run_preset
 from pythermo.sweeps.sweep import SWEEP
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-SUMMARY = "summary.md"
 
 
 def reproduce(
@@ -62,10 +60,11 @@ def write_results(out: str | Path) -> list[Path]:
     -------
     list of Path
         ``sweep.nc`` (where there are several, along the dimension ``setup``), the figures as PNG and PDF,
-        ``summary.md``. Figures 1 to 3 are the paper's; ``surface`` shows U against S and the temperature with
-        its intervals, ``drifts`` what is stationary, ``thermometers`` all temperatures, ``runs`` U and S
-        along the runs, ``gradients`` and ``gradient_norms`` the norms and the SNR of gradients, ``snr`` its
-        stationary value, and ``neighbors``, of the smallest network, what S and T become with other k.
+        ``summary.md``, and ``report.html``, the page with interactive plots. Figures 1 to 3 are the paper's;
+        ``surface`` shows U against S and the temperature with its intervals, ``drifts`` what is stationary,
+        ``thermometers`` all temperatures, ``runs`` U and S along the runs, ``gradients`` and
+        ``gradient_norms`` the norms and the SNR of gradients, ``snr`` its stationary value, and
+        ``neighbors``, of the smallest network, what S and T become with other k.
 
     Raises
     ------
@@ -78,10 +77,10 @@ def write_results(out: str | Path) -> list[Path]:
     drawn = [
         path for name, figure in _figures(setups).items() for path in figures.save(figure, folder / name)
     ]
-    files.write_text(folder / SUMMARY, markdown(sweeps_report(setups)))
+    reports = write_report(folder, sweeps_report(setups))
     if not (folder / PRESET).exists():
         files.write_dataset(folder / SWEEP, _along_setup(setups))
-    return [folder / SWEEP, *drawn, folder / SUMMARY]
+    return [folder / SWEEP, *drawn, *reports]
 
 
 def _figures(setups: Sequence[Setup]) -> "dict[str, Figure]":
@@ -90,9 +89,10 @@ def _figures(setups: Sequence[Setup]) -> "dict[str, Figure]":
     datasets = {one.title: one.dataset for one in setups}
     laws = {one.title: one.gradient_law for one in setups}
     smallest, largest = setups[0], setups[-1]
+    baselines = {one.title: one.baseline for one in setups if one.baseline is not None}
     return {
         "figure1": figures.stationary_values(analyses),
-        "figure2": figures.thermodynamics(analyses, {one.title: one.baseline for one in setups}),
+        "figure2": figures.thermodynamics(analyses, baselines),
         "figure3": figures.temperature_decay(largest.dataset, largest.title),
         "surface": figures.thermodynamic_surface({one.title: one for one in setups}),
         "drifts": figures.drifts({one.title: one.analysis.stationarity for one in setups}),

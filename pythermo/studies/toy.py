@@ -1,5 +1,6 @@
 """The paper's three-dimensional toy, and the thermodynamics of it that the paper does not show."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,12 @@ from numpy.typing import NDArray
 from pythermo import figures, sphere
 from pythermo.estimators.absolute_entropy import kozachenko_leonenko_entropy
 from pythermo.estimators.temperature import TemperatureFit, fit_power_law, fit_temperature
-from pythermo.report.markdown import markdown
-from pythermo.report.sections import Report, Section, Table
-from pythermo.report.sweeps import power_law_text
+from pythermo.reports.sections import Fact, Plot, Report, Section, Table
+from pythermo.reports.sweeps import power_law_text
 from pythermo.sphere.systems import Quadratics
 from pythermo.studies.chains import stationary_samples
 from pythermo.studies.checks import checks_table, require_passed
+from pythermo.studies.report import picture, write_report
 from pythermo.studies.theorem import snr_along_meridians, theorem_checks
 from pythermo.sweeps import files
 from pythermo.training.torch_settings import own_settings
@@ -127,7 +128,7 @@ def reproduce_toy(out: str | Path) -> list[Path]:
     -------
     list of Path
         ``up.nc`` and ``op.nc`` (the paper's runs), ``stationary.nc``, ``figure4``, ``figure5``,
-        ``thermodynamics`` and ``theorem1`` as PNG and PDF, ``summary.md``.
+        ``thermodynamics`` and ``theorem1`` as PNG and PDF, ``summary.md`` and ``report.html``.
 
     Raises
     ------
@@ -148,16 +149,22 @@ def reproduce_toy(out: str | Path) -> list[Path]:
     for name, dataset in (*((name.lower(), run) for name, run in runs.items()), ("stationary", states)):
         written.append(folder / f"{name}.nc")
         files.write_dataset(written[-1], dataset)
-    written += figures.save(figures.toy_spheres(SYSTEMS, paths), folder / "figure4")
+    spheres, along = figures.toy_spheres(SYSTEMS, paths), figures.toy_meridians(meridians)
+    written += figures.save(spheres, folder / "figure4")
     written += figures.save(figures.toy_runs(runs), folder / "figure5")
     written += figures.save(
         figures.toy_thermodynamics(states, fit, threshold, snr), folder / "thermodynamics"
     )
-    written += figures.save(figures.toy_meridians(meridians), folder / "theorem1")
-    written.append(folder / "summary.md")
+    written += figures.save(along, folder / "theorem1")
     report = toy_report(runs, states, fit, threshold, snr)
-    sections = [*report.sections, Section("Theorem 1's closed form", [THEOREM], checks_table(checks))]
-    files.write_text(written[-1], markdown(Report(report.title, sections)))
+    pictures = [picture(spheres, "SGD on two spheres colored by the loss.")]
+    theorem = [picture(along, "SNR along meridians: points measured, lines by Theorem 1.")]
+    sections = [
+        *report.sections,
+        Section("Theorem 1's closed form", [THEOREM], checks_table(checks), pictures=theorem),
+        Section("Trajectories", pictures=pictures),
+    ]
+    written += write_report(folder, Report(report.title, sections))
     require_passed(checks)
     return written
 
@@ -195,4 +202,22 @@ def toy_report(
         )
     ]
     table = Table(["η", "U", "S", "T", "interval"], rows)
-    return Report("The three-dimensional toy", [Section(paragraphs=paragraphs, table=table)])
+    facts = [
+        Fact("OP converges up to η", f"{holds.max():.4g}", f"all of {threshold.sizes['replica']} chains"),
+        Fact("Lemma 1, UP", f"SNR ∝ distance^{up:.4f}", "1 expected"),
+        Fact("Lemma 1, OP", f"SNR ∝ distance^{op:.4f}", "0 expected"),
+    ]
+    found = Section("What was found", paragraphs, table, facts)
+    return Report("The three-dimensional toy", [found, _plots(runs, states, fit)])
+
+
+def _plots(runs: dict[str, xr.Dataset], states: xr.Dataset, fit: TemperatureFit) -> Section:
+    from pythermo.reports.plots import studies
+
+    plots = [
+        Plot("Stationary U.", partial(studies.toy_state_plot, states, "energy", "loss U")),
+        Plot("Stationary S.", partial(studies.toy_state_plot, states, "entropy", "entropy S (nats)")),
+        Plot("The temperature at which SGD minimizes F.", partial(studies.toy_temperature_plot, fit)),
+        Plot("One chain at each of the paper's learning rates.", partial(studies.toy_losses_plot, runs)),
+    ]
+    return Section("Against the learning rate", plots=plots)

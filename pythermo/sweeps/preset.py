@@ -61,7 +61,7 @@ def run_preset(
 
 def _stored_learning_rates(folder: Path) -> list[float]:
     """Return those of the runs that are there, and those that were only planned."""
-    planned = _read_preset(folder).learning_rates if (folder / PRESET).exists() else []
+    planned = read_preset(folder).learning_rates if (folder / PRESET).exists() else []
     return [*stored_learning_rates(folder), *planned]
 
 
@@ -70,7 +70,8 @@ def _stored_text(folder: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.exists() else None
 
 
-def _read_preset(folder: Path) -> Preset:
+def read_preset(folder: Path) -> Preset:
+    """Read the preset by which a sweep's folder was made."""
     with files.reading(folder / PRESET, "put it back as it was, or move the folder away"):
         return Preset.load(folder / PRESET)
 
@@ -94,11 +95,11 @@ def read_setups(out: str | Path) -> list[Setup]:
     if not finished:
         raise FileNotFoundError(f"out: {folder} holds no finished sweep of a preset")
     setups = sorted((_read(path) for path in finished), key=lambda one: one.order)
-    return _with_different_titles(setups)
+    return with_different_titles(setups)
 
 
 def _read(folder: Path) -> Setup:
-    preset = _read_preset(folder)
+    preset = read_preset(folder)
     finished = finished_members(folder)
     stored = [member.lr for member in finished]
     members = members_of(preset.run, preset.learning_rates, preset.seeds, stored)
@@ -120,7 +121,7 @@ def _read(folder: Path) -> Setup:
     )
 
 
-def _with_different_titles(setups: list[Setup]) -> list[Setup]:
+def with_different_titles(setups: list[Setup]) -> list[Setup]:
     """Add the folder's name to titles that repeat: sweeps of one network on other data, say."""
     titles = [one.title for one in setups]
     return [

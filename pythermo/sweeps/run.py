@@ -19,7 +19,7 @@ from pythermo.training.record import Record
 from pythermo.training.torch_settings import own_settings
 from pythermo.training.trainer import Trainer
 
-CHECKPOINT, PROGRESS = "checkpoint.pt", "progress.txt"
+CHECKPOINT, PROGRESS, SO_FAR = "checkpoint.pt", "progress.txt", "so_far.nc"
 
 # Time between checkpoints, in units of what one takes: at least this.
 _STEPPING_PER_CHECKPOINT = 19.0
@@ -110,8 +110,13 @@ def _read_finished(config: RunConfig, folder: Path) -> xr.Dataset:
     files.check_folder(folder, config)
     dataset = files.read_dataset(folder / MEASUREMENTS, "remove it, and the same call computes the run anew")
     with suppress(OSError):
-        (folder / CHECKPOINT).unlink(missing_ok=True)  # a process was killed before it did so
+        _remove_unfinished(folder)  # a process was killed before it did so
     return dataset
+
+
+def _remove_unfinished(folder: Path) -> None:
+    for name in (CHECKPOINT, SO_FAR):
+        (folder / name).unlink(missing_ok=True)
 
 
 def compute(tasks: Sequence["Task"], checkpoint_seconds: float) -> None:
@@ -211,7 +216,7 @@ class Task:
         self.outcome = self._run.to_dataset()
         if self.folder is not None:
             files.write_dataset(self.folder / MEASUREMENTS, self.outcome)
-            (self.folder / CHECKPOINT).unlink(missing_ok=True)
+            _remove_unfinished(self.folder)
         self.say()
 
     def result(self) -> xr.Dataset:
@@ -234,10 +239,12 @@ class Task:
                 self._report(self._run.iteration, self._run.rows[-1]["loss"])
 
     def write_checkpoint(self) -> None:
-        """Write all that the run needs to go on."""
+        """Write all that the run needs to go on, and what was measured so far for those who watch it."""
         if self.folder is not None and self.outcome is None:
             with self._own_errors():
                 files.write_state(self.folder / CHECKPOINT, self._run.state_dict())
+                if self._run.rows:
+                    files.write_dataset(self.folder / SO_FAR, self._run.to_dataset())
 
     @contextmanager
     def _own_errors(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ from made import late_sweep, made_sweep, setup
 from pythermo.analysis.stationary import shown_error, stationary
 from pythermo.analysis.temperatures import analyze
 from pythermo.config.preset import FitConfig
-from pythermo.report.sweeps import temperature_table
+from pythermo.reports.sweeps import temperature_table
 
 
 def test_stationary_values_are_those_of_the_last_measurements():

@@ -10,7 +10,7 @@ from pythermo.analysis.gradients import gradient_law
 from pythermo.analysis.stationary import stationary_members
 from pythermo.analysis.temperatures import analyze
 from pythermo.config.preset import FitConfig
-from pythermo.report.thermometers import agreement_text
+from pythermo.reports.thermometers import agreement_text
 
 
 def drawn_texts(figure: Figure) -> str:

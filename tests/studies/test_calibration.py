@@ -110,6 +110,7 @@ def test_the_command_writes_everything_and_fails_loudly(tmp_path, monkeypatch):
         "calibration.png",
         "calibration.pdf",
         "summary.md",
+        "report.html",
     }
     assert xr.load_dataset(tmp_path / "fixed-lr.nc")["radius"].shape == (4, 4)
     # 16 replicas are too few for the tolerances.

@@ -54,7 +54,7 @@ def test_the_command_writes_everything(tmp_path, monkeypatch):
         for name in ("figure4", "figure5", "thermodynamics", "theorem1")
         for kind in ("png", "pdf")
     }
-    assert names == figures | {"up.nc", "op.nc", "stationary.nc", "summary.md"}
+    assert names == figures | {"up.nc", "op.nc", "stationary.nc", "summary.md", "report.html"}
     assert xr.load_dataset(tmp_path / "op.nc")["snr"].sizes["lr"] == 80
     summary = (tmp_path / "summary.md").read_text()
     assert "slope 1.0000 for UP" in summary

@@ -4,9 +4,9 @@ import pytest
 from made import late_sweep, made_sweep, planted, setup
 
 from pythermo.config.preset import FitConfig
-from pythermo.report.markdown import markdown, markdown_table
-from pythermo.report.sections import Report, Section, Table
-from pythermo.report.sweeps import sweeps_report, temperature_table
+from pythermo.reports.markdown import markdown, markdown_table
+from pythermo.reports.sections import Report, Section, Table
+from pythermo.reports.sweeps import sweeps_report, temperature_table
 
 
 def test_markdown():

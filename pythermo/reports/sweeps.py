@@ -1,24 +1,27 @@
 """The report on the sweeps of one or more setups."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from pythermo.analysis.regimes import Regime
-from pythermo.analysis.setup import Setup
+from pythermo.analysis.setup import Setup, Waiting
 from pythermo.analysis.stationary import shown_error
 from pythermo.config.preset import FIGURE_K, PublishedLaw
 from pythermo.estimators.temperature import PowerLaw, TemperatureFit
 from pythermo.estimators.temperature_estimate import TemperatureEstimate
-from pythermo.report.sections import Report, Section, Table
-from pythermo.report.thermometers import thermometers_section
+from pythermo.reports.headline import advice_on_failures, headline
+from pythermo.reports.plots.sections import plot_sections
+from pythermo.reports.sections import Fact, Report, Section, Table
+from pythermo.reports.thermometers import thermometers_section
 from pythermo.training.quantities import QUANTITIES
 
 
-def sweeps_report(setups: Sequence[Setup], k: int = FIGURE_K) -> Report:
-    """Return what was found in some setups, a section each."""
+def sweeps_report(setups: Sequence[Setup], waiting: Sequence[Waiting] = (), k: int = FIGURE_K) -> Report:
+    """Return what was found in some setups, and what is waited for; what is not known is said."""
     words = (
         f"U: full training loss; S: entropy of the last window, k = {k}, up to a constant common to a "
         "sweep; T: the temperature at which SGD at η minimizes U - T S. U and S are means over the last "
@@ -33,10 +36,43 @@ def sweeps_report(setups: Sequence[Setup], k: int = FIGURE_K) -> Report:
         "U(S); chaos, U is above the loss of the best constant prediction; mixed, no regime has more than "
         "half of the seeds."
     )
-    sections = [Section(paragraphs=[words])]
+    sections = [headline(one) for one in setups] + [_waiting_section(one) for one in waiting]
+    sections += plot_sections(setups)
     for one in setups:
-        sections += [_section(one, k), thermometers_section(one.title, one.thermometers)]
-    return Report("Thermodynamics of SGD", sections)
+        sections += [
+            _or_reason(f"{one.title}: values", partial(_section, one, k)),
+            _or_reason(f"{one.title}: thermometers", partial(_thermometers, one)),
+        ]
+    how = Section("How to read this", [words])
+    return Report("Thermodynamics of SGD", [*sections, how, *map(_configuration, setups)])
+
+
+def _or_reason(title: str, make: Callable[[], Section]) -> Section:
+    """Return a section, or in its place why it cannot be made."""
+    try:
+        return make()
+    except ValueError as error:
+        return Section(title, [f"Not known: {error}."])
+
+
+def _waiting_section(waiting: Waiting) -> Section:
+    progress = waiting.progress
+    facts = [Fact("runs with measurements", f"0 of {progress.members}" if progress.members else "0")]
+    text = "Nothing has been measured yet; it appears with the first checkpoint of a run."
+    return Section(waiting.name, [text], facts=facts, advice=advice_on_failures(progress))
+
+
+def _thermometers(setup: Setup) -> Section:
+    return thermometers_section(setup.title, setup.thermometers)
+
+
+def _configuration(setup: Setup) -> Section:
+    attrs = setup.dataset.attrs
+    versions = [
+        f"{name} {attrs[f'{name}_version']}" for name in ("pythermo", "torch") if f"{name}_version" in attrs
+    ]
+    text = f"Folder {setup.name}. Computed with {', '.join(versions) or 'versions that it does not say'}."
+    return Section(f"{setup.title}: configuration", [text], code=setup.preset.to_toml(), folded=True)
 
 
 def _section(setup: Setup, k: int) -> Section:
@@ -52,14 +88,15 @@ def _section(setup: Setup, k: int) -> Section:
     seeds = setup.dataset.sizes["seed"]
     if seeds > 1:
         sentences.append(f"Seeds of each learning rate: {seeds}.")
-    uniform = float(setup.baseline["uniform_entropy"].sel(k=k))
-    sentences.append(
-        f"Uniform on the sphere: U = {float(setup.baseline['uniform_loss']):.4g}, S = {uniform:.0f}."
-    )
+    if setup.baseline is not None:
+        uniform = float(setup.baseline["uniform_entropy"].sel(k=k))
+        sentences.append(
+            f"Uniform on the sphere: U = {float(setup.baseline['uniform_loss']):.4g}, S = {uniform:.0f}."
+        )
     sentences.append(_gradient_law_text(setup.gradient_law.law, preset.published_gradients))
     sentences.append(f"Full gradient of the SNR: {analysis.full_gradient}.")
     sentences.append(f"Stationary: {_stationary_text(setup.analysis.stationarity)}.")
-    return Section(setup.title, [" ".join(sentences)], temperature_table(setup))
+    return Section(f"{setup.title}: values", [" ".join(sentences)], temperature_table(setup))
 
 
 def estimate_text(estimate: TemperatureEstimate | str) -> str:

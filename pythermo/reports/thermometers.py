@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from pythermo.analysis.thermometers import TEMPERATURES, agreement
-from pythermo.report.sections import Section, Table
+from pythermo.reports.sections import Section, Table
 
 # Columns of the table: name in the Dataset, header.
 _COLUMNS = {

@@ -1,0 +1,1 @@
+"""Interactive plots of pages: sweeps in, plotly Figures out."""
