@@ -88,6 +88,10 @@ FROM_MEMBERS = (
         lambda m: m.lr * m["largest_curvature"] / 2.0, ("largest_curvature",),
     ),
     Derived(
+        "batch_edge_ratio", "learning rate times half the batch sharpness", "1",
+        lambda m: m.lr * m["batch_sharpness"] / 2.0, ("batch_sharpness",),
+    ),
+    Derived(
         "inverse_temperature_step", "1/T less that of the next learning rate", "nats per loss unit",
         _inverse_temperature_step,
     ),

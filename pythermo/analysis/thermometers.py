@@ -73,7 +73,8 @@ def thermometers(
         ``quench_energy`` (loss units), U less the loss at the mean of the window's weights, and
         ``quench_dimension``, 2/T times it, for as many independent points as the window is worth.
         ``noise_scale`` (samples), the batch at which signal and noise are alike. ``edge_ratio``, lr times
-        half the largest curvature.
+        half the largest curvature; ``batch_edge_ratio``, lr times half the curvature of minibatches' losses
+        along their gradients: at 1 the loss of a step's own minibatch stays the same.
 
         Without that dimension ``crossing``, the learning rate from which on dU/dS is above T of the noise;
         NaN where they do not cross.
@@ -90,7 +91,8 @@ def thermometers(
     the edge ratio nears 1, or the noise is not isotropic, they differ, and the state has no one temperature:
     docs/temperature.md. Intervals are Student's t with the jackknife's error over seeds; that of the slope is
     its own. Sources: arXiv 2505.23489 (slope) and 2511.07308 (noise), Butler et al. 1998 (configurational),
-    Merz and Shirts 2018 (histograms), McCandlish et al. 2018 (noise scale).
+    Merz and Shirts 2018 (histograms), McCandlish et al. 2018 (noise scale),
+    Andreyev and Beneventano 2024 (batch sharpness).
 
     Examples
     --------

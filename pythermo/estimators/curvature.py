@@ -21,11 +21,14 @@ class Curvature:
         |∇U|^2 of the loss itself, in (loss units per weight unit)^2.
     trace, largest : float
         Trace of its Hessian, and its eigenvalue of the largest magnitude, in loss units per weight unit^2.
+    along_gradients : float
+        Curvature of minibatches' losses along their own gradients, see `batch_sharpness`, in the same unit.
     """
 
     squared_gradient: float = math.nan
     trace: float = math.nan
     largest: float = math.nan
+    along_gradients: float = math.nan
 
 
 def hessian_product(gradient: Gradient, weights: Tensor, direction: Tensor, step: float) -> Tensor:
@@ -93,3 +96,36 @@ def largest_curvature(
         direction = hessian_product(gradient, weights, unit, step)
     quotient: Tensor = (unit * direction).sum(dim=-2)
     return quotient
+
+
+def batch_sharpness(gradients: Iterable[Gradient], weights: Tensor, step: float) -> Tensor:
+    """Return the mean curvature of minibatches' losses along their gradients, [..., members].
+
+    Parameters
+    ----------
+    gradients : iterable of Gradient
+        At least one: the gradient of each minibatch's loss.
+    weights, step
+        As in `hessian_product`.
+
+    Returns
+    -------
+    Tensor [..., members]
+        ``sum g^T H_B g / sum |g|^2`` over minibatches B with gradients g; NaN where all of these vanish. A
+        step of SGD with 2 over it for a learning rate does not change the mean loss of its own minibatch.
+
+    Notes
+    -----
+    Source: Andreyev and Beneventano 2024.
+    """
+    curved, squared = zip(*(_along_own_gradient(one, weights, step) for one in gradients), strict=True)
+    sharpness: Tensor = torch.stack(curved).sum(dim=0) / torch.stack(squared).sum(dim=0)
+    return sharpness
+
+
+def _along_own_gradient(gradient: Gradient, weights: Tensor, step: float) -> tuple[Tensor, Tensor]:
+    own = gradient(weights)
+    squared = own.square().sum(dim=-2)
+    direction = torch.where(squared[..., None, :] > 0.0, own, torch.ones_like(own))
+    curved = (own * hessian_product(gradient, weights, direction, step)).sum(dim=-2)
+    return curved, squared

@@ -105,12 +105,16 @@ def _draw_dimensions(axes: Axes, found: xr.Dataset) -> None:
 
 def _draw_edge(axes: Axes, found: xr.Dataset) -> None:
     axes.set(ylabel="edge ratio η λ / 2", title="edge of stability")
-    if "edge_ratio" not in found:
+    labels = {"edge_ratio": "of U, its largest λ", "batch_edge_ratio": "of minibatches, along gradients"}
+    names = [name for name in labels if name in found]
+    if not names:
         say(axes, "not measured\n(run.measurement.power_iterations)")
         return
-    _draw_with_intervals(axes, found["lr"].values, found, "edge_ratio", PURPLE, "s")
+    for name, (color, marker) in zip(names, ((PURPLE, "s"), (GREEN, "o")), strict=False):
+        _draw_with_intervals(axes, found["lr"].values, found, name, color, marker, labels[name])
     axes.axhline(1.0, color=GRAY, lw=0.8, ls="--")
-    if (found["edge_ratio"] > 0.0).any():
+    _legend(axes)
+    if any((found[name] > 0.0).any() for name in names):
         axes.set_yscale("log")
         label_short_axis(axes.yaxis)
 

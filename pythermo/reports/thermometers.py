@@ -18,6 +18,7 @@ _COLUMNS = {
     "quench_dimension": "by the quench",
     "noise_scale": "noise scale",
     "edge_ratio": "edge ratio",
+    "batch_edge_ratio": "of minibatches",
 }
 
 

@@ -111,10 +111,11 @@ def measurement_images(
     return MeasurementImages(in_gradients, 2 * train_images + test_images)
 
 
-def curvature_images(measurement: MeasurementConfig, train_images: int) -> int:
+def curvature_images(measurement: MeasurementConfig, batch_size: int, train_images: int) -> int:
     """Count the images that go forward and back for the curvature where a measurement is stationary."""
     products = measurement.hessian_probes + measurement.power_iterations
-    return (1 + 2 * products) * train_images if products else 0
+    along_gradients = 3 * measurement.gradients * batch_size if measurement.power_iterations else 0
+    return (1 + 2 * products) * train_images + along_gradients if products else 0
 
 
 def window_bytes(measurement: MeasurementConfig, weights: int) -> int:
@@ -157,7 +158,7 @@ def cost_of_run(
     pairs = measurement.window * (measurement.window - 1) // 2
     stationary = min(measurement.stationary, len(measured))
     gradients = len(measured) * once.forward_and_back + stationary * curvature_images(
-        measurement, train_images
+        measurement, training.batch_size, train_images
     )
     numbers = 1 + measured_numbers(len(default_ks(measurement.window)))  # and the iteration
     return Cost(

@@ -98,7 +98,7 @@ def plan(preset: Preset) -> Plan:
         measurement, config.training.batch_size, weights, len(images.train_labels), len(images.test_labels)
     )
     measurements = len(measured_iterations(config.training.iterations, measurement.count, measurement.late))
-    curvature = curvature_images(measurement, len(images.train_labels))
+    curvature = curvature_images(measurement, config.training.batch_size, len(images.train_labels))
     passes = once.passes + min(measurement.stationary, measurements) / measurements * curvature
     return Plan(
         lr=lr,

@@ -14,7 +14,7 @@ from pythermo import data
 from pythermo._checks import Floats
 from pythermo._parameters import flatten, write_
 from pythermo.config.schema import RunConfig
-from pythermo.estimators.curvature import Curvature
+from pythermo.estimators.curvature import Curvature, Gradient
 from pythermo.estimators.gradient_noise import GradientNoise, noise_about, noise_about_mean
 from pythermo.models.layers import trained_parameters
 from pythermo.ops._devices import require_device
@@ -194,8 +194,17 @@ class LaneTrainer:
             return self._network.weights.placed(torch.stack([random_signs(one, self.dim) for one in draws]))
 
         here = self._network.weights.flat.clone()
-        found = measured_curvature(gradient, here, probe, self._measurement)
+        batches = map(self._gradient_of, self._minibatches())
+        found = measured_curvature(gradient, here, probe, batches, self._measurement)
         return [Curvature(*values) for values in zip(*(one.flatten().tolist() for one in found), strict=True)]
+
+    def _gradient_of(self, batch: Batch) -> Gradient:
+        def gradient(at: Tensor) -> Tensor:
+            with self._at(at):
+                self._network.losses_and_gradient(batch, self._squared_error)
+                return self._network.grad.flat.double()
+
+        return gradient
 
     @contextmanager
     def _at(self, weights: Tensor) -> Iterator[None]:
@@ -239,8 +248,8 @@ class LaneTrainer:
         again = (member_gradient_sums(grad, center=center) for grad in grads or self._minibatch_gradients())
         return _GradientSums(first, _squared_norms(total), _stacked(again))
 
-    def _minibatch_gradients(self) -> Iterator[Tensor]:
-        """Yield the gradients [..., D, lanes] of runs' own minibatches; the next one takes its memory."""
+    def _minibatches(self) -> Iterator[Batch]:
+        """Yield runs' own minibatches of a measurement."""
         for index in range(self._measurement.gradients):
             draws = [
                 Draw(
@@ -249,7 +258,12 @@ class LaneTrainer:
                 for run in self.runs
             ]
             indices = iid_batches(len(self._train), self._training.batch_size, draws).to(self.layout.device)
-            self._network.losses_and_gradient(self._train.batch(indices), self._squared_error)
+            yield self._train.batch(indices)
+
+    def _minibatch_gradients(self) -> Iterator[Tensor]:
+        """Yield their gradients [..., D, lanes]; the next one takes its memory."""
+        for batch in self._minibatches():
+            self._network.losses_and_gradient(batch, self._squared_error)
             yield self._network.grad.flat
 
     def _zeros(self) -> Tensor:

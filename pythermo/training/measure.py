@@ -1,7 +1,7 @@
 """What is measured of a network at one point of its run; nothing of the run is changed by it."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,7 +11,13 @@ from torch import Tensor, nn
 from pythermo._parameters import count, flatten, write_
 from pythermo.config.schema import MeasurementConfig
 from pythermo.data import Images
-from pythermo.estimators.curvature import Curvature, hessian_trace, largest_curvature
+from pythermo.estimators.curvature import (
+    Curvature,
+    Gradient,
+    batch_sharpness,
+    hessian_trace,
+    largest_curvature,
+)
 from pythermo.estimators.gradient_noise import GradientNoise, gradient_noise, gradient_noise_about_mean
 from pythermo.estimators.trajectory_entropy import EntropyEstimate
 from pythermo.models.invariance import buffers_restored
@@ -131,8 +137,17 @@ class GradientMeter:
             draw = Draw(settings.seed, Stream.CURVATURE, iteration, index, self.training_seed)
             return random_signs(draw, len(weights)).to(weights.device)[:, None]
 
-        found = measured_curvature(gradient, weights, probe, settings)
+        batches = (self._minibatch_gradient(batch) for batch in _Minibatches(self, iteration))
+        with _as_in_training(self.model):
+            found = measured_curvature(gradient, weights, probe, batches, settings)
         return Curvature(*(float(values) for values in found))
+
+    def _minibatch_gradient(self, batch: tuple[Tensor, Tensor]) -> Gradient:
+        def gradient(at: Tensor) -> Tensor:
+            with self._at(at[:, 0]):
+                return self.gradient(*batch).double()[:, None]
+
+        return gradient
 
     @contextmanager
     def _at(self, weights: Tensor) -> Iterator[None]:
@@ -150,7 +165,7 @@ class GradientMeter:
         The minibatches depend on the seeds of measurement and training and on the iteration alone: members of
         a sweep that differ in their training seeds must differ here too, or errors over seeds are too small.
         """
-        minibatches = _MinibatchGradients(self, iteration)
+        minibatches = _MinibatchGradients(_Minibatches(self, iteration))
         kept = gradients_are_kept(self.settings, count(self.params))
         with _as_in_training(self.model):
             if full_gradient is not None:
@@ -171,17 +186,19 @@ def random_signs(draw: Draw, size: int) -> Tensor:
 
 
 def measured_curvature(
-    gradient: Callable[[Tensor], Tensor],
+    gradient: Gradient,
     weights: Tensor,
     probe: Callable[[int], Tensor],
+    batches: Iterable[Gradient],
     settings: MeasurementConfig,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the values of a `Curvature` [..., members] at weights [..., D, members], NaN if not asked for.
 
-    ``probe`` gives the random signs of a number, as the weights lie.
+    ``probe`` gives the random signs of a number, as the weights lie; ``batches`` are the gradients of
+    minibatches.
     """
     unknown = weights.new_full((*weights.shape[:-2], weights.shape[-1]), math.nan, dtype=torch.float64)
-    squared = trace = largest = unknown
+    squared = trace = largest = sharpness = unknown
     if settings.hessian_probes or settings.power_iterations:
         squared = gradient(weights).square().sum(dim=-2)
     if settings.hessian_probes:
@@ -190,22 +207,34 @@ def measured_curvature(
     if settings.power_iterations:
         start, iterations = probe(settings.hessian_probes), settings.power_iterations
         largest = largest_curvature(gradient, weights, start, iterations, settings.hessian_step)
-    return squared, trace, largest
+        sharpness = batch_sharpness(batches, weights, settings.hessian_step)
+    return squared, trace, largest, sharpness
 
 
 @dataclass(frozen=True)
-class _MinibatchGradients:
-    """The same minibatch gradients each time that they are gone through, computed one at a time."""
+class _Minibatches:
+    """The same images and labels each time that they are gone through."""
 
     meter: GradientMeter
     iteration: int
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         meter, data = self.meter, self.meter.data
         for index in range(meter.settings.gradients):
             draw = Draw(meter.settings.seed, Stream.MEASUREMENT, self.iteration, index, meter.training_seed)
             (batch,) = iid_batches(len(data.train_labels), meter.batch_size, [draw])
-            yield meter.gradient(*data.batch(batch.to(data.train_labels.device)))
+            yield data.batch(batch.to(data.train_labels.device))
+
+
+@dataclass(frozen=True)
+class _MinibatchGradients:
+    """Their gradients, computed one at a time."""
+
+    minibatches: _Minibatches
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for batch in self.minibatches:
+            yield self.minibatches.meter.gradient(*batch)
 
 
 @contextmanager

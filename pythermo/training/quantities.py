@@ -111,6 +111,10 @@ _ALL = (
         "largest_curvature", "largest eigenvalue of the Hessian of U", _CURVATURE,
         "power iteration, by central differences", lambda m: m.curvature.largest,
     ),
+    Quantity(
+        "batch_sharpness", "curvature of minibatches' losses along their gradients", _CURVATURE,
+        "Andreyev and Beneventano 2024, by central differences", lambda m: m.curvature.along_gradients,
+    ),
 )  # fmt: skip
 
 QUANTITIES = {quantity.name: quantity for quantity in _ALL}

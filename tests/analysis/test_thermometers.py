@@ -154,11 +154,13 @@ def test_what_was_measured_gives_noise_scale_edge_ratio_and_quench():
     sweep["squared_full_grad_norm"][:] = 0.5
     sweep["rms_noise_norm"][:] = 2.0
     sweep["largest_curvature"] = xr.full_like(sweep["loss"], 30.0)
+    sweep["batch_sharpness"] = xr.full_like(sweep["loss"], 50.0)
     sweep["quench_loss"] = sweep["loss"] - 0.25
     sweep["effective_samples"] = xr.full_like(sweep["loss"], 5.0)
     found = pt.thermometers(sweep, fit=ALL)
     np.testing.assert_allclose(found["noise_scale"], 128 * 4.0 / 0.5)
     np.testing.assert_allclose(found["edge_ratio"], 15.0 * sweep["lr"])
+    np.testing.assert_allclose(found["batch_edge_ratio"], 25.0 * sweep["lr"])
     np.testing.assert_allclose(found["quench_energy"], 0.25)
     np.testing.assert_allclose(found["noise"], sweep["lr"] * 4.0 / 200)
     # A window of 5 independent points has a fifth of the mean's own fluctuation in it.

@@ -3,7 +3,12 @@ import pytest
 import torch
 
 import pythermo as pt
-from pythermo.estimators.curvature import hessian_product, hessian_trace, largest_curvature
+from pythermo.estimators.curvature import (
+    batch_sharpness,
+    hessian_product,
+    hessian_trace,
+    largest_curvature,
+)
 
 
 def quadratic(dim=12, members=3):
@@ -42,6 +47,28 @@ def test_the_largest_curvature():
     expected = torch.where(values[:, -1].abs() > values[:, 0].abs(), values[:, -1], values[:, 0])
     found = largest_curvature(gradient, weights, signs[0], 3000, 1e-2)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=0)
+
+
+def test_the_sharpness_of_minibatches_is_that_along_their_gradients():
+    matrices, gradient, weights, _ = quadratic()
+    batches = [gradient, lambda at: 3.0 * gradient(at), torch.zeros_like]
+    own = gradient(weights)
+    curved = torch.einsum("im,mij,jm->m", own, matrices, own)
+    expected = (1.0 + 27.0) * curved / (10.0 * own.square().sum(dim=0))
+    torch.testing.assert_close(batch_sharpness(batches, weights, 1e-2), expected, rtol=1e-9, atol=1e-9)
+    assert batch_sharpness([torch.zeros_like], weights, 1e-2).isnan().all()
+
+
+@pytest.mark.parametrize("loss_of_batch", [0.0, 1.0])
+def test_a_step_at_twice_over_the_sharpness_leaves_the_loss(loss_of_batch):
+    """Of 1/2 w^T A w and one minibatch: L(w - lr g) = L(w) at lr = 2 / sharpness, exactly."""
+    matrices, gradient, weights, _ = quadratic()
+    lr = 2.0 / batch_sharpness([gradient], weights, 1e-2)
+
+    def loss(at):
+        return loss_of_batch + 0.5 * torch.einsum("im,mij,jm->m", at, matrices, at)
+
+    torch.testing.assert_close(loss(weights - lr * gradient(weights)), loss(weights), rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("step", [1e-4, 1e-3])

@@ -109,7 +109,7 @@ def test_the_quench_loss_is_that_of_the_mean_of_the_last_iterates():
 
 def test_curvature_is_measured_where_it_is_asked_for_and_counts():
     config = QUICK.changed(**{"training.iterations": 20, "measurement.stationary": 2})
-    names = ["squared_loss_grad_norm", "hessian_trace", "largest_curvature"]
+    names = ["squared_loss_grad_norm", "hessian_trace", "largest_curvature", "batch_sharpness"]
     without = pt.run(config)[names]
     assert all(without[name].isnull().all() for name in names)
     found = pt.run(config.changed(**{"measurement.hessian_probes": 30, "measurement.power_iterations": 20}))[
@@ -126,6 +126,19 @@ def test_curvature_is_measured_where_it_is_asked_for_and_counts():
     assert float(found["squared_loss_grad_norm"][-1]) == pytest.approx(float(gradient @ gradient), rel=1e-5)
     last = found.isel(iteration=-1)
     assert 0 < float(last["largest_curvature"]) < float(last["hessian_trace"])
+    here, along, squared = trainer.weights().double(), 0.0, 0.0
+    for batch in measure._Minibatches(trainer.meter, 20):
+        own = trainer.meter.gradient(*batch).double()
+        reach = config.measurement.hessian_step * own / own.norm()
+        slopes = []
+        for side in (1, -1):
+            write_(trainer.params, (here + side * reach).float())
+            slopes.append(float(own @ trainer.meter.gradient(*batch).double()))
+        write_(trainer.params, here.float())
+        along += (slopes[0] - slopes[1]) / (2 * config.measurement.hessian_step / float(own.norm()))
+        squared += float(own @ own)
+    # Not equal: the weights of both sides are rounded to float32, and a kink may be on either side of one.
+    assert float(last["batch_sharpness"]) == pytest.approx(along / squared, rel=0.01)
 
 
 def test_a_checkpoint_from_before_a_quantity_was_measured_goes_on():
