@@ -35,6 +35,7 @@ from .sweeps.run import run
 from .sweeps.snapshots import load_network
 from .sweeps.sweep import SweepError, load_sweep, sweep
 from .training.ensemble import Ensemble
+from .training.thermometer import Thermometer, ThermometerReading
 
 __version__: str
 __all__ = [
@@ -52,6 +53,8 @@ __all__ = [
     "SweepError",
     "TemperatureEstimate",
     "TemperatureFit",
+    "Thermometer",
+    "ThermometerReading",
     "TrajectoryEntropy",
     "analyze",
     "data",

@@ -11,7 +11,7 @@ FLOORS = (
     ("cli",),
     ("studies",),
     ("reports",),
-    ("bench", "figures"),
+    ("bench", "figures", "integrations"),
     ("sweeps",),
     ("analysis",),
     ("training",),

@@ -34,6 +34,7 @@ NETWORK = pt.models.ConvNet(2, in_channels=1)
 SIMULATED = pt.sphere.simulate(SYSTEM, 0.1, 5)
 ENTROPY = {"ks": [1, 2], "intrinsic_dim": 2, "gamma": 1.0}
 IMAGES = torch.ones(2, 1, 8, 8) * torch.arange(8.0)
+WEIGHTS = pt.models.trained_parameters(NETWORK)
 TWO_SEEDS = (
     made_sweep()
     .expand_dims(seed=2)
@@ -110,6 +111,17 @@ CALLS = {
         },
     ),
     "TrajectoryEntropy.append": (appended, {"weights": VECTOR}),
+    "Thermometer": (
+        pt.Thermometer,
+        {
+            "params": WEIGHTS, "lr": 0.1, "minibatch_loss": None, "model": None, "gradients": 2, "window": 60,
+            "stride": 1, "k": 5,
+        },
+    ),
+    "Thermometer.after_step": (pt.Thermometer(WEIGHTS, lr=0.1, window=60).after_step, {"loss": 1.0}),
+    "models.scale_invariant_parameters": (
+        pt.models.scale_invariant_parameters, {"model": NETWORK, "inputs": IMAGES, "tolerance": 0.1}
+    ),
     "Ensemble": (
         pt.Ensemble,
         {
@@ -199,7 +211,8 @@ CALLS = {
 NOT_HERE = {
     "pt": {
         "Analysis", "CorrelatedWindowWarning", "DEFAULT_KS", "EntropyEstimate", "GradientNoise", "Member",
-        "PowerLaw", "Preset", "ProjectedSGD", "RunConfig", "SweepError", "TemperatureEstimate", "TemperatureFit", "analyze", "data",
+        "PowerLaw", "Preset", "ProjectedSGD", "RunConfig", "SweepError", "TemperatureEstimate", "TemperatureFit",
+        "ThermometerReading", "analyze", "data",
         "figures", "load_network", "load_sweep", "models", "ops", "project_", "report", "run", "sphere", "sweep",
     },
     "ops": {"exponential_sgd_step_", "projected_sgd_step_", "raise_failed_steps"},

@@ -10,7 +10,11 @@ from pythermo.config.preset import Preset
 from pythermo.sweeps.engine import Prepared, settled
 
 ROOT = Path(__file__).parents[1]
-README, ENSEMBLES = ROOT / "README.md", ROOT / "docs" / "ensembles.md"
+README, ENSEMBLES, OWN_LOOP = (
+    ROOT / "README.md",
+    ROOT / "docs" / "ensembles.md",
+    ROOT / "docs" / "own-loop.md",
+)
 
 
 def test_the_python_example_runs(capsys):
@@ -32,6 +36,15 @@ def test_the_sphere_example_runs():
     # few points of a quick example know it to a fifth.
     inner = slice(2, 5)
     np.testing.assert_allclose(fit.temperature[inner], fit.lr[inner] * (1 / 26) * (25 / 26), rtol=0.2)
+
+
+def test_the_example_of_the_page_about_own_loops_runs(capsys):
+    (loop,) = re.findall(r"```python\n(.*?)```", OWN_LOOP.read_text(), flags=re.DOTALL)
+    torch.manual_seed(0)
+    exec(loop.replace("range(500)", "range(260)"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" ")[0] for line in lines[:6]] == ["iteration", "U", "S", "T", "lr", "|w|"]
+    assert "nan" not in "".join(lines)
 
 
 def test_the_networks_of_the_page_about_ensembles_train_in_lanes(tmp_path, monkeypatch, capsys):

@@ -11,7 +11,15 @@ import torch
 import typer
 
 from pythermo import _core
-from pythermo.bench import batch_norm_relu, ensemble, knn, projected_sgd_step, sphere, training
+from pythermo.bench import (
+    batch_norm_relu,
+    ensemble,
+    knn,
+    projected_sgd_step,
+    sphere,
+    thermometer,
+    training,
+)
 from pythermo.bench import device as device_bench
 from pythermo.bench.device import FULL, QUICK, DeviceResult
 from pythermo.sweeps.files import destination, write_text
@@ -26,6 +34,7 @@ class Part(StrEnum):
     BATCH_NORM_RELU = "batch_norm_relu"
     ENSEMBLE = "ensemble"
     TRAINING = "training"
+    THERMOMETER = "thermometer"
 
 
 def main(
@@ -60,6 +69,7 @@ def main(
         Part.BATCH_NORM_RELU: _batch_norm_relu,
         Part.ENSEMBLE: _ensemble,
         Part.TRAINING: _training,
+        Part.THERMOMETER: _thermometer,
     }
     results: dict[str, Sequence[Any]] = {}
     for part in parts or list(Part):
@@ -167,6 +177,13 @@ def _training(quick: bool) -> dict[str, Sequence[Any]]:
     results = training.measure(config, images)
     _show("A run of ConvNet(8) on images of 32x32, float32", training.table(results))
     return {"training": results}
+
+
+def _thermometer(quick: bool) -> dict[str, Sequence[Any]]:
+    rounds, cases = (5, ((2, 8),)) if quick else (21, ((2, 8), (8, 8), (8, 32)))
+    results = [thermometer.measure(width, side, rounds) for width, side in cases]
+    _show("A thermometer beside a training loop, batches of 128, one thread", thermometer.table(results))
+    return {"thermometer": results}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Is a network scale-invariant? A numerical check for the ones here and for a user's own."""
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,6 +120,71 @@ def check_scale_invariance(
     flat_w, flat_g = flatten(weights).double(), flatten(grads).double()
     radial = float((flat_w @ flat_g).abs() / (flat_w.norm() * flat_g.norm()))
     return ScaleInvariance(float(torch.stack(changes).max()), radial, tolerance)
+
+
+def scale_invariant_parameters(
+    model: nn.Module, inputs: Tensor, tolerance: float = 1e-3
+) -> dict[str, nn.Parameter]:
+    """Find the weights of a model that may be scaled, all together, without changing its outputs.
+
+    Parameters
+    ----------
+    model, inputs, tolerance
+        As in `check_scale_invariance`, by which they are found.
+
+    Returns
+    -------
+    dict of str to nn.Parameter
+        By name: all that require a gradient where these together are scale-invariant; else those that are so
+        alone, and then are so together.
+
+    Notes
+    -----
+    It is looked for near the current weights, on a copy that is moved a little: the gain of a BatchNorm is
+    scale-invariant as long as its bias is zero, and no longer.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `check_scale_invariance`, and if there are none.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    >>> list(scale_invariant_parameters(model, torch.randn(16, 1, 3, 3)))
+    ['0.weight']
+    """
+    require_model(model)
+    named = {name: param for name, param in model.named_parameters() if param.requires_grad}
+    if not named:
+        raise ValueError("model: has no trained weights")
+    moved = _moved_a_little(model)
+    copies = {name: param for name, param in moved.named_parameters() if param.requires_grad}
+    if check_scale_invariance(moved, inputs, list(copies.values()), tolerance=tolerance).ok:
+        return named
+    found = {
+        name: named[name]
+        for name, param in copies.items()
+        if check_scale_invariance(moved, inputs, [param], tolerance=tolerance).ok
+    }
+    if not found:
+        raise ValueError(
+            f"model, tolerance: none of its weights are scale-invariant within {tolerance:g}; those of "
+            "convolutions that BatchNorm follows are"
+        )
+    return found
+
+
+@torch.no_grad()
+def _moved_a_little(model: nn.Module) -> nn.Module:
+    """Return a copy of a model whose weights are a tenth of their size away, and those that are zero too."""
+    moved = copy.deepcopy(model)
+    random = torch.Generator().manual_seed(0)
+    for param in moved.parameters():
+        size = param.double().square().mean().sqrt()
+        noise = torch.randn(param.shape, generator=random).to(param)
+        param.add_(noise, alpha=0.1 * float(size) or 0.1)
+    return moved
 
 
 def _weights(params: Any) -> list[nn.Parameter]:

@@ -1,0 +1,1 @@
+"""Thermometers in other libraries' training loops; each module needs its library."""
