@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Measure the thermodynamics of neural-network training: loss, entropy and temperature of SGD.",
+    epilog="Exit codes: 0 done, 1 an error that the message names, 2 wrong usage, 130 stopped by Ctrl-C.",
 )
 reproduce_app = typer.Typer(no_args_is_help=True, help="Run a whole experiment: sweeps, figures, summary.")
 app.add_typer(reproduce_app, name="reproduce")
@@ -38,9 +38,26 @@ Settings = Annotated[
         "--set", metavar="KEY=VALUE", help="Change a key of the preset, e.g. run.training.iterations=4000."
     ),
 ]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Write JSON for programs, and nothing else, to the output.")
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be run, with memory and an estimate of the time.")
 ]
+
+
+def _preset_names(incomplete: str) -> list[str]:
+    """Return the presets that begin so, for the shell's completion."""
+    from pythermo.config.preset import preset_names
+
+    return [name for name in preset_names() if name.startswith(incomplete)]
+
+
+def _data_sets(incomplete: str) -> list[str]:
+    """Return the data sets that begin so."""
+    from pythermo.data.sources import DATA_SETS
+
+    return [name for name in DATA_SETS if name.startswith(incomplete)]
 
 
 def _add_experiment(name: str, experiment: Experiment) -> None:
@@ -92,7 +109,10 @@ for _name, _study in STUDIES.items():
 
 @app.command()
 def sweep(
-    preset: Annotated[str, typer.Argument(help="Name of a preset of the package, or a TOML file.")],
+    preset: Annotated[
+        str,
+        typer.Argument(help="Name of a preset of the package, or a TOML file.", autocompletion=_preset_names),
+    ],
     settings: Settings = None,
     out: Out = None,
     jobs: Jobs = None,
@@ -126,12 +146,21 @@ def presets() -> None:
 
 
 @app.command()
-def analyze(folder: Annotated[Path, typer.Argument(help="Folder of a sweep, or of several.")]) -> None:
-    """Write figures and summary of finished sweeps anew."""
+def analyze(
+    folder: Annotated[Path, typer.Argument(help="Folder of a sweep, or of several.")], as_json: AsJson = False
+) -> None:
+    """Write figures, summary and report of finished sweeps anew."""
     with _errors_as_messages():
-        from pythermo.studies.results import write_results
+        from pythermo.reports.json import sweeps_json
+        from pythermo.studies.results import write_results_of
+        from pythermo.sweeps.preset import read_setups
 
-        _say_written(write_results(folder))
+        setups = read_setups(folder)
+        written = write_results_of(setups, folder)
+        if as_json:
+            typer.echo(sweeps_json(setups, written))
+        else:
+            _say_written(written)
 
 
 @app.command()
@@ -221,7 +250,9 @@ def simulate(
 
 @data_app.command("fetch")
 def fetch_data(
-    name: Annotated[str, typer.Argument(help="fashion-mnist, cifar10 or cifar100.")],
+    name: Annotated[
+        str, typer.Argument(help="fashion-mnist, cifar10 or cifar100.", autocompletion=_data_sets)
+    ],
     source: Annotated[
         str | None,
         typer.Option(
@@ -260,8 +291,9 @@ def list_data(
 
 
 @app.command()
-def info() -> None:
+def info(as_json: AsJson = False) -> None:
     """Say what was built, what runs here and with which versions."""
+    import json
     from importlib.metadata import version
 
     import torch
@@ -278,6 +310,9 @@ def info() -> None:
         "torch": f"{torch.__version__}, CUDA {'available' if torch.cuda.is_available() else 'not available'}",
         "numpy, xarray": f"{version('numpy')}, {version('xarray')}",
     }
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
     for name, value in rows.items():
         typer.echo(f"{name + ':':<18}{value}")
 

@@ -71,9 +71,12 @@ def write_results(out: str | Path) -> list[Path]:
     FileNotFoundError
         If no finished sweep of a preset is there.
     """
-    folder = files.as_path("out", out)
-    setups = read_setups(folder)
-    files.writable_folder("out", folder)
+    return write_results_of(read_setups(out), out)
+
+
+def write_results_of(setups: Sequence[Setup], out: str | Path) -> list[Path]:
+    """Do what `write_results` does with setups that were read from the folder."""
+    folder = files.writable_folder("out", out)
     drawn = [
         path for name, figure in _figures(setups).items() for path in figures.save(figure, folder / name)
     ]

@@ -1,10 +1,12 @@
+import json
 import shutil
 
 import pytest
 from typer.testing import CliRunner
 
 import pythermo as pt
-from pythermo.cli import app
+from pythermo.analysis.regimes import Regime
+from pythermo.cli import _data_sets, _preset_names, app
 from pythermo.config.preset import Preset
 
 TINY = [
@@ -65,6 +67,42 @@ def test_mistakes_are_one_message(arguments, message):
     assert result.exit_code == 1
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+def test_json_for_programs(tmp_path):
+    out = tmp_path / "sweep"
+    arguments = ["sweep", "digits-up", *TINY, "--set", "seeds=2", "--out", str(out), "--jobs", "1"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    result = CliRunner().invoke(app, ["analyze", str(out), "--json"])
+    found = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    (setup,), sweep = found["setups"], pt.load_sweep(out)
+    assert setup["stationary"]["lr"] == sweep["lr"].values.tolist()
+    last = sweep["loss"].isel(iteration=slice(-3, None)).mean(("iteration", "seed"))
+    assert setup["stationary"]["energy"] == pytest.approx(last.values.tolist())
+    assert setup["stationary"]["regime"][0] in set(Regime)
+    assert len(setup["estimate"]["temperature"]) == 3
+    assert len(setup["estimate"]["interval"][1]) == 2
+    assert setup["thermometers"]["noise"][0] > 0
+    assert setup["thermometers"]["crossing"] is None or setup["thermometers"]["crossing"] > 0
+    assert str(out / "report.html") in found["written"]
+
+
+def test_info_for_programs():
+    found = json.loads(CliRunner().invoke(app, ["info", "--json"]).stdout)
+    assert found["pythermo"] == pt.__version__
+    assert "chosen" in found["instruction sets"]
+
+
+def test_the_shell_completes_presets_and_data_sets():
+    assert _preset_names("digits-q") == ["digits-quick"]
+    assert _data_sets("ci") == ["cifar10", "cifar100"]
+    assert "--install-completion" in CliRunner().invoke(app, ["--help"]).output
+
+
+def test_exit_codes_are_said():
+    text = " ".join(CliRunner().invoke(app, ["--help"]).output.split())
+    assert "0 done, 1 an error that the message names, 2 wrong usage, 130 stopped" in text
+    assert CliRunner().invoke(app, ["sweep"]).exit_code == 2
 
 
 def test_info():
