@@ -29,6 +29,17 @@ from .estimators.temperature import (
 )
 from .estimators.temperature_estimate import TemperatureEstimate, estimate_temperature
 from .estimators.trajectory_entropy import CorrelatedWindowWarning, EntropyEstimate, TrajectoryEntropy
+from .figures.panels import (
+    plot_along_runs,
+    plot_drifts,
+    plot_energy,
+    plot_entropy,
+    plot_free_energy,
+    plot_snr,
+    plot_surface,
+    plot_temperature,
+    plot_thermometers,
+)
 from .optim import ProjectedSGD, project_
 from .studies.report import report
 from .sweeps.run import run
@@ -76,6 +87,15 @@ __all__ = [
     "load_sweep",
     "models",
     "ops",
+    "plot_along_runs",
+    "plot_drifts",
+    "plot_energy",
+    "plot_entropy",
+    "plot_free_energy",
+    "plot_snr",
+    "plot_surface",
+    "plot_temperature",
+    "plot_thermometers",
     "project_",
     "report",
     "run",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from made import made_sweep
+from matplotlib.figure import Figure
 
 import pythermo as pt
 
@@ -35,6 +36,7 @@ SIMULATED = pt.sphere.simulate(SYSTEM, 0.1, 5)
 ENTROPY = {"ks": [1, 2], "intrinsic_dim": 2, "gamma": 1.0}
 IMAGES = torch.ones(2, 1, 8, 8) * torch.arange(8.0)
 WEIGHTS = pt.models.trained_parameters(NETWORK)
+AXES = Figure().subplots()
 TWO_SEEDS = (
     made_sweep()
     .expand_dims(seed=2)
@@ -111,6 +113,16 @@ CALLS = {
         },
     ),
     "TrajectoryEntropy.append": (appended, {"weights": VECTOR}),
+    **{
+        f"plot_{name}": (getattr(pt, f"plot_{name}"), {"sweep": TWO_SEEDS, "ax": AXES, "last": 3, "fit": None})
+        for name in (
+            "energy", "entropy", "snr", "temperature", "surface", "free_energy", "thermometers",
+        )
+    },
+    "plot_drifts": (pt.plot_drifts, {"sweep": TWO_SEEDS, "ax": AXES}),
+    "plot_along_runs": (
+        pt.plot_along_runs, {"sweep": TWO_SEEDS, "name": "loss", "ax": AXES, "runs": 3}
+    ),
     "Thermometer": (
         pt.Thermometer,
         {

@@ -34,20 +34,26 @@ def values_along_runs(sweeps: Mapping[str, xr.Dataset], runs: int = 12) -> Figur
         figure = Figure(figsize=(11.5, 3.6 * len(sweeps)), layout="constrained")
         rows = figure.subplots(len(sweeps), 2, squeeze=False)
         for (title, sweep), (left, right) in zip(sweeps.items(), rows, strict=True):
-            sweep = with_seeds(sweep)
-            chosen = np.unique(np.linspace(0, sweep.sizes["lr"] - 1, runs).round().astype(int))
-            for index, color in zip(chosen, shades(len(chosen)), strict=True):
-                one = sweep.isel(lr=index).isel(iteration=slice(1, None))  # 0 has no place on a log axis
-                label = f"η = {float(one['lr']):.2g}"
-                for axes, values in ((left, one["loss"]), (right, one["entropy"].sel(k=FIGURE_K))):
-                    _draw_with_error(axes, values.mean("seed"), standard_error(values), color, label)
-            left.set(xscale="log", yscale="log", ylabel=QUANTITIES["loss"].long_name)
-            right.set(xscale="log", ylabel=QUANTITIES["entropy"].label)
-            for axes in (left, right):
-                axes.set(title=title, xlabel="iteration")
+            for axes, name in ((left, "loss"), (right, "entropy")):
+                draw_along_runs(axes, sweep, name, runs)
+                axes.set_title(title)
             label_short_axis(right.xaxis)
             legend_beside(right, left)
         return figure
+
+
+def draw_along_runs(axes: Axes, sweep: xr.Dataset, name: str, runs: int) -> None:
+    """Draw a measured quantity, the mean over seeds in a band of its error, of some learning rates."""
+    quantity, sweep = QUANTITIES[name], with_seeds(sweep)
+    measured = sweep[name].sel(k=FIGURE_K) if quantity.by_neighbors else sweep[name]
+    chosen = np.unique(np.linspace(0, sweep.sizes["lr"] - 1, runs).round().astype(int))
+    for index, color in zip(chosen, shades(len(chosen)), strict=True):
+        values = measured.isel(lr=index).isel(iteration=slice(1, None))  # 0 has no place on a log axis
+        label = f"η = {float(values['lr']):.2g}"
+        _draw_with_error(axes, values.mean("seed"), standard_error(values), color, label)
+    axes.set(xscale="log", xlabel="iteration", ylabel=quantity.label)
+    if not quantity.by_neighbors:
+        axes.set_yscale("log")
 
 
 def _draw_with_error(axes: Axes, values: xr.DataArray, error: xr.DataArray, color: Any, label: str) -> None:

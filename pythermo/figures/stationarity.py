@@ -29,17 +29,17 @@ def drifts(titled: Mapping[str, xr.Dataset | str]) -> Figure:
         figure = Figure(figsize=(6.0 * len(titled), 3.8), layout="constrained")
         row = figure.subplots(1, len(titled), squeeze=False)[0]
         for (title, found), axes in zip(titled.items(), row, strict=True):
-            axes.set(
-                title=title, xscale="log", xlabel=LR_LABEL, ylabel="drift / the largest that does not matter"
-            )
-            if isinstance(found, str):
-                say(axes, f"not known: {found}")
-            else:
-                _draw_drifts(axes, found)
+            draw_drifts(axes, found)
+            axes.set_title(title)
         return figure
 
 
-def _draw_drifts(axes: Axes, found: xr.Dataset) -> None:
+def draw_drifts(axes: Axes, found: xr.Dataset | str) -> None:
+    """Draw the drifts of one sweep, or say why they are not known."""
+    axes.set(xscale="log", xlabel=LR_LABEL, ylabel="drift / the largest that does not matter")
+    if isinstance(found, str):
+        say(axes, f"not known: {found}")
+        return
     lr = found["lr"].values
     axes.axhspan(-1.0, 1.0, color=GREEN, alpha=0.12, lw=0, zorder=0)
     for name, label, color, beside in (("energy", "U", BLUE, 0.97), ("entropy", "S", ORANGE, 1.03)):

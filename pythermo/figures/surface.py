@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pythermo.analysis.setup import Setup
 from pythermo.analysis.stationary import stationary_members
+from pythermo.analysis.temperatures import Analysis
 from pythermo.estimators.temperature_estimate import TemperatureEstimate
 from pythermo.figures.style import (
     BLUE,
@@ -45,23 +46,25 @@ def thermodynamic_surface(titled: Mapping[str, Setup]) -> Figure:
         figure = Figure(figsize=(10.0, 3.8 * len(titled)), layout="constrained")
         rows = figure.subplots(len(titled), 2, squeeze=False)
         for (title, setup), (left, right) in zip(titled.items(), rows, strict=True):
-            _draw_surface(left, setup)
+            draw_surface(left, setup.dataset, setup.last, setup.analysis, setup.estimate)
             left.set_title(title)
-            _draw_estimate(right, setup.estimate)
+            draw_estimate(right, setup.estimate)
         return figure
 
 
-def _draw_surface(axes: Axes, setup: Setup) -> None:
-    members = stationary_members(setup.dataset, setup.preset.run.measurement.stationary)
+def draw_surface(
+    axes: Axes, sweep: xr.Dataset, last: int, analysis: Analysis, estimate: TemperatureEstimate | str
+) -> None:
+    """Draw U against S: members, means over seeds, and the convex curve."""
+    members = stationary_members(sweep, last)
     axes.plot(members["entropy"].values.ravel(), members["energy"].values.ravel(), ".", color=GRAY, ms=2.5)
-    values = setup.analysis.stationary
-    for chosen, face, label in _marks(setup.analysis.stationarity, values.sizes["lr"]):
+    values = analysis.stationary
+    for chosen, face, label in _marks(analysis.stationarity, values.sizes["lr"]):
         part = values.isel(lr=chosen)
         axes.errorbar(
             part["entropy"], part["energy"], part["energy_error"], part["entropy_error"],
             fmt="o", color=BLUE, mfc=face, lw=1.0, capsize=2, label=label,
         )  # fmt: skip
-    estimate = setup.estimate
     if not isinstance(estimate, str):
         order = np.argsort(estimate.entropy)
         axes.plot(
@@ -80,7 +83,8 @@ def _marks(found: xr.Dataset | str, count: int) -> list[tuple[NDArray[np.bool_],
     return [mark for mark in marks if mark[0].any()]
 
 
-def _draw_estimate(axes: Axes, estimate: TemperatureEstimate | str) -> None:
+def draw_estimate(axes: Axes, estimate: TemperatureEstimate | str) -> None:
+    """Draw T by dU/dS with its intervals and its law, or say why there is none."""
     axes.set(xscale="log", xlabel=LR_LABEL, ylabel="temperature T (dU/dS)", title="temperature")
     if isinstance(estimate, str):
         say(axes, f"none: {estimate}")

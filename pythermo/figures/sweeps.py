@@ -32,6 +32,10 @@ from pythermo.training.quantities import QUANTITIES
 _COMPARED_KS = (10, 50, 200)
 # The share of temperatures along a run that must be positive to follow a law: of noise half of them are.
 _LEAST_POSITIVE = 0.8
+_SHOWN_AS = {
+    "energy": (BLUE, QUANTITIES["loss"].long_name),
+    "entropy": (ORANGE, QUANTITIES["entropy"].label),
+}
 # Where a value that rises with the learning rate from low to its baseline leaves room for a legend.
 _FREE: dict[str, Literal["center left", "lower right"]] = {"energy": "center left", "entropy": "lower right"}
 
@@ -53,10 +57,10 @@ def stationary_values(titled: Mapping[str, Analysis]) -> Figure:
         figure = Figure(figsize=(9.0, 3.0 * len(titled)), layout="constrained")
         rows = figure.subplots(len(titled), 2, squeeze=False)
         for (title, analysis), (left, right) in zip(titled.items(), rows, strict=True):
-            _draw_stationary(left, analysis, "energy", BLUE)
-            _draw_stationary(right, analysis, "entropy", ORANGE)
-            left.set(title=title, ylabel=QUANTITIES["loss"].long_name)
-            right.set(title=title, ylabel=QUANTITIES["entropy"].label)
+            draw_stationary(left, analysis, "energy")
+            draw_stationary(right, analysis, "entropy")
+            left.set_title(title)
+            right.set_title(title)
         return figure
 
 
@@ -84,17 +88,16 @@ def thermodynamics(
         figure = Figure(figsize=(14.5, 3.4 * len(titled)), layout="constrained")
         rows = figure.subplots(len(titled), 4, squeeze=False, sharex="row")
         for (title, analysis), row in zip(titled.items(), rows, strict=True):
-            _draw_stationary(row[0], analysis, "energy", BLUE)
-            _draw_stationary(row[1], analysis, "entropy", ORANGE)
+            draw_stationary(row[0], analysis, "energy")
+            draw_stationary(row[1], analysis, "entropy")
             row[0].set_title(title, pad=20)  # above the names of the regimes
-            row[0].set_ylabel(QUANTITIES["loss"].long_name)
-            row[1].set(title=title, ylabel=QUANTITIES["entropy"].label)
+            row[1].set_title(title)
             baseline = (baselines or {}).get(title)
             if baseline is not None:
                 _draw_baseline(row[0], float(baseline["uniform_loss"]))
                 _draw_baseline(row[1], float(baseline["uniform_entropy"].sel(k=FIGURE_K)))
             _draw_temperature(row[2], analysis)
-            _draw_free_energy(row[3], analysis)
+            draw_free_energy(row[3], analysis)
             for axes in row:
                 _shade_regimes(axes, analysis)
             _name_regimes(row[0], analysis)
@@ -173,20 +176,25 @@ def signal_to_noise(titled: Mapping[str, Analysis]) -> Figure:
         figure = Figure(figsize=(5.6, 3.8), layout="constrained")
         axes = figure.subplots()
         for (title, analysis), (color, marker) in zip(titled.items(), distinct(), strict=False):
-            values = analysis.stationary
-            axes.errorbar(
-                values["lr"],
-                values["snr"],
-                values["snr_error"],
-                fmt=marker + "-",
-                color=color,
-                lw=1.0,
-                label=title,
-            )
-        axes.set(xscale="log", yscale="log", xlabel=LR_LABEL, ylabel=QUANTITIES["snr"].label)
-        label_short_axis(axes.yaxis)
+            draw_snr(axes, analysis, color, marker, title)
         axes.legend(fontsize=8)
         return figure
+
+
+def draw_snr(axes: Axes, analysis: Analysis, color: str, marker: str, label: str) -> None:
+    """Draw the stationary SNR with its errors."""
+    values = analysis.stationary
+    axes.errorbar(
+        values["lr"],
+        values["snr"],
+        values["snr_error"],
+        fmt=marker + "-",
+        color=color,
+        lw=1.0,
+        label=label,
+    )
+    axes.set(xscale="log", yscale="log", xlabel=LR_LABEL, ylabel=QUANTITIES["snr"].label)
+    label_short_axis(axes.yaxis)
 
 
 def entropy_by_neighbors(title: str, by_k: Mapping[int, Analysis]) -> Figure:
@@ -244,8 +252,9 @@ def entropy_by_neighbors(title: str, by_k: Mapping[int, Analysis]) -> Figure:
         return figure
 
 
-def _draw_stationary(axes: Axes, analysis: Analysis, name: str, color: str) -> None:
-    """Draw a stationary value; hollow where the fit found the point off the convex hull."""
+def draw_stationary(axes: Axes, analysis: Analysis, name: Literal["energy", "entropy"]) -> None:
+    """Draw stationary U or S; hollow where the fit found the point off the convex hull."""
+    color, label = _SHOWN_AS[name]
     values, fit = analysis.stationary, analysis.fit
     axes.errorbar(
         values["lr"], values[name], shown_error(values, name), fmt="o-", color=color, lw=1.2, capsize=2
@@ -262,7 +271,7 @@ def _draw_stationary(axes: Axes, analysis: Analysis, name: str, color: str) -> N
             label="off the convex hull",
         )
         axes.legend(fontsize=8, loc=_FREE[name])
-    axes.set(xscale="log", xlabel=LR_LABEL)
+    axes.set(xscale="log", xlabel=LR_LABEL, ylabel=label)
 
 
 _SHADED = {Regime.CONVERGENCE: BLUE, Regime.DRIFT: ORANGE, Regime.CHAOS: GRAY}
@@ -338,7 +347,7 @@ def _draw_temperature(axes: Axes, analysis: Analysis) -> None:
     axes.legend(fontsize=8)
 
 
-def _draw_free_energy(axes: Axes, analysis: Analysis, curves: int = 4) -> None:
+def draw_free_energy(axes: Axes, analysis: Analysis, curves: int = 4) -> None:
     """Draw F(eta) at some fitted temperatures, shifted to a minimum of 0; stars mark each one's own eta."""
     fit = analysis.fit
     usable = np.flatnonzero(fit.fitted & fit.feasible)

@@ -43,7 +43,7 @@ def thermometers(titled: Mapping[str, xr.Dataset]) -> Figure:
         figure = Figure(figsize=(17.0, 3.8 * len(titled)), layout="constrained")
         rows = figure.subplots(len(titled), 4, squeeze=False, sharex="row")
         for (title, found), row in zip(titled.items(), rows, strict=True):
-            _draw_temperatures(row[0], found)
+            draw_temperatures(row[0], found)
             row[0].set_title(title)
             _draw_entropies(row[1], found)
             _draw_dimensions(row[2], found)
@@ -55,7 +55,8 @@ def thermometers(titled: Mapping[str, xr.Dataset]) -> Figure:
         return figure
 
 
-def _draw_temperatures(axes: Axes, found: xr.Dataset) -> None:
+def draw_temperatures(axes: Axes, found: xr.Dataset) -> None:
+    """Draw all temperatures with their intervals, shaded where dU/dS and the noise agree."""
     shown = [name for name in TEMPERATURES if name in found and (found[name] > 0.0).any()]
     for place, (name, (color, marker)) in enumerate(zip(shown, distinct(), strict=False)):
         # Side by side, so that intervals do not hide each other.
