@@ -4,22 +4,27 @@ VENV := .venv
 BIN := $(VENV)/bin
 CPP := $(shell git ls-files 'csrc/*.hpp' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'tests/native/*.cpp' 'tests/native/*.hpp' 'tests/native/*.h')
 
-.PHONY: demo test test-slow test-native lint format cuda-report gpu-check clean
+.PHONY: demo test test-slow test-native lint format docs cuda-report gpu-check clean
 
 $(VENV)/installed: pyproject.toml constraints.txt CMakeLists.txt $(shell git ls-files csrc pythermo)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt torch
-	$(BIN)/pip install --quiet -c constraints.txt ".[test,lint]"
+	$(BIN)/pip install --quiet -c constraints.txt ".[test,lint,docs]"
 	touch $@
 
 demo: $(VENV)/installed
 	$(BIN)/pythermo reproduce digits --quick --out demo
 
-test: $(VENV)/installed lint test-native
+test: $(VENV)/installed lint docs test-native
 	$(BIN)/python -m pytest -m "not slow" -n logical
 
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -n logical
+
+# The site, as build/docs/index.html; a warning, such as a link to nothing, ends it.
+docs: $(VENV)/installed
+	rm -rf build/docs docs/gallery docs/reference/generated
+	$(BIN)/sphinx-build -W --keep-going -q -c docs . build/docs
 
 # The native code without Python, under the address and undefined-behavior sanitizers.
 test-native: $(VENV)/installed

@@ -31,7 +31,8 @@ def main(out: Path) -> None:
     }
     table = _table(stationary)
     print(table)
-    (out / "engines.md").write_text(table + "\n", encoding="utf-8")
+    title = "# Lanes and torch: U and S at five learning rates"
+    (out / "engines.md").write_text(f"{title}\n\n{table}\n", encoding="utf-8")
     with own_style():
         save(_figure(stationary), out / "engines")
 

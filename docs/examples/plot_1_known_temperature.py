@@ -1,0 +1,37 @@
+"""
+A temperature that is known
+===========================
+
+Isotropic noise on the sphere has the temperature lr sigma^2 / 2. Chains give U and S, and their slope gives it back, with intervals over
+"seeds", of which each has some chains.
+"""
+
+import numpy as np
+from matplotlib import pyplot
+
+import pythermo as pt
+
+lrs, seeds, chains = np.geomspace(3e-3, 0.05, 7), 8, 64
+system = pt.sphere.IsotropicNoise(3, 1.0)
+U, S = np.empty((len(lrs), seeds)), np.empty((len(lrs), seeds))
+for row, lr in enumerate(lrs):
+    found = pt.sphere.simulate(
+        system, lr, int(8 / lr), start=[0.0, 0.0, -1.0], replicas=seeds * chains, window=4, stride=int(1 / lr)
+    )
+    points = found["trajectory"].squeeze("lr").values.reshape(seeds, -1, 3)
+    U[row] = system.loss(points).mean(axis=-1)
+    S[row] = [float(pt.kozachenko_leonenko_entropy(one, geometry="sphere")) for one in points]
+
+estimate = pt.estimate_temperature(lrs, U, S)
+low, high = estimate.interval.T
+pyplot.loglog(lrs, system.temperature(lrs), "--", color="gray", label="lr σ² / 2")
+pyplot.errorbar(
+    estimate.lr,
+    estimate.temperature,
+    [estimate.temperature - low, high - estimate.temperature],
+    fmt="o",
+    label="dU/dS, 90 % intervals",
+)
+pyplot.xlabel("learning rate")
+pyplot.ylabel("temperature")
+pyplot.legend()
