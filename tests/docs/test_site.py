@@ -81,5 +81,6 @@ def test_every_public_name_is_in_the_reference():
 def test_citation_has_the_version_and_what_a_citation_needs():
     text = (DOCS.parent / "CITATION.cff").read_text()
     assert f"version: {pt.__version__}" in text
+    assert f"## {pt.__version__}" in (DOCS.parent / "CHANGELOG.md").read_text()
     for key in ("cff-version", "title", "authors", "license", "keywords", "abstract"):
         assert re.search(rf"^{key}: ?\S*", text, re.MULTILINE), key
