@@ -43,7 +43,17 @@ def main(dist: Path) -> None:
             subprocess.run([str(part) for part in command], check=True, env=alone, cwd=home)
 
         run(python, "-c", NO_COMPILER)
-        pip = [python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", "-c", ROOT / "constraints.txt"]
+        pip = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--only-binary",
+            ":all:",
+            "-c",
+            ROOT / "constraints.txt",
+        ]
         run(*pip, "torch")
         run(*pip, wheel)
         run(*pip[:-2], "--force-reinstall", "--no-deps", wheel)
@@ -54,11 +64,18 @@ def main(dist: Path) -> None:
             run(python, "-c", ONE_RUNTIME.format(first=first, second=second))
         pythermo = python.with_name("pythermo")
         run(pythermo, "info")
-        settings = ["run.training.iterations=200", "run.measurement.window=60", "run.measurement.stride=1", "seeds=2"]
+        settings = [
+            "run.training.iterations=200",
+            "run.measurement.window=60",
+            "run.measurement.stride=1",
+            "seeds=2",
+        ]
         keys = [part for setting in settings for part in ("--set", setting)]
         run(pythermo, "sweep", "digits-quick", *keys, "--out", home / "out", "--jobs", "1")
         assert (home / "out" / "report.html").stat().st_size > 1e6
-    print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB, {sdist.name}: {sdist.stat().st_size / 1e6:.1f} MB")
+    print(
+        f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB, {sdist.name}: {sdist.stat().st_size / 1e6:.1f} MB"
+    )
     print(f"installed in {seconds:.1f} s where its dependencies are there")
 
 
