@@ -147,11 +147,11 @@ def read_thermometers(
 
 
 def agreement(found: xr.Dataset) -> NDArray[np.bool_]:
-    """Return where the intervals of dU/dS and of the noise's temperature overlap [lr], of what was found."""
+    """Return where the intervals of dU/dS, if it is positive, and of the noise's T overlap [lr]."""
     ends = {name: found[f"{name}_interval"] for name in ("entropy_slope", "noise")}
     low = np.maximum(*(one.sel(bound="low").values for one in ends.values()))
     high = np.minimum(*(one.sel(bound="high").values for one in ends.values()))
-    overlap: NDArray[np.bool_] = low <= high
+    overlap: NDArray[np.bool_] = (low <= high) & (found["entropy_slope"].values > 0.0)
     return overlap
 
 

@@ -39,7 +39,8 @@ class TemperatureEstimate:
     interval : array [n, 2], or None
         Of each temperature, from 0 or to infinity where it has no bound; NaN at the least and the largest S.
     reference_lr : float
-        The geometric middle of the learning rates.
+        The geometric middle of the learning rates; of those that the law goes through, where T is 0 at some
+        between the least and the largest S.
     reference_temperature, exponent : float
         Of the law ``T = reference_temperature * (lr / reference_lr) ** exponent`` through the temperatures
         between the least and the largest S; NaN for fewer than two of them that are positive.
@@ -123,6 +124,7 @@ class _Curve:
     fit: ConvexFit
     temperature: Floats
     inner: NDArray[np.bool_]
+    middle: float  # the logarithm of the learning rate that the law's reference is at
     log_reference: float
     exponent: float
 
@@ -176,8 +178,11 @@ def _shrunk(variance: Floats, temperature: Floats, seeds: NDArray[np.int64]) -> 
     return shrunk
 
 
-def _curve(members: _Members, scatter: _Scatter) -> _Curve:
-    """Fit the convex curve to members' means, weighted by a scatter, and the law to its temperatures."""
+def _curve(members: _Members, scatter: _Scatter, middle: float | None = None) -> _Curve:
+    """Fit the convex curve to members' means, weighted by a scatter, and the law to its temperatures.
+
+    The law's reference is at ``middle``, the curve's own if not given.
+    """
     energy, entropy = _mean(members.energy), _mean(members.entropy)
     temperature = np.zeros(len(energy))
     for _ in range(1 + _ROUNDS):
@@ -185,11 +190,12 @@ def _curve(members: _Members, scatter: _Scatter) -> _Curve:
         temperature = np.sqrt(fit.left * fit.right)
     inner = (entropy > entropy.min()) & (entropy < entropy.max())
     used = inner & (temperature > 0.0)
-    middle = _log_middle(members.lr)
+    if middle is None:
+        middle = _log_middle(members.lr if used[inner].all() or not used.any() else members.lr[used])
     log_reference = exponent = np.nan
     if used.sum() >= 2:
         exponent, log_reference = np.polyfit(np.log(members.lr[used]) - middle, np.log(temperature[used]), 1)
-    return _Curve(fit.values, entropy, fit, temperature, inner, float(log_reference), float(exponent))
+    return _Curve(fit.values, entropy, fit, temperature, inner, middle, float(log_reference), float(exponent))
 
 
 def _log_middle(lr: Floats) -> float:
@@ -264,7 +270,7 @@ def estimate_temperature(
     interval = reference_interval = exponent_interval = p_value = None
     if fewest > 1:
         # Weights stay as they are: a few seeds drawn anew may all be one, which scatters nowhere.
-        again = [_curve(members.redrawn(random), scatter) for _ in range(resamples)]
+        again = [_curve(members.redrawn(random), scatter, found.middle) for _ in range(resamples)]
         factor = np.sqrt(fewest / (fewest - 1)) * student.ppf(0.5 + confidence / 2, fewest - 1)
 
         def around(value: Floats | float, of: Callable[[_Curve], Any]) -> Floats:
@@ -285,7 +291,7 @@ def estimate_temperature(
         entropy=found.entropy,
         temperature=found.temperature,
         interval=interval,
-        reference_lr=float(np.exp(_log_middle(members.lr))),
+        reference_lr=float(np.exp(found.middle)),
         reference_temperature=float(np.exp(found.log_reference)),
         reference_interval=reference_interval,
         exponent=found.exponent,

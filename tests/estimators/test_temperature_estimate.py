@@ -168,3 +168,20 @@ def test_entropies_that_fall_with_energy_have_the_temperature_zero():
     found = pt.estimate_temperature(RATES, energy, -entropy, resamples=100)
     assert (found.temperature == 0.0).all()
     assert found.convexity_p_value < 0.01
+
+
+def test_where_some_temperatures_are_zero_the_law_and_its_reference_are_of_the_others():
+    lr, random = np.geomspace(1e-4, 1e-1, 10), np.random.default_rng(0)
+    entropy = 100 * np.log(lr / lr[0])[:, None] + random.normal(size=(10, 8))
+    cold = lr < 2e-3
+    energy = np.where(cold, 1.0 - 1e-3 * np.arange(10), 1.0 + lr)[:, None] + 1e-6 * random.normal(
+        size=(10, 8)
+    )
+    found = pt.estimate_temperature(lr, energy, entropy, resamples=100)
+    assert (found.temperature[1:3] == 0.0).all()
+    hot = (found.temperature > 0.0) & (lr < lr[-1])
+    hot[0] = False
+    assert found.reference_lr == pytest.approx(np.sqrt(lr[hot][0] * lr[hot][-1]))
+    low, high = found.temperature[hot][[0, -1]]
+    assert low < found.reference_temperature < high
+    assert np.isfinite(found.reference_interval).all()
