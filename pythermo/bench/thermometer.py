@@ -1,5 +1,7 @@
 """What a thermometer takes beside the steps of a training loop."""
 
+import statistics
+import time
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +17,7 @@ _BATCH = 128
 
 @dataclass(frozen=True)
 class ThermometerResult:
-    """Median seconds on one thread: a step of a loop alone, the thermometer after it, and a reading."""
+    """Median seconds on one thread: a step alone, the thermometer after it, a reading of a new window."""
 
     network: str
     weights: int
@@ -55,15 +57,17 @@ def _measure(width: int, side: int, rounds: int, window: int) -> ThermometerResu
         return loss
 
     loss = step().detach()
-    for _ in range(window):
-        thermometer.after_step(loss)
-    seconds = median_seconds(
-        {"step": step, "after_step": lambda: thermometer.after_step(loss), "reading": thermometer.read},
-        rounds,
-        0.1,
-    )
+    seconds = median_seconds({"step": step, "after_step": lambda: thermometer.after_step(loss)}, rounds, 0.1)
+    readings = []
+    for _ in range(min(rounds, 5)):
+        for _ in range(window):
+            thermometer.after_step(step())
+        began = time.perf_counter()
+        thermometer.read()
+        readings.append(time.perf_counter() - began)
     weights = sum(one.numel() for one in params)
-    return ThermometerResult(f"ConvNet({width}), {side}x{side}", weights, window, **seconds)
+    name = f"ConvNet({width}), {side}x{side}"
+    return ThermometerResult(name, weights, window, reading=statistics.median(readings), **seconds)
 
 
 def table(results: list[ThermometerResult]) -> str:
