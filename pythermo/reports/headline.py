@@ -3,6 +3,7 @@
 import numpy as np
 import xarray as xr
 
+from pythermo.analysis.regimes import Regime
 from pythermo.analysis.setup import Progress, Setup
 from pythermo.analysis.stationary import shown_error
 from pythermo.config.schema import RunConfig
@@ -57,7 +58,8 @@ def _facts(setup: Setup) -> list[Fact]:
         return [Fact("temperature T", "not known", estimate), *_fact_of_stationarity(setup)]
     if not np.isfinite(estimate.exponent):
         note = "fewer than two learning rates have a T above 0 between the ends"
-        return [Fact("temperature T", "not known", note), *_fact_of_stationarity(setup)]
+        single = _facts_of_points(estimate)
+        return [*single, Fact("law of T", "not known", note), *_fact_of_stationarity(setup)]
     facts = [
         Fact(
             f"T at η = {estimate.reference_lr:.3g}",
@@ -74,6 +76,20 @@ def _facts(setup: Setup) -> list[Fact]:
         note = "p of so far a point off a convex U(S)"
         facts.append(Fact("convexity of U(S)", f"p = {estimate.convexity_p_value:.2g}", note))
     return [*facts, *_fact_of_stationarity(setup), *_fact_of_crossing(setup.thermometers)]
+
+
+def _facts_of_points(estimate: TemperatureEstimate) -> list[Fact]:
+    """Return the temperatures that are known one by one, with their intervals."""
+    facts = []
+    for index in np.flatnonzero(estimate.temperature > 0.0):
+        interval = None if estimate.interval is None else estimate.interval[index]
+        if interval is not None and np.isfinite(interval).all():
+            low, high = interval
+            note = f"[{low:.3g}, {high:.3g}], {estimate.confidence:.0%} over {estimate.seeds} seeds"
+            facts.append(
+                Fact(f"T at η = {estimate.lr[index]:.3g}", f"{estimate.temperature[index]:.3g}", note)
+            )
+    return facts
 
 
 def _fact_of_one(setup: Setup) -> list[Fact]:
@@ -177,21 +193,26 @@ def _advice_on_drifts(setup: Setup) -> list[Advice]:
                 f"Nothing says whether the runs are stationary ({found}).", "Mend that before T is trusted."
             )
         ]
-    drifting = found.isel(lr=~found["stationary"].values)
+    regime = setup.analysis.stationary["regime"]
+    drifting = found.sel(lr=np.sort(regime["lr"].values[regime.values == Regime.DRIFT]))
     if not drifting.sizes["lr"]:
         return []
     rates = ", ".join(f"{lr:.3g}" for lr in drifting["lr"].values)
     lacking = drifting["iterations_lacking"].values
     more = lacking[np.isfinite(lacking)]
     remedy = (
-        f"{more.max():.2g} iterations more would do, if what drifts settles as 1/t: set "
-        "run.training.iterations, and more seeds where it cannot be told."
+        f"{_rounded(more.min())} to {_rounded(more.max())} iterations more would do, if what drifts settles "
+        "as 1/t: set run.training.iterations, and more seeds where it cannot be told."
         if len(more)
         else "Measure more seeds or longer runs."
     )
     kept = np.isin(drifting["lr"].values, setup.analysis.fit.lr).any()
     fate = "some of them are in the fit of T all the same" if kept else "left out of the fit of T"
     return [Advice(f"Not known to be stationary at η = {rates}: {fate}.", remedy)]
+
+
+def _rounded(iterations: float) -> str:
+    return f"{float(f'{iterations:.2g}'):,.0f}".replace(",", "\u202f")
 
 
 def _advice_on_windows(setup: Setup) -> list[Advice]:
