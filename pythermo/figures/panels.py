@@ -21,11 +21,14 @@ from pythermo.figures.thermometers import draw_temperatures
 from pythermo.training.quantities import QUANTITIES
 
 
+def _require_axes(ax: object) -> None:
+    if ax is not None and not isinstance(ax, Axes):
+        raise TypeError(f"ax: must be matplotlib Axes, not {type(ax).__name__}")
+
+
 @contextmanager
 def _panel(ax: Axes | None) -> Iterator[Axes]:
     """Give the axes to draw on, in our style; pyplot's, which notebooks show, if there are none."""
-    if ax is not None and not isinstance(ax, Axes):
-        raise TypeError(f"ax: must be matplotlib Axes, not {type(ax).__name__}")
     with own_style():
         if ax is None:
             from matplotlib import pyplot
@@ -65,6 +68,7 @@ def plot_energy(
     >>> figure, (left, right) = matplotlib.pyplot.subplots(1, 2)  # doctest: +SKIP
     >>> pt.plot_energy(sweep, ax=left), pt.plot_temperature(sweep, ax=right)  # doctest: +SKIP
     """
+    _require_axes(ax)
     analysis = analyze(sweep, last, fit)
     with _panel(ax) as ax:
         draw_stationary(ax, analysis, "energy")
@@ -81,6 +85,7 @@ def plot_entropy(
     sweep, ax, last, fit
         As in `plot_energy`, which says what is returned and raised.
     """
+    _require_axes(ax)
     analysis = analyze(sweep, last, fit)
     with _panel(ax) as ax:
         draw_stationary(ax, analysis, "entropy")
@@ -97,6 +102,7 @@ def plot_snr(
     sweep, ax, last, fit
         As in `plot_energy`, which says what is returned and raised.
     """
+    _require_axes(ax)
     analysis = analyze(sweep, last, fit)
     with _panel(ax) as ax:
         draw_snr(ax, analysis, GREEN, "o", "SNR")
@@ -118,6 +124,7 @@ def plot_temperature(
     -----
     Source: `pythermo.estimate_temperature`.
     """
+    _require_axes(ax)
     last = stationary_of(sweep) if last is None else last
     estimate = estimate_of_fit(sweep, analyze(sweep, last, fit).fit, last)
     with _panel(ax) as ax:
@@ -135,6 +142,7 @@ def plot_surface(
     sweep, ax, last, fit
         As in `plot_energy`, which says what is returned and raised.
     """
+    _require_axes(ax)
     last = stationary_of(sweep) if last is None else last
     analysis = analyze(sweep, last, fit)
     estimate = estimate_of_fit(sweep, analysis.fit, last)
@@ -158,6 +166,7 @@ def plot_free_energy(
     -----
     Source: arXiv 2505.23489, figure 2.
     """
+    _require_axes(ax)
     analysis = analyze(sweep, last, fit)
     with _panel(ax) as ax:
         draw_free_energy(ax, analysis)
@@ -174,6 +183,7 @@ def plot_thermometers(
     sweep, ax, last, fit
         As in `plot_energy`, which says what is returned and raised. What is drawn: `pythermo.thermometers`.
     """
+    _require_axes(ax)
     found = thermometers(sweep, last, fit)
     with _panel(ax) as ax:
         draw_temperatures(ax, found)
@@ -189,6 +199,7 @@ def plot_drifts(sweep: xr.Dataset, ax: Axes | None = None) -> Axes:
     sweep, ax
         As in `plot_energy`, which says what is returned; errors are those of `pythermo.stationarity`.
     """
+    _require_axes(ax)
     found = stationarity(sweep)
     with _panel(ax) as ax:
         draw_drifts(ax, found)
@@ -212,6 +223,7 @@ def plot_along_runs(sweep: xr.Dataset, name: str = "loss", ax: Axes | None = Non
     TypeError, ValueError
         For what is no sweep, a ``name`` of nothing that it has, ``runs`` below 1.
     """
+    _require_axes(ax)
     require_sweep(sweep)
     require_one_of("name", name, [one for one in QUANTITIES if one in sweep])
     runs = require_integer("runs", runs, 1)

@@ -14,9 +14,14 @@ from pythermo.cli import app
 
 DOCS = Path(__file__).parents[2] / "docs"
 QUICKLY = [
-    "run.training.iterations=300", "run.measurement.window=60", "run.measurement.stride=1",
-    "run.data.samples_per_class=20", "run.measurement.gradients=4",
-]  # fmt: skip
+    "run.training.iterations=300",
+    "run.measurement.window=60",
+    "run.measurement.stride=1",
+    "run.data.samples_per_class=20",
+    "run.measurement.gradients=4",
+    "fit={}",
+]
+FEW_RATES = "grid=[{start=-2.0, stop=-1.0, count=4}]"  # fmt: skip
 # What makes a page's own numbers small: texts of its code, and keys of its commands.
 SHORTER = {
     "digits": {},
@@ -35,7 +40,7 @@ def run_command(line: str) -> None:
     program, *arguments = shlex.split(line)
     assert program == "pythermo"
     if arguments[0] in ("reproduce", "sweep") and "--dry-run" not in arguments:
-        settings = [one for setting in QUICKLY for one in ("--set", setting)]
+        settings = [one for setting in (*QUICKLY, FEW_RATES) for one in ("--set", setting)]
         arguments += [*settings, "--jobs", "1"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
