@@ -181,13 +181,15 @@ def open_page(
 ) -> None:
     """Open the page of a folder in the browser; written first, if it is not there."""
     with _errors_as_messages():
+        import webbrowser
+
         from pythermo.studies import report
 
         page = folder.expanduser() / report.PAGE
         if not page.exists():
             page = report.report(folder)
             _say_written([page])
-        if typer.launch(str(page)) != 0:
+        if not webbrowser.open(page.resolve().as_uri()):
             raise OSError(f"no browser was found; open {page} in one by hand")
 
 

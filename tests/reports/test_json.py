@@ -35,7 +35,7 @@ def test_all_that_was_found_is_json():
 def test_a_sweep_without_a_temperature_says_why():
     alone = late_sweep().isel(lr=[3])
     (found,) = read(sweeps_json([setup(alone, fit={})]))["setups"]
-    assert "learning rate" in found["estimate"]
+    assert "at least 2 points without NaN are needed, not 1" in found["estimate"]
     assert found["stationary"]["energy"] == pytest.approx(
         alone["loss"].isel(iteration=slice(-3, None)).mean(("iteration", "seed")).values.tolist()
     )
