@@ -38,6 +38,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": ["docs/gallery"],
     "filename_pattern": "plot_",
     "within_subsection_order": "FileNameSortKey",
+    "capture_repr": (),
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,
