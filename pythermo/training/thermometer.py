@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from pythermo.estimators.autocorrelation import effective_sample_size
 from pythermo.estimators.gradient_noise import GradientNoise, gradient_noise_about_mean
 from pythermo.estimators.trajectory_entropy import TrajectoryEntropy
 from pythermo.models.invariance import buffers_restored
+from pythermo.models.layers import own_generator
 from pythermo.optim import ProjectedSGD
 
 # Beyond it a window is kept as sketches.
@@ -112,7 +113,9 @@ class Thermometer:
         Their learning rate, where there is no optimizer to be asked.
     minibatch_loss : callable, optional
         Returns the loss of a new minibatch at the current weights. From its gradients come SNR and T of the
-        noise, at each `read`; ``.grad`` is left as it is.
+        noise, at each `read`; ``.grad`` is left as it is. What it draws from torch's global generators is of
+        the thermometer's own random numbers, and those of the training go on as if it had not been called;
+        generators of Python, of numpy and of its own are its own affair.
     model : nn.Module, optional
         The network that ``minibatch_loss`` calls: its buffers, such as running statistics, are found again as
         they were.
@@ -193,6 +196,7 @@ class Thermometer:
         self._losses = torch.full((window * self._stride,), math.nan, dtype=torch.float64, device=device)
         self._norms = torch.full((window,), math.nan, dtype=torch.float64, device=device)
         self._rates = np.full(window * self._stride, math.nan)
+        self._seed = torch.initial_seed()
         self._steps = 0
 
     def after_step(self, loss: Tensor | float | None = None) -> None:
@@ -266,7 +270,8 @@ class Thermometer:
         return np.roll(ring, -(written % len(ring)))
 
     def _measure_minibatches(self, here: Tensor) -> "_Minibatches":
-        with buffers_restored(self._model) if self._model is not None else nullcontext():
+        restored = buffers_restored(self._model) if self._model is not None else nullcontext()
+        with restored, self._own_random_numbers():
             losses, gradients = zip(*self._minibatches(), strict=True)
         mean = torch.stack(gradients).mean(dim=0, dtype=torch.float64)
         length = float(mean.norm())
@@ -274,6 +279,19 @@ class Thermometer:
         error = float(np.std(losses, ddof=1) / np.sqrt(len(losses)))
         noise = gradient_noise_about_mean(list(gradients))
         return _Minibatches(float(np.mean(losses)), error, noise, radial)
+
+    @contextmanager
+    def _own_random_numbers(self) -> Iterator[None]:
+        """Let torch's global generators draw what depends on the seed and the step alone."""
+        seed = int(np.random.SeedSequence([self._seed, self._steps]).generate_state(1, np.uint64)[0])
+        devices = [one.get_device() for one in self._params[:1] if one.is_cuda]
+        with own_generator(devices):
+            for generator in (
+                torch.default_generator,
+                *map(torch.cuda.default_generators.__getitem__, devices),
+            ):
+                generator.manual_seed(seed)
+            yield
 
     def _minibatches(self) -> Iterator[tuple[float, Tensor]]:
         """Yield losses and gradients [D]."""
@@ -326,6 +344,7 @@ class Thermometer:
             "losses": self._losses.cpu().clone(),
             "norms": self._norms.cpu().clone(),
             "rates": torch.from_numpy(self._rates.copy()),
+            "seed": self._seed,
             "steps": self._steps,
         }
 
@@ -346,7 +365,7 @@ class Thermometer:
         self._losses.copy_(state["losses"])
         self._norms.copy_(state["norms"])
         self._rates[:] = state["rates"].numpy()
-        self._steps = int(state["steps"])
+        self._seed, self._steps = int(state["seed"]), int(state["steps"])
 
 
 def _weights(params: Any) -> list[Tensor]:

@@ -145,6 +145,39 @@ def test_measuring_changes_nothing():
     assert torch.equal(with_it.weights[-1], without.weights[-1])
 
 
+def test_minibatches_of_readings_take_no_random_numbers_of_the_training():
+    """Batches of both by torch's global generator, as most loops have them."""
+
+    def end(reads):
+        loop = Loop(minibatch_loss=lambda: loop.loss(torch.default_generator), gradients=3)
+        torch.manual_seed(1)
+        loop.random = torch.default_generator
+        for _ in range(3):
+            loop.steps(5)
+            if reads:
+                loop.thermometer.read()
+        return loop.weights[-1]
+
+    assert torch.equal(end(True), end(False))
+
+
+def test_minibatches_of_readings_are_new_at_each_step_and_the_same_after_a_stop():
+    loop = Loop(minibatch_loss=lambda: loop.loss(torch.default_generator), gradients=3)
+    drawn = []
+    loop.thermometer._minibatch_loss = lambda: (drawn.append(torch.rand(1).item()), loop.loss())[1]
+    for _ in range(2):
+        loop.steps(1).thermometer.read()
+    assert len(set(drawn)) == 6
+    torch.manual_seed(99)
+    continued = pt.Thermometer(loop.params, loop.optimizer, window=60, k=10, gradients=3)
+    continued._minibatch_loss = loop.thermometer._minibatch_loss
+    continued.read()
+    assert drawn[6:] != drawn[3:6]  # of another seed
+    continued.load_state_dict(loop.thermometer.state_dict())
+    continued.read()
+    assert drawn[9:] == drawn[3:6]
+
+
 def test_a_state_goes_on_to_the_same_readings():
     whole = Loop().steps(90)
     state = whole.thermometer.state_dict()
