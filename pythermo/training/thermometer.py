@@ -400,12 +400,13 @@ def _learning_rate(params: list[Tensor], optimizer: Any, lr: float | None) -> Ca
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer: must be a torch.optim.Optimizer, not {type(optimizer).__name__}")
     own = {id(one) for one in params}
-    groups = [group for group in optimizer.param_groups if any(id(one) in own for one in group["params"])]
-    held = {id(one) for group in groups for one in group["params"]}
+    held = {id(one) for group in optimizer.param_groups for one in group["params"]}
     if not own <= held:
         raise ValueError(f"optimizer: does not step {len(own - held)} of the {len(own)} tensors of params")
 
     def rate() -> float:
+        # Looked up each time: load_state_dict of an optimizer puts new groups in the place of the old.
+        groups = [group for group in optimizer.param_groups if any(id(one) in own for one in group["params"])]
         rates = {float(group["lr"]) for group in groups}
         if len(rates) > 1:
             raise ValueError(f"optimizer: params have several learning rates, {sorted(rates)}; one is needed")

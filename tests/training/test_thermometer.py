@@ -235,9 +235,17 @@ def test_schedules_are_followed():
     reading = loop.steps(10).thermometer.read()
     assert reading.learning_rate == 0.01
     assert "the learning rate changed within the window: the state is not stationary" in reading.remarks
-    assert (
-        loop.steps(60).thermometer.read().remarks == ("SNR and T of the noise: need minibatch_loss",) or True
-    )
+    later = loop.steps(60).thermometer.read().remarks
+    assert later[0] == "SNR and T of the noise: need minibatch_loss"
+    assert not any("the learning rate changed" in remark for remark in later)
+
+
+def test_the_learning_rate_of_an_optimizer_that_was_loaded_is_read():
+    loop = Loop().steps(1)
+    state = loop.optimizer.state_dict()
+    state["param_groups"][0]["lr"] = 0.01
+    loop.optimizer.load_state_dict(state)
+    assert loop.steps(1).thermometer.read().learning_rate == 0.01
 
 
 def test_weights_that_are_not_scale_invariant_are_noticed():
