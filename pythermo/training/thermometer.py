@@ -312,7 +312,7 @@ class Thermometer:
         if batches is None:
             yield "SNR and T of the noise: need minibatch_loss"
         if math.isnan(energy):
-            yield "U: needs the loss given to after_step"
+            yield "U: needs a loss that is finite, given to each after_step of the window, or minibatch_loss"
         if not self._window.full:
             lacking = len(self._norms) * self._stride - self._steps
             yield f"S: its window is full in {lacking} steps"

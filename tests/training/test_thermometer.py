@@ -297,6 +297,18 @@ def test_windows_that_do_not_fit_are_sketched(monkeypatch):
     assert loop.thermometer.read().entropy == pytest.approx(float(exact.estimate().entropy), abs=3 * apart)
 
 
+@pytest.mark.parametrize("loss", [None, math.nan, torch.tensor(math.inf)])
+def test_what_u_needs_is_said(loss):
+    loop = Loop().steps(5)
+    loop.thermometer.after_step(loss)
+    reading = loop.thermometer.read()
+    assert math.isnan(reading.energy)
+    assert (
+        "U: needs a loss that is finite, given to each after_step of the window, or minibatch_loss"
+        in reading.remarks
+    )
+
+
 def test_a_window_on_the_way_says_how_long_it_takes():
     reading = Loop().steps(20).thermometer.read()
     assert "S: its window is full in 40 steps" in reading.remarks
