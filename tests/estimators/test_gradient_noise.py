@@ -51,10 +51,10 @@ def test_the_estimate_of_the_signal_is_unbiased():
     signal[0] = 1.0
     estimates = [
         pt.gradient_noise_about_mean(signal + generator.standard_normal((50, 50))).squared_full_grad_norm
-        for _ in range(400)
+        for _ in range(100)
     ]
-    # One estimate deviates by about 0.35: 0.018 for the mean.
-    assert np.mean(estimates) == pytest.approx(1.0, abs=4 * 0.018)
+    # One estimate deviates by about 0.35: 0.035 for the mean.
+    assert np.mean(estimates) == pytest.approx(1.0, abs=4 * 0.035)
 
 
 def test_no_signal_gives_nan_not_zero():

@@ -92,6 +92,7 @@ def test_noise_and_temperature_are_those_of_the_gradients():
     assert "T of the noise 0." in str(reading)
 
 
+@pytest.mark.slow
 def test_it_agrees_with_a_run_of_the_package():
     """U, S and T of the noise of the same network on the same images, within the scatter of seeds."""
     settings = {"lr": 0.05, "seeds": 4, "iterations": 400}
