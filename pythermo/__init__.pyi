@@ -46,7 +46,8 @@ from .sweeps.run import run
 from .sweeps.snapshots import load_network
 from .sweeps.sweep import SweepError, load_sweep, sweep
 from .training.ensemble import Ensemble
-from .training.thermometer import Thermometer, ThermometerReading
+from .training.reading import ThermometerReading
+from .training.thermometer import Thermometer
 
 __version__: str
 __all__ = [

@@ -153,7 +153,7 @@ def analyze(
     with _errors_as_messages():
         from pythermo.reports.json import sweeps_json
         from pythermo.studies.results import write_results_of
-        from pythermo.sweeps.preset import read_setups
+        from pythermo.sweeps.setups import read_setups
 
         setups = read_setups(folder)
         written = write_results_of(setups, folder)

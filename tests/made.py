@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from pythermo.analysis.setup import Setup
+from pythermo.analysis.setup import Progress, Setup
 from pythermo.config.preset import Preset
 
 
@@ -70,7 +70,8 @@ def setup(
     lr = sweep["lr"].values.tolist()
     preset = Preset.checked({**preset.model_dump(exclude_unset=True, exclude={"grid"}), "lr": lr, **values})
     with_seed = sweep if "seed" in sweep.dims else sweep.expand_dims(seed=[0])
-    return Setup(title, title, preset, with_seed, baseline())
+    members = with_seed.sizes["lr"] * with_seed.sizes["seed"]
+    return Setup(title, title, preset, with_seed, baseline(), Progress(members, (), 1, 1, ()))
 
 
 def late_sweep(drifting=(), seeds=6, scatter=1e-3) -> xr.Dataset:

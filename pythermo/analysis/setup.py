@@ -21,8 +21,10 @@ class Progress:
 
     Attributes
     ----------
-    members, finished : int
-        How many it has, and how many of them are finished.
+    members : int
+        How many it has.
+    unfinished : tuple of str
+        Those of them that are not finished.
     iterations, all_iterations : int
         How many of the iterations of all members are done.
     failures : tuple of str
@@ -30,15 +32,20 @@ class Progress:
     """
 
     members: int
-    finished: int
+    unfinished: tuple[str, ...]
     iterations: int
     all_iterations: int
-    failures: tuple[str, ...] = ()
+    failures: tuple[str, ...]
+
+    @property
+    def finished(self) -> int:
+        """How many are."""
+        return self.members - len(self.unfinished)
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to be done."""
-        return self.finished == self.members
+        """Whether nothing is left to be done, and something was."""
+        return self.members > 0 and not self.unfinished
 
 
 @dataclass(frozen=True)
@@ -73,16 +80,16 @@ class Setup:
         As `pythermo.sweep` returned it.
     baseline : xarray.Dataset, optional
         U and S of weights uniform on the sphere, where they were measured.
-    progress : Progress, optional
-        How far it is; finished, if not given.
+    progress : Progress
+        How far it is.
     """
 
     name: str
     title: str
     preset: Preset
     dataset: xr.Dataset
-    baseline: xr.Dataset | None = None
-    progress: Progress | None = None
+    baseline: xr.Dataset | None
+    progress: Progress
 
     @property
     def last(self) -> int:

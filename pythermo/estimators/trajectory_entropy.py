@@ -22,7 +22,7 @@ from pythermo.estimators.entropy import (
 from pythermo.ops._devices import require_device
 
 # A window of fewer independent points than this shows a path, not a distribution.
-_FEW_POINTS = 5.0
+FEW_POINTS = 5.0
 
 _BLOCKS = 10
 
@@ -271,7 +271,7 @@ class TrajectoryEntropy:
         return self._distances.update(self._appended).autocorrelation_time()
 
     def _warn(self, time: float) -> None:
-        if len(self._points) < _FEW_POINTS * time:
+        if len(self._points) < FEW_POINTS * time:
             self._warned = True
             warnings.warn(
                 f"the entropy of a window of {len(self._points)} points with an autocorrelation time of at "

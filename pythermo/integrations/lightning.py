@@ -7,7 +7,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from pythermo._checks import require_integer
-from pythermo.training.thermometer import Thermometer, ThermometerReading
+from pythermo.training.reading import ThermometerReading
+from pythermo.training.thermometer import Thermometer
 
 
 class ThermometerCallback(Callback):
@@ -90,9 +91,8 @@ class ThermometerCallback(Callback):
         if self._steps % self._every == 0:
             reading = self._thermometer.read()
             self.readings.append(reading)
-            named = {f"{self._prefix}{name}": value for name, value in reading.scalars().items()}
             for logger in trainer.loggers:
-                logger.log_metrics(named, step=self._steps)
+                logger.log_metrics(reading.scalars(self._prefix), step=self._steps)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the thermometer's state, for Lightning's checkpoints."""

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pythermo._checks import require_integer
-from pythermo.training.thermometer import Thermometer, ThermometerReading
+from pythermo.training.reading import ThermometerReading
+from pythermo.training.thermometer import Thermometer
 
 
 class ThermometerCallback(TrainerCallback):
@@ -84,4 +85,4 @@ class ThermometerCallback(TrainerCallback):
         if state.global_step % self._every == 0:
             reading = self._thermometer.read()
             self.readings.append(reading)
-            self._log({f"{self._prefix}{name}": value for name, value in reading.scalars().items()})
+            self._log(reading.scalars(self._prefix))

@@ -8,12 +8,11 @@ from pythermo.analysis.setup import Progress, Setup
 from pythermo.analysis.stationary import shown_error
 from pythermo.config.schema import RunConfig
 from pythermo.estimators.temperature_estimate import TemperatureEstimate
+from pythermo.estimators.trajectory_entropy import FEW_POINTS
 from pythermo.reports.sections import Advice, Fact, Section
 
 # Of 8 seeds the interval of an exponent has a half-width of about a sixth: docs/temperature.md.
 _MANY_SEEDS = 8
-# Independent points of a window below which its entropy is that of a stretch of path.
-_FEW_POINTS = 10.0
 _LEAST_P_VALUE = 0.05
 
 
@@ -24,8 +23,7 @@ def headline(setup: Setup) -> Section:
     except ValueError as error:
         facts = [Fact("temperature T", "not known", str(error)), *_fact_of_one(setup)]
         advice = [*_advice_on_seeds(setup), *_advice_on_windows(setup), *_advice_on_lost_members(setup)]
-    if setup.progress is not None:
-        advice = [*_advice_on_progress(setup.progress), *advice]
+    advice = [*_advice_on_progress(setup.progress), *advice]
     return Section(setup.title, [described(setup)], facts=facts, advice=advice)
 
 
@@ -223,13 +221,13 @@ def _advice_on_windows(setup: Setup) -> list[Advice]:
         .isel(iteration=slice(-setup.last, None))
         .mean(("iteration", "seed"))
     )
-    few = points.isel(lr=(points < _FEW_POINTS).values)
+    few = points.isel(lr=(points < FEW_POINTS).values)
     if not few.sizes["lr"]:
         return []
     stride = setup.preset.run.measurement.stride
     return [
         Advice(
-            f"Windows hold fewer than {_FEW_POINTS:.0f} independent points at η up to "
+            f"Windows hold fewer than {FEW_POINTS:.0f} independent points at η up to "
             f"{float(few['lr'].max()):.3g}: their S is that of a stretch of path.",
             f"Space them further apart (run.measurement.stride, now {stride}) in runs as much longer.",
         )
@@ -251,7 +249,7 @@ def _advice_on_convexity(estimate: TemperatureEstimate | str) -> list[Advice]:
 
 
 def _advice_on_lost_members(setup: Setup) -> list[Advice]:
-    if setup.progress is not None and not setup.progress.complete:
+    if not setup.progress.complete:
         return []
     last = setup.dataset["loss"].isel(iteration=-1)
     lost = int((~np.isfinite(last)).sum())

@@ -50,7 +50,7 @@ def checks_table(checks: Sequence[Check]) -> Table:
             c.name,
             f"{c.error:.3g} {c.unit}",
             f"{c.tolerance:g} {c.unit}",
-            "passed" if c.passed else "**FAILED**",
+            "passed" if c.passed else "FAILED",
         ]
         for c in checks
     ]

@@ -12,7 +12,7 @@ from pythermo.reports.markdown import markdown
 from pythermo.reports.sections import Picture, Report
 from pythermo.reports.sweeps import sweeps_report
 from pythermo.sweeps import files
-from pythermo.sweeps.so_far import read_so_far
+from pythermo.sweeps.setups import read_so_far
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,9 +94,8 @@ def watch(out: str | Path, seconds: int = 10, said: Callable[[str], object] = pr
     shown = ""
     while True:
         setups, waiting = read_so_far(folder)
-        progress = [one.progress for one in setups if one.progress is not None]
-        progress += [one.progress for one in waiting]
-        if all(one.complete and one.members for one in progress):
+        progress = [*(one.progress for one in setups), *(one.progress for one in waiting)]
+        if all(one.complete for one in progress):
             return write_page(folder, sweeps_report(setups, waiting))
         page = write_page(folder, sweeps_report(setups, waiting), seconds)
         finished, members = sum(one.finished for one in progress), sum(one.members for one in progress)

@@ -13,7 +13,8 @@ from pythermo.config.preset import Preset
 from pythermo.reports.sweeps import sweeps_report
 from pythermo.studies.report import write_report
 from pythermo.sweeps import files
-from pythermo.sweeps.preset import PRESET, read_setups, run_preset
+from pythermo.sweeps.preset import run_preset
+from pythermo.sweeps.setups import read_setups
 from pythermo.sweeps.sweep import SWEEP
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def write_results(out: str | Path) -> list[Path]:
     Parameters
     ----------
     out : path
-        Folder of one preset's sweep, or of several in folders of their own.
+        Folder of one sweep, or of several in folders of their own.
 
     Returns
     -------
@@ -69,7 +70,7 @@ def write_results(out: str | Path) -> list[Path]:
     Raises
     ------
     FileNotFoundError
-        If no finished sweep of a preset is there.
+        If no finished sweep is there, or one lacks runs.
     """
     return write_results_of(read_setups(out), out)
 
@@ -81,7 +82,7 @@ def write_results_of(setups: Sequence[Setup], out: str | Path) -> list[Path]:
         path for name, figure in _figures(setups).items() for path in figures.save(figure, folder / name)
     ]
     reports = write_report(folder, sweeps_report(setups))
-    if not (folder / PRESET).exists():
+    if not (folder / files.CONFIG).exists():
         files.write_dataset(folder / SWEEP, _along_setup(setups))
     return [folder / SWEEP, *drawn, *reports]
 

@@ -1,23 +1,18 @@
 """A preset's sweep: run into a folder that says what it is, and read from there."""
 
 from concurrent.futures import Executor
-from dataclasses import replace
 from pathlib import Path
 
 import xarray as xr
 
-from pythermo.analysis.setup import Setup
 from pythermo.config.preset import Preset
 from pythermo.sweeps import files
 from pythermo.sweeps.baseline import uniform_baseline
 from pythermo.sweeps.engine import Prepared, settled
 from pythermo.sweeps.sweep import (
-    SWEEP,
     Workers,
     claim_sweep,
-    finished_members,
     members_of,
-    of_runs,
     stored_learning_rates,
     sweep_members,
 )
@@ -74,57 +69,3 @@ def read_preset(folder: Path) -> Preset:
     """Read the preset by which a sweep's folder was made."""
     with files.reading(folder / PRESET, "put it back as it was, or move the folder away"):
         return Preset.load(folder / PRESET)
-
-
-def read_setups(out: str | Path) -> list[Setup]:
-    """Read the finished sweeps of presets that lie in a folder, in the order of `Setup.order`.
-
-    Parameters
-    ----------
-    out : path
-        Folder of one sweep, or of several in folders of their own.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none, or if one lacks runs that its preset names.
-    """
-    folder = files.as_path("out", out)
-    found = [folder] if (folder / PRESET).exists() else [path.parent for path in folder.glob(f"*/{PRESET}")]
-    finished = [path for path in found if (path / SWEEP).exists() and (path / BASELINE).exists()]
-    if not finished:
-        raise FileNotFoundError(f"out: {folder} holds no finished sweep of a preset")
-    setups = sorted((_read(path) for path in finished), key=lambda one: one.order)
-    return with_different_titles(setups)
-
-
-def _read(folder: Path) -> Setup:
-    preset = read_preset(folder)
-    finished = finished_members(folder)
-    stored = [member.lr for member in finished]
-    members = members_of(preset.run, preset.learning_rates, preset.seeds, stored)
-    missing = [str(member) for member in members if member not in finished]
-    if missing:
-        raise FileNotFoundError(
-            f"out: {folder} lacks {len(missing)} of the runs that its {PRESET} names, such as {missing[0]}; "
-            "the command that made it goes on with them"
-        )
-    dataset = of_runs(folder, {member: finished[member] for member in members})
-    return Setup(
-        name=folder.name,
-        title=f"{preset.run.model.title}, D = {dataset.attrs['weights']}",
-        preset=preset,
-        dataset=dataset,
-        baseline=files.read_dataset(
-            folder / BASELINE, "remove it, and the command that made it computes it anew"
-        ),
-    )
-
-
-def with_different_titles(setups: list[Setup]) -> list[Setup]:
-    """Add the folder's name to titles that repeat: sweeps of one network on other data, say."""
-    titles = [one.title for one in setups]
-    return [
-        replace(one, title=f"{one.title}, {one.name}") if titles.count(one.title) > 1 else one
-        for one in setups
-    ]

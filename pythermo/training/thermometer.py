@@ -11,82 +11,28 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pythermo._checks import is_float, require_integer, require_number, require_positive, require_values
+from pythermo._checks import (
+    is_float,
+    require_integer,
+    require_not_negative,
+    require_number,
+    require_positive,
+    require_values,
+)
 from pythermo._parameters import count, flatten
 from pythermo.config.preset import FIGURE_K
 from pythermo.estimators.autocorrelation import effective_sample_size
 from pythermo.estimators.gradient_noise import GradientNoise, gradient_noise_about_mean
-from pythermo.estimators.trajectory_entropy import TrajectoryEntropy
+from pythermo.estimators.trajectory_entropy import FEW_POINTS, TrajectoryEntropy
 from pythermo.models.invariance import buffers_restored
 from pythermo.models.layers import own_generator
 from pythermo.optim import ProjectedSGD
+from pythermo.training.reading import ThermometerReading
 
 # Beyond it a window is kept as sketches.
 WINDOW_BYTES = 256 * 10**6
 # Shares from which it is said that the radius moves, and that a gradient has a radial part.
 _MOVES, _RADIAL = 0.01, 1e-2
-_FEW_POINTS = 5.0
-
-
-@dataclass(frozen=True)
-class ThermometerReading:
-    """What a thermometer shows; NaN where something is not known, for a reason that `remarks` has.
-
-    Attributes
-    ----------
-    iteration : int
-        Steps so far.
-    energy, energy_error : float
-        U, the mean of the losses that were given over the window's span (loss units), and its standard error
-        in time. Losses of minibatches are those before their steps, of which they are part; where none were
-        given, U is the mean over the minibatches of the reading.
-    entropy, entropy_error : float
-        S of the directions w/|w| in the window (nats) up to a constant of the architecture, and its standard
-        error.
-    effective_samples : float
-        How many independent points the window is worth.
-    snr : float
-        Signal-to-noise ratio of the minibatch gradients.
-    noise_temperature : float
-        T of isotropic noise as strong as theirs (loss units per nat).
-    learning_rate, effective_learning_rate : float
-        That of the optimizer, and that on the unit sphere, over the squared radius.
-    radius, radius_growth : float
-        The norm of the weights, and by what share it grew over the window.
-    remarks : tuple of str
-        What is not known, and what does not hold.
-    """
-
-    iteration: int
-    energy: float
-    energy_error: float
-    entropy: float
-    entropy_error: float
-    effective_samples: float
-    snr: float
-    noise_temperature: float
-    learning_rate: float
-    effective_learning_rate: float
-    radius: float
-    radius_growth: float
-    remarks: tuple[str, ...]
-
-    def scalars(self) -> dict[str, float]:
-        """Return the numbers that are known by name, as loggers take them."""
-        numbers = {name: value for name, value in vars(self).items() if name not in ("iteration", "remarks")}
-        return {name: value for name, value in numbers.items() if math.isfinite(value)}
-
-    def __str__(self) -> str:
-        lines = [
-            f"iteration {self.iteration}",
-            f"U {self.energy:.5g} ± {self.energy_error:.1g}",
-            f"S {self.entropy:.1f} ± {self.entropy_error:.1f} nats, of a window worth "
-            f"{self.effective_samples:.3g} independent points",
-            f"T of the noise {self.noise_temperature:.3g}, SNR {self.snr:.3g}",
-            f"lr {self.learning_rate:.3g}, on the unit sphere {self.effective_learning_rate:.3g}",
-            f"|w| {self.radius:.4g}, grown by {self.radius_growth:.2g} over the window",
-        ]
-        return "\n".join([*lines, *(f"* {remark}" for remark in self.remarks)])
 
 
 @dataclass(frozen=True)
@@ -210,7 +156,7 @@ class Thermometer:
         Raises
         ------
         ValueError, TypeError
-            For a loss of several elements, and a learning rate that is not positive.
+            For a loss of several elements, and a learning rate that is negative.
         """
         place = self._steps % len(self._losses)
         self._losses[place] = _one_number(loss)
@@ -316,7 +262,7 @@ class Thermometer:
         if not self._window.full:
             lacking = len(self._norms) * self._stride - self._steps
             yield f"S: its window is full in {lacking} steps"
-        elif points < _FEW_POINTS:
+        elif points < FEW_POINTS:
             yield (
                 f"S: the window is worth {points:.2g} independent points, and S is that of a stretch of "
                 "path; take a larger stride"
@@ -410,7 +356,7 @@ def _learning_rate(params: list[Tensor], optimizer: Any, lr: float | None) -> Ca
         rates = {float(group["lr"]) for group in groups}
         if len(rates) > 1:
             raise ValueError(f"optimizer: params have several learning rates, {sorted(rates)}; one is needed")
-        return require_positive("optimizer: its learning rate", rates.pop())
+        return require_not_negative("optimizer: its learning rate", rates.pop())  # a warm-up begins at 0
 
     rate()
     return rate

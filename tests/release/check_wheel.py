@@ -56,7 +56,6 @@ def main(dist: Path) -> None:
         ]
         run(*pip, "torch")
         run(*pip, wheel)
-        run(*pip[:-2], "--force-reinstall", "--no-deps", wheel)
         began = time.monotonic()
         run(*pip, "--force-reinstall", "--no-deps", wheel)
         seconds = time.monotonic() - began

@@ -116,4 +116,4 @@ def test_the_command_writes_everything_and_fails_loudly(tmp_path, monkeypatch):
     # 16 replicas are too few for the tolerances.
     assert result.exit_code == 1
     assert "checks failed" in result.output
-    assert "**FAILED**" in (tmp_path / "summary.md").read_text()
+    assert "| FAILED |" in (tmp_path / "summary.md").read_text()

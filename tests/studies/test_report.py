@@ -8,8 +8,9 @@ from typer.testing import CliRunner
 import pythermo as pt
 from pythermo.cli import app
 from pythermo.studies import report as pages
+from pythermo.sweeps import files
 from pythermo.sweeps import run as runs
-from pythermo.sweeps.so_far import read_so_far
+from pythermo.sweeps.setups import read_setups, read_so_far
 
 SHORT = pt.RunConfig.from_toml("""
 [model]
@@ -94,7 +95,7 @@ def test_before_any_run_is_finished_all_end_at_the_same_iteration(stopped):
     (one,), _ = read_so_far(stopped)
     assert one.dataset.sizes["iteration"] == 15
     assert one.progress.finished == 0
-    assert "is finished" not in text_of(pt.report(stopped))
+    assert "0 of 6 runs are finished" in text_of(pt.report(stopped))
 
 
 def test_a_checkpoint_leaves_what_was_measured_until_the_run_is_finished(tmp_path, monkeypatch):
@@ -153,6 +154,30 @@ def test_folders_without_a_sweep_are_refused_by_name(tmp_path):
     result = CliRunner().invoke(app, ["open", str(tmp_path)])
     assert result.exit_code == 1
     assert "holds no sweep" in result.output
+
+
+def test_only_finished_sweeps_are_analyzed(finished, stopped):
+    (one,) = read_setups(finished)
+    assert one.baseline is None
+    with pytest.raises(FileNotFoundError, match=r"lacks 4 of its 6 runs, such as lr 0\.03, seed 0"):
+        read_setups(stopped)
+    result = CliRunner().invoke(app, ["analyze", str(finished)])
+    assert result.exit_code == 0, result.output
+    assert (finished / "figure2.png").exists()
+
+
+def test_a_run_that_ends_while_it_is_read_is_left_for_the_next_time(stopped, monkeypatch):
+    read = files.read_dataset
+
+    def ended(path, remedy="", **others):
+        if path.name == "so_far.nc":
+            path.unlink()
+        return read(path, remedy, **others)
+
+    monkeypatch.setattr(files, "read_dataset", ended)
+    (one,), _ = read_so_far(stopped)
+    assert one.progress.finished == 2
+    assert one.dataset["loss"].notnull().any("iteration").values.sum() == 2
 
 
 def test_watching_ends_with_the_sweep(stopped, finished, monkeypatch):

@@ -14,6 +14,7 @@ TINY = [
         "run.training.iterations=90",
         "run.measurement={count=40, window=52, gradients=2, stationary=3}",
         "run.data.samples_per_class=15",
+        "seeds=2",
         "fit={first=0, last=-1}",
         "grid=[{start=-2.0, stop=-1.0, count=3}]",
     )
@@ -43,7 +44,7 @@ def test_a_sweep_from_the_command_line(tmp_path):
     shutil.rmtree(next(out.glob("lr_0.1*")))
     lacking = CliRunner().invoke(app, ["analyze", str(out)])
     assert lacking.exit_code == 1
-    assert "lacks 1 of the runs that its preset.toml names, such as lr 0.1, seed 0" in lacking.output
+    assert "the sweep sweep lacks 1 of its 6 runs, such as lr 0.1, seed 0" in lacking.output
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_a_sweep_from_the_command_line(tmp_path):
         (["sweep", "digits-up", "--set", "run.lr=5.0"], "run.lr: has no effect in a preset"),
         (["sweep", "digits-up", "--set", "fit.tolerance=inf"], "fit.tolerance: "),
         (["sweep", "mnist"], "preset: 'mnist' is unknown"),
-        (["analyze", "nowhere"], "nowhere holds no finished sweep"),
+        (["analyze", "nowhere"], "nowhere holds no sweep"),
     ],
 )
 def test_mistakes_are_one_message(arguments, message):

@@ -127,7 +127,7 @@ def test_keys_with_empty_parts(key):
         (["simulate", "out.nc", "--system", "nonsense"], "--system: must be one of up, op, noise"),
         (["simulate", "out.nc", "--retraction", "nonsense"], "retraction"),
         (["simulate", "out.nc", "--system", "noise", "--sigma", "-1"], "sigma"),
-        (["analyze", "nowhere"], "out: nowhere holds no finished sweep"),
+        (["analyze", "nowhere"], "out: nowhere holds no sweep"),
     ],
 )
 def test_the_command_line(tmp_path, arguments, said):

@@ -14,8 +14,8 @@ from tiny import TINY
 import pythermo as pt
 from pythermo import figures
 from pythermo.sweeps import files
-from pythermo.sweeps.preset import read_setups
 from pythermo.sweeps.run import CHECKPOINT
+from pythermo.sweeps.setups import read_setups
 from pythermo.sweeps.snapshots import MEASUREMENTS
 from pythermo.sweeps.sweep import SWEEP
 from pythermo.training.trainer import Trainer
@@ -67,7 +67,7 @@ def test_home_is_found_at_each_door(home):
     shutil.copy(Path(pt.__file__).parent / "config/presets/digits-up.toml", home / "mine.toml")
     assert pt.Preset.load("~/mine.toml") == pt.Preset.load("digits-up")
     assert figures.save(Figure(), "~/drawn") == [home / "drawn.png", home / "drawn.pdf"]
-    with pytest.raises(FileNotFoundError, match=f"out: {home}/run holds no finished sweep"):
+    with pytest.raises(FileNotFoundError, match=f"out: {home}/run is the folder of a run"):
         read_setups("~/run")
     assert not (home / "~").exists()
 

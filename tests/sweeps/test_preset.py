@@ -7,7 +7,8 @@ from pythermo.config import preset as preset_module
 from pythermo.config.preset import Preset
 from pythermo.sweeps import engine
 from pythermo.sweeps import preset as preset_runs
-from pythermo.sweeps.preset import PRESET, read_setups, run_preset
+from pythermo.sweeps.preset import PRESET, run_preset
+from pythermo.sweeps.setups import read_setups
 from pythermo.training import lane_trainer, trainer
 
 TEXT = """
@@ -104,7 +105,7 @@ def test_the_learning_rates_are_stored_before_the_first_run(preset, tmp_path, mo
     with pytest.raises(KeyboardInterrupt):
         run_preset(preset, tmp_path / "out")
     assert Preset.load(tmp_path / "out" / PRESET).lr == preset.learning_rates
-    with pytest.raises(FileNotFoundError, match="holds no finished sweep"):
+    with pytest.raises(FileNotFoundError, match="out lacks 4 of its 4 runs"):
         read_setups(tmp_path / "out")
 
 

@@ -7,13 +7,14 @@ from pythermo._checks import Floats
 from pythermo.analysis.setup import Setup
 from pythermo.analysis.stationary import shown_error, stationary_members, tail_of
 from pythermo.config.preset import FIGURE_K
-from pythermo.reports.plots.style import BLUE, GRAY, GREEN, LR, ORANGE, PURPLE, add_members, add_points, blank
+from pythermo.figures.style import BLUE, GREEN, LR_LABEL, ORANGE, PURPLE
+from pythermo.reports.plots.style import GRAY, add_members, add_points, blank
 from pythermo.training.quantities import QUANTITIES
 
 
 def energy_plot(setup: Setup) -> go.Figure:
     """Draw stationary U with its errors, of all members, and that of uniform weights."""
-    figure = blank(setup.title, LR, QUANTITIES["loss"].label)
+    figure = blank(setup.title, LR_LABEL, QUANTITIES["loss"].label)
     _add_stationary(figure, setup, "energy", BLUE)
     if setup.baseline is not None:
         _add_baseline(figure, float(setup.baseline["uniform_loss"]))
@@ -22,7 +23,7 @@ def energy_plot(setup: Setup) -> go.Figure:
 
 def entropy_plot(setup: Setup) -> go.Figure:
     """Draw stationary S in the same way."""
-    figure = blank(setup.title, LR, QUANTITIES["entropy"].label)
+    figure = blank(setup.title, LR_LABEL, QUANTITIES["entropy"].label)
     _add_stationary(figure, setup, "entropy", ORANGE)
     if setup.baseline is not None:
         _add_baseline(figure, float(setup.baseline["uniform_entropy"].sel(k=FIGURE_K)))
@@ -31,7 +32,7 @@ def entropy_plot(setup: Setup) -> go.Figure:
 
 def snr_plot(setup: Setup) -> go.Figure:
     """Draw the stationary SNR with its errors over seeds."""
-    figure = blank(setup.title, LR, QUANTITIES["snr"].label, log_y=True)
+    figure = blank(setup.title, LR_LABEL, QUANTITIES["snr"].label, log_y=True)
     values = setup.stationary
     snr, error = values["snr"].values, values["snr_error"].values
     add_points(figure, values["lr"].values, snr, "SNR", GREEN, _around(snr, error))
@@ -40,7 +41,7 @@ def snr_plot(setup: Setup) -> go.Figure:
 
 def gradients_plot(setup: Setup) -> go.Figure:
     """Draw the norms of the full gradient and of minibatches' when stationary, means over seeds."""
-    figure = blank(setup.title, LR, "gradient norm (loss units per weight unit)", log_y=True)
+    figure = blank(setup.title, LR_LABEL, "gradient norm (loss units per weight unit)", log_y=True)
     tail = tail_of(setup.dataset, setup.last, FIGURE_K)
     means = tail.mean(("iteration", "seed"), skipna=False)
     signal = means["squared_full_grad_norm"].values

@@ -7,23 +7,14 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from pythermo.estimators.temperature import PowerLaw, TemperatureFit
-from pythermo.reports.plots.style import (
-    BLUE,
-    COLORS,
-    GRAY,
-    GREEN,
-    LR,
-    SYMBOLS,
-    add_points,
-    blank,
-    shades,
-)
+from pythermo.figures.style import BLUE, GREEN, LR_LABEL
+from pythermo.reports.plots.style import COLORS, GRAY, SYMBOLS, add_points, blank, shades
 from pythermo.training.quantities import QUANTITIES
 
 
 def beside_theory_plot(sweeps: Sequence[xr.Dataset], name: str) -> go.Figure:
     """Draw by how many per cent what was measured is above theory, on spheres of several dimensions."""
-    figure = blank(f"{name}, beside theory", LR, "above theory (%)")
+    figure = blank(f"{name}, beside theory", LR_LABEL, "above theory (%)")
     for sweep, color, symbol in zip(sweeps, COLORS, SYMBOLS, strict=False):
         above = 100.0 * (sweep[name] / sweep[f"{name}_theory"] - 1.0)
         add_points(
@@ -45,7 +36,7 @@ def radius_plot(gas: xr.Dataset) -> go.Figure:
 
 def coverage_plot(covered: Mapping[str, xr.DataArray]) -> go.Figure:
     """Draw how often 90 % intervals of T hold the truth [repetition, lr], by what they were tried on."""
-    figure = blank("intervals of T", LR, "hold the truth (%)")
+    figure = blank("intervals of T", LR_LABEL, "hold the truth (%)")
     for (title, one), color, symbol in zip(covered.items(), COLORS, SYMBOLS, strict=False):
         share = 100.0 * one.mean("repetition").values
         add_points(figure, one["lr"].values, share, title, color, symbol=symbol)
@@ -66,14 +57,14 @@ def snr_by_distance_plot(found: Mapping[str, xr.Dataset], laws: Mapping[str, Pow
 
 def toy_state_plot(states: xr.Dataset, name: str, label: str) -> go.Figure:
     """Draw stationary U or S of the underparameterized toy."""
-    figure = blank("UP", LR, label)
+    figure = blank("UP", LR_LABEL, label)
     add_points(figure, states["lr"].values, states[name].values, label, BLUE)
     return figure
 
 
 def toy_temperature_plot(fit: TemperatureFit) -> go.Figure:
     """Draw T of the underparameterized toy with the interval of each state."""
-    figure = blank("UP", LR, "temperature T (loss units per nat)", log_y=True)
+    figure = blank("UP", LR_LABEL, "temperature T (loss units per nat)", log_y=True)
     interval = np.stack([fit.lower, fit.upper], axis=1)
     add_points(figure, fit.lr, fit.temperature, "T", GREEN, interval)
     return figure
@@ -81,7 +72,7 @@ def toy_temperature_plot(fit: TemperatureFit) -> go.Figure:
 
 def toy_losses_plot(runs: Mapping[str, xr.Dataset]) -> go.Figure:
     """Draw the last losses above the minimum of the paper's runs."""
-    figure = blank("after the last step", LR, "loss above its minimum", log_y=True)
+    figure = blank("after the last step", LR_LABEL, "loss above its minimum", log_y=True)
     for (name, run), color, symbol in zip(runs.items(), COLORS, SYMBOLS, strict=False):
         last = run["excess_loss"].isel(step=-1, replica=0).values
         add_points(figure, run["lr"].values, last, name, color, symbol=symbol, mode="markers")

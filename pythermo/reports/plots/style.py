@@ -11,14 +11,14 @@ from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
 from pythermo._checks import Floats
+from pythermo.figures.style import BLUE, GREEN, ORANGE, PURPLE
 
 T = TypeVar("T")
 
-# Okabe and Ito's colors, which color-blind readers can tell apart, and of these what shows on dark pages too.
-BLUE, ORANGE, GREEN, PURPLE, YELLOW, GRAY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#808080"
-COLORS = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, GRAY)
+# A gray that shows on light and on dark pages.
+GRAY = "#808080"
+COLORS = (BLUE, ORANGE, GREEN, PURPLE, GRAY)
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "x")
-LR = "learning rate η"
 
 
 def blank(title: str, x: str, y: str, log_x: bool = True, log_y: bool = False) -> go.Figure:

@@ -1,5 +1,7 @@
 """Temperatures of a sweep: the surface whose slope they are, all thermometers, and the free energy."""
 
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 
@@ -7,20 +9,9 @@ from pythermo.analysis.setup import Setup
 from pythermo.analysis.stationary import shown_error
 from pythermo.analysis.thermometers import TEMPERATURES
 from pythermo.estimators.temperature import free_energy
+from pythermo.figures.style import BLUE, GREEN, LR_LABEL, ORANGE
 from pythermo.reports.plots.stationary import mean_notes, member_notes
-from pythermo.reports.plots.style import (
-    BLUE,
-    COLORS,
-    GRAY,
-    GREEN,
-    LR,
-    ORANGE,
-    SYMBOLS,
-    add_members,
-    add_points,
-    blank,
-    say,
-)
+from pythermo.reports.plots.style import COLORS, GRAY, SYMBOLS, add_members, add_points, blank, say
 from pythermo.training.quantities import QUANTITIES
 
 _SLIDER_STEPS = 31
@@ -28,7 +19,7 @@ _SLIDER_STEPS = 31
 
 def temperature_plot(setup: Setup) -> go.Figure:
     """Draw T by dU/dS with its intervals over seeds, and the law through it."""
-    figure = blank(setup.title, LR, "temperature T (loss units per nat)", log_y=True)
+    figure = blank(setup.title, LR_LABEL, "temperature T (loss units per nat)", log_y=True)
     estimate = setup.estimate
     if isinstance(estimate, str):
         return say(figure, f"no temperature: {estimate}")
@@ -50,7 +41,7 @@ def temperature_plot(setup: Setup) -> go.Figure:
 
 def thermometers_plot(setup: Setup) -> go.Figure:
     """Draw all temperatures against the learning rate on one axis, with their intervals."""
-    figure = blank(setup.title, LR, "temperature T (loss units per nat)", log_y=True)
+    figure = blank(setup.title, LR_LABEL, "temperature T (loss units per nat)", log_y=True)
     found = setup.thermometers
     names = [name for name in TEMPERATURES if name in found and (found[name] > 0.0).any()]
     if not names:
@@ -93,19 +84,15 @@ def surface_plot(setup: Setup) -> go.Figure:
 
 def free_energy_plot(setup: Setup) -> go.Figure:
     """Draw F = U - T S less its minimum, of learning rates of the fit, with a slider for T."""
-    figure = blank(setup.title, LR, "F less its minimum (loss units)")
+    figure = blank(setup.title, LR_LABEL, "F less its minimum (loss units)")
     estimate = setup.estimate
     if isinstance(estimate, str) or not (estimate.temperature > 0.0).any():
         return say(figure, "no temperature is known, and without one no free energy")
     known = estimate.temperature[estimate.temperature > 0.0]
     temperatures = np.geomspace(known.min() / 2, known.max() * 2, _SLIDER_STEPS)
-    curves = []
-    for temperature in temperatures:
-        f = free_energy(estimate.energy, estimate.entropy, float(temperature))
-        curves.append(f - f.min())
-    at = int(np.abs(np.log(temperatures / estimate.reference_temperature)).argmin()) if np.isfinite(
-        estimate.reference_temperature
-    ) else _SLIDER_STEPS // 2  # fmt: skip
+    curves = [free_energy(estimate.energy, estimate.entropy, float(one)) for one in temperatures]
+    curves = [one - one.min() for one in curves]
+    at = int(np.abs(np.log(temperatures / np.median(known))).argmin())
     figure.add_scatter(
         x=estimate.lr, y=curves[at], mode="lines+markers", name="F", line={"color": BLUE},
         hovertemplate="η = %{x:.4g}: %{y:.4g}<extra></extra>",
@@ -122,23 +109,24 @@ def free_energy_plot(setup: Setup) -> go.Figure:
         }
         for temperature, curve in zip(temperatures, curves, strict=True)
     ]
-    figure.update_layout(
-        height=470,
-        sliders=[
-            {
-                "active": at, "steps": steps, "currentvalue": {"prefix": "T = "}, "pad": {"t": 50},
-                "ticklen": 0, "minorticklen": 0, "font": {"color": "rgba(0,0,0,0)", "size": 1},
-            }
-        ],
-    )  # fmt: skip
-    figure.layout.sliders[0].currentvalue.font = {"size": 13, "color": "black"}
-    figure.update_layout(legend={"y": 1.0, "x": 1.0, "xanchor": "right", "yanchor": "bottom"})
+    _add_slider(figure, steps, at)
     return figure
+
+
+def _add_slider(figure: go.Figure, steps: list[dict[str, Any]], at: int) -> None:
+    """Let a slider under a figure take these steps; their labels show above it alone."""
+    slider = {
+        "active": at, "steps": steps, "pad": {"t": 50}, "ticklen": 0, "minorticklen": 0,
+        "currentvalue": {"prefix": "T = ", "font": {"size": 13, "color": "black"}},
+        "font": {"color": "rgba(0,0,0,0)", "size": 1},
+    }  # fmt: skip
+    above = {"y": 1.0, "x": 1.0, "xanchor": "right", "yanchor": "bottom"}
+    figure.update_layout(height=470, sliders=[slider], legend=above)
 
 
 def drifts_plot(setup: Setup) -> go.Figure:
     """Draw the drifts of U and S between the last quarters in units of the largest that does not matter."""
-    figure = blank(setup.title, LR, "drift / the largest that does not matter")
+    figure = blank(setup.title, LR_LABEL, "drift / the largest that does not matter")
     found = setup.analysis.stationarity
     if isinstance(found, str):
         return say(figure, f"not known: {found}")

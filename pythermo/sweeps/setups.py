@@ -1,6 +1,8 @@
-"""Sweeps as they are at this moment: finished, running, or stopped on the way."""
+"""Folders of sweeps as Setups: finished, running, or stopped on the way."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import xarray as xr
@@ -12,9 +14,37 @@ from pythermo.config.schedule import measured_iterations
 from pythermo.config.schema import RunConfig
 from pythermo.sweeps import files
 from pythermo.sweeps.group import ERROR_LOG, read_progress
-from pythermo.sweeps.preset import BASELINE, PRESET, read_preset, with_different_titles
+from pythermo.sweeps.preset import BASELINE, PRESET, read_preset
 from pythermo.sweeps.run import SO_FAR, is_finished
+from pythermo.sweeps.snapshots import MEASUREMENTS
 from pythermo.sweeps.sweep import combined, finished_members, members_of, of_runs
+
+
+def read_setups(out: str | Path) -> list[Setup]:
+    """Read the finished sweeps that lie in a folder, in the order of `Setup.order`.
+
+    Parameters
+    ----------
+    out : path
+        Folder of one sweep, of a preset or not, or of several in folders of their own.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none, or if one lacks runs.
+    ValueError
+        As `read_so_far`.
+    """
+    setups, waiting = read_so_far(out)
+    named = {one.name: one.progress for one in setups} | {one.name: one.progress for one in waiting}
+    for name, progress in named.items():
+        if not progress.complete:
+            lacking = f", such as {progress.unfinished[0]}" if progress.unfinished else ""
+            raise FileNotFoundError(
+                f"out: the sweep {name} lacks {len(progress.unfinished)} of its {progress.members} runs"
+                f"{lacking}; the command that made it goes on, and `pythermo watch` shows what is there"
+            )
+    return setups
 
 
 def read_so_far(out: str | Path) -> tuple[list[Setup], list[Waiting]]:
@@ -50,7 +80,16 @@ def read_so_far(out: str | Path) -> tuple[list[Setup], list[Waiting]]:
         )
     read = [_read(path) for path in found]
     setups = sorted((one for one in read if isinstance(one, Setup)), key=lambda one: one.order)
-    return with_different_titles(setups), [one for one in read if isinstance(one, Waiting)]
+    return _with_different_titles(setups), [one for one in read if isinstance(one, Waiting)]
+
+
+def _with_different_titles(setups: list[Setup]) -> list[Setup]:
+    """Add the folder's name to titles that repeat: sweeps of one network on other data, say."""
+    titles = [one.title for one in setups]
+    return [
+        replace(one, title=f"{one.title}, {one.name}") if titles.count(one.title) > 1 else one
+        for one in setups
+    ]
 
 
 def _sweeps_in(folder: Path) -> list[Path]:
@@ -58,6 +97,8 @@ def _sweeps_in(folder: Path) -> list[Path]:
 
 
 def _read(folder: Path) -> Setup | Waiting:
+    if (folder / MEASUREMENTS).exists():
+        raise FileNotFoundError(f"out: {folder} is the folder of a run; name that of a sweep")
     config, finished = files.read_config(folder), finished_members(folder)
     begun = _begun_members(folder)
     members = _members_of(folder)
@@ -79,12 +120,13 @@ def _read(folder: Path) -> Setup | Waiting:
 
 
 def _begun_members(folder: Path) -> dict[Member, xr.Dataset]:
-    """Return what the runs that are not finished have measured, those that can be read."""
+    """Return what the runs that are not finished have measured."""
     found = {}
     for path in sorted(folder.glob(f"*/{SO_FAR}")):
         member = Member.of_folder(path.parent.name)
         if member is not None and not is_finished(path.parent):
-            found[member] = files.read_dataset(path, "the run writes it anew at its next checkpoint")
+            with suppress(FileNotFoundError):  # its run has just ended
+                found[member] = files.read_dataset(path, "the run writes it anew at its next checkpoint")
     return found
 
 
@@ -108,18 +150,25 @@ def _preset_of(folder: Path, config: RunConfig, members: Iterable[Member]) -> Pr
 
 
 def _progress(folder: Path, config: RunConfig, members: list[Member], finished: set[Member]) -> Progress:
-    length, done, failures = config.training.iterations, 0, []
-    for member in members:
-        own = folder / member.folder
-        if member in finished:
-            done += length
-            continue
-        underway = read_progress(own)
-        done += underway[0] if underway else 0
-        if underway is None and (own / ERROR_LOG).exists():
-            last = (own / ERROR_LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            failures.append(f"{member}: {last[-1] if last else 'no message'}")
-    return Progress(len(members), len(finished), done, length * len(members), tuple(failures))
+    length = config.training.iterations
+    unfinished = [member for member in members if member not in finished]
+    underway = {member: read_progress(folder / member.folder) for member in unfinished}
+    errors = {member: _last_error(folder / member.folder) for member in unfinished if not underway[member]}
+    return Progress(
+        members=len(members),
+        unfinished=tuple(map(str, unfinished)),
+        iterations=len(finished) * length + sum(at[0] for at in underway.values() if at),
+        all_iterations=len(members) * length,
+        failures=tuple(f"{member}: {error}" for member, error in errors.items() if error),
+    )
+
+
+def _last_error(folder: Path) -> str:
+    """Return the last line of a run's error log; empty without one."""
+    with suppress(FileNotFoundError):
+        lines = (folder / ERROR_LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return lines[-1] if lines else "no message"
+    return ""
 
 
 def _partial(
