@@ -11,7 +11,9 @@ sys.path.insert(0, str(Path(__file__).parent))  # tests/reference.py, from tests
 
 import backends
 
+from pythermo import figures
 from pythermo.ops._backends import CUDA
+from pythermo.studies import results
 
 settings.register_profile(
     "pythermo",
@@ -89,6 +91,16 @@ def on_cpu(monkeypatch):
             return function(*arguments)
 
     return run
+
+
+@pytest.fixture
+def one_figure(monkeypatch):
+    """Let the results of sweeps have one figure instead of eleven: to draw them takes longer than tiny runs."""
+    monkeypatch.setattr(
+        results,
+        "_figures",
+        lambda setups: {"drifts": figures.drifts({one.title: one.analysis.stationarity for one in setups})},
+    )
 
 
 @pytest.fixture

@@ -109,9 +109,13 @@ def test_a_checkpoint_leaves_what_was_measured_until_the_run_is_finished(tmp_pat
 
     monkeypatch.setattr(runs.Task, "write_checkpoint", look)
     monkeypatch.setattr(runs, "_STEPPING_PER_CHECKPOINT", 0.0)
-    result = pt.run(SHORT.changed(**{"training.engine": "torch"}), tmp_path / "run", checkpoint_seconds=0.0)
-    assert len(seen) > 20
-    assert len(seen[-1]) >= 19
+    result = pt.run(
+        SHORT.changed(**{"training.engine": "torch", "training.iterations": 60}),
+        tmp_path / "run",
+        checkpoint_seconds=0.0,
+    )
+    assert len(seen) > 10
+    assert len(seen[-1]) >= 10
     np.testing.assert_array_equal(seen[-1], result["loss"].values[: len(seen[-1])])
     assert not (tmp_path / "run" / "so_far.nc").exists()
 
@@ -156,14 +160,14 @@ def test_folders_without_a_sweep_are_refused_by_name(tmp_path):
     assert "holds no sweep" in result.output
 
 
-def test_only_finished_sweeps_are_analyzed(finished, stopped):
+def test_only_finished_sweeps_are_analyzed(finished, stopped, one_figure):
     (one,) = read_setups(finished)
     assert one.baseline is None
     with pytest.raises(FileNotFoundError, match=r"lacks 4 of its 6 runs, such as lr 0\.03, seed 0"):
         read_setups(stopped)
     result = CliRunner().invoke(app, ["analyze", str(finished)])
     assert result.exit_code == 0, result.output
-    assert (finished / "figure2.png").exists()
+    assert (finished / "drifts.png").exists()
 
 
 def test_a_run_that_ends_while_it_is_read_is_left_for_the_next_time(stopped, monkeypatch):
