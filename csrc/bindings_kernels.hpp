@@ -58,6 +58,8 @@ inline void bind_cpu_kernels(pybind11::module_& module) {
   bind(module, "minibatches", &cpu::minibatches, {"draws", "population", "indices"});
   bind(module, "projected_sgd_step", &cpu::projected_sgd_step, {"weights", "grad", "lr", "radius", "threads"});
   bind(module, "exponential_sgd_step", &cpu::exponential_sgd_step, {"weights", "grad", "lr", "radius", "threads"});
+  bind(module, "fixed_lr_step", &cpu::fixed_lr_step, {"weights", "grad", "lr", "weight_decay", "threads"});
+  bind(module, "fixed_elr_step", &cpu::fixed_elr_step, {"weights", "grad", "lr", "weight_decay", "threads"});
   bind(module, "sketch", &cpu::sketch, {"weights", "out", "seed"});
   bind(module, "simulate_sphere", &cpu::simulate_sphere, {"settings", "arrays", "threads"});
   bind(module, "sphere_indices", &cpu::sphere_indices, {"out", "replicas", "batch_size", "samples", "epochs", "seed", "first_step"});
@@ -79,9 +81,11 @@ inline void bind_cuda_kernels(pybind11::module_& module) {
   bind(module, "matrix_distance_sums", &cuda::matrix_distance_sums, {"matrix", "ks", "gamma", "without", "without_end", "sums", "arguments"});
   bind(module, "knn_matrix_workspace_size", &cuda::knn_matrix_workspace_size, {"points", "k", "ks", "longest_sorted"});
 
-  bind_struct<cuda::StepArguments, double, TensorView, double, TensorView, TensorView, std::uintptr_t, unsigned>(module, "StepArguments", {"lr", "lr_on_device", "radius", "workspace", "status", "stream", "threads"});
+  bind_struct<cuda::StepArguments, double, TensorView, double, TensorView, TensorView, std::uintptr_t, unsigned>(module, "StepArguments", {"lr", "lr_on_device", "parameter", "workspace", "status", "stream", "threads"});
   bind(module, "projected_sgd_step", &cuda::projected_sgd_step, {"weights", "grad", "arguments"});
   bind(module, "exponential_sgd_step", &cuda::exponential_sgd_step, {"weights", "grad", "arguments"});
+  bind(module, "fixed_lr_step", &cuda::fixed_lr_step, {"weights", "grad", "arguments"});
+  bind(module, "fixed_elr_step", &cuda::fixed_elr_step, {"weights", "grad", "arguments"});
   bind(module, "step_workspace_size", &cuda::step_workspace_size, {"tensors"});
 
   bind(module, "lanes_convolution", &cuda::lanes_convolution, {"images", "weights", "stride", "padding", "output", "stream"});

@@ -1,7 +1,8 @@
-// One SGD step on the sphere of a given radius: the arithmetic of one element, and of the few numbers
-// that the whole vector shares.
+// One SGD step, on the sphere of a given radius or with weight decay in full space: the arithmetic of one
+// element, and of the few numbers that the whole vector shares.
 //
-// A retraction brings the point w - lr * g back to the sphere. Each is two passes over the elements:
+// A retraction brings the point w - lr * g back to the sphere; a protocol in full space has none and shrinks
+// the weights instead. Each is two passes over the elements:
 //   terms    what one element adds to the sums from which the shared numbers come;
 //   Update   the new weight, once they are known.
 #pragma once
@@ -14,6 +15,7 @@
 #include "cpu/instruction_set.hpp"
 #include "elementary.hpp"
 #include "portable.hpp"
+#include "protocols.hpp"
 #include "segments.hpp"
 
 namespace pythermo {
@@ -40,10 +42,24 @@ enum class StepError : std::int64_t {
   center = 3,           // the step ends in the center of the sphere
   far_from_radius = 4,  // the norm is too far from the radius for the weights' dtype
   learning_rate = 5,    // negative, or not finite in the weights' dtype
+  norm_lost = 6,        // weight decay and learning rate take the weights through the origin, or to infinity
+};
+
+// What steps on the sphere share. Beside the learning rate they take its radius.
+struct OnSphere {
+  static constexpr const char* parameter = "radius";
+  static constexpr const char* allowed = "must be positive and finite in the weights' dtype";
+  static constexpr bool moves_without_gradient = false;
+  static constexpr StepError unusable = StepError::far_from_radius;
+
+  template <class T>
+  PYTHERMO_INLINE static bool allows(T radius) {
+    return radius > T{0} && is_finite(radius);
+  }
 };
 
 // w <- radius * v / |v| with v = w - lr * g.
-struct Projection {
+struct Projection : OnSphere {
   static constexpr int sum_count = 1, square_count = 1;  // |v|^2
 
   template <class T>
@@ -79,7 +95,7 @@ struct SquaredNorm {
 
 // Along the great circle in the direction -t, t the tangent part of g, by the arc length lr * |t|:
 // w <- radius * (cos(a) w / |w| - sin(a) t / |t|) with the angle a = lr * |t| / radius.
-struct Exponential {
+struct Exponential : OnSphere {
   static constexpr int sum_count = 3, square_count = 2;  // |w|^2, |g|^2, <w, g>
 
   template <class T>
@@ -110,6 +126,46 @@ struct Exponential {
     sine_cosine(angle, sine, cosine);
     const double along = tangent > 0.0 ? radius * sine / tangent : 0.0;
     return {static_cast<T>(radius * cosine / std::sqrt(sums[0]) + along * radial), static_cast<T>(along)};
+  }
+};
+
+// w <- w - eta (g + weight_decay w), where the protocol makes eta of the learning rate and |w|. That of a
+// scale-invariant loss has <w, g> = 0, so that |w|^2 becomes f^2 |w|^2 + eta^2 |g|^2 with f = 1 - eta
+// weight_decay.
+template <class Protocol>
+struct WeightDecay {
+  static constexpr const char* parameter = "weight_decay";
+  static constexpr const char* allowed = "must be finite in the weights' dtype and not negative";
+  static constexpr bool moves_without_gradient = true;
+  static constexpr StepError unusable = StepError::norm_lost;
+  static constexpr int sum_count = 2, square_count = 2;  // |w|^2, |g|^2
+
+  template <class T>
+  PYTHERMO_INLINE static bool allows(T weight_decay) {
+    return weight_decay >= T{0} && is_finite(weight_decay);
+  }
+
+  template <class T>
+  PYTHERMO_INLINE static void terms(T w, T g, T /*lr*/, T (&terms)[sum_count]) {
+    terms[0] = w * w;
+    terms[1] = g * g;
+  }
+
+  PYTHERMO_INLINE static bool well_conditioned(const double*) { return true; }
+
+  template <class T>
+  struct Update {
+    T weight_factor, grad_factor;
+    PYTHERMO_INLINE bool usable() const { return is_normal(weight_factor) && is_finite(grad_factor); }
+    PYTHERMO_INLINE T operator()(T w, T g) const { return weight_factor * w - grad_factor * g; }
+  };
+
+  template <class T>
+  PYTHERMO_INLINE static Update<T> update(const double* sums, double lr, double weight_decay) {
+    const double eta = Protocol::step_size(lr, std::sqrt(sums[0]));
+    const double kept = 1.0 - eta * weight_decay;
+    const T longest = static_cast<T>(kept * std::sqrt(sums[0]) + eta * std::sqrt(sums[1]));
+    return {is_finite(longest) ? static_cast<T>(kept) : T{0}, static_cast<T>(eta)};
   }
 };
 
@@ -153,6 +209,12 @@ void projected_sgd_step(const Tensors& weights, const OptionalTensors& grads, do
 void exponential_sgd_step(const Tensors& weights, const OptionalTensors& grads, double lr, double radius,
                           int threads);
 
+// Without a sphere: a zero gradient leaves the weights to their decay.
+void fixed_lr_step(const Tensors& weights, const OptionalTensors& grads, double lr, double weight_decay,
+                   int threads);
+void fixed_elr_step(const Tensors& weights, const OptionalTensors& grads, double lr, double weight_decay,
+                    int threads);
+
 }  // namespace pythermo::cpu
 
 // The whole kernel on a CUDA device.
@@ -162,9 +224,9 @@ namespace pythermo::cuda {
 struct StepArguments {
   double lr;
   TensorView lr_on_device;  // [1] float64, which is read in the place of lr, or empty
-  double radius;
-  TensorView workspace;  // [step_workspace_size(tensors)] float64; of one stream at a time
-  TensorView status;     // [1] int64: the first StepError since it was set to 0
+  double parameter;         // radius, or weight decay
+  TensorView workspace;     // [step_workspace_size(tensors)] float64; of one stream at a time
+  TensorView status;        // [1] int64: the first StepError since it was set to 0
   std::uintptr_t stream;
   unsigned threads;  // of a block, at most 512: the same bits for any multiple of 32
 };
@@ -179,5 +241,7 @@ std::size_t step_workspace_size(std::size_t tensors);
 void projected_sgd_step(const Tensors& weights, const OptionalTensors& grads, const StepArguments& arguments);
 void exponential_sgd_step(const Tensors& weights, const OptionalTensors& grads,
                           const StepArguments& arguments);
+void fixed_lr_step(const Tensors& weights, const OptionalTensors& grads, const StepArguments& arguments);
+void fixed_elr_step(const Tensors& weights, const OptionalTensors& grads, const StepArguments& arguments);
 
 }  // namespace pythermo::cuda

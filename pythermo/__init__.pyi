@@ -40,7 +40,7 @@ from .figures.panels import (
     plot_temperature,
     plot_thermometers,
 )
-from .optim import ProjectedSGD, project_
+from .optim import ProjectedSGD, WeightDecaySGD, project_
 from .studies.report import report
 from .sweeps.run import run
 from .sweeps.snapshots import load_network
@@ -68,6 +68,7 @@ __all__ = [
     "Thermometer",
     "ThermometerReading",
     "TrajectoryEntropy",
+    "WeightDecaySGD",
     "analyze",
     "data",
     "default_ks",

@@ -1,4 +1,4 @@
-"""Projected SGD: parameters that live together on one sphere."""
+"""SGD of parameters that are one point together: on a sphere, or free in norm with weight decay."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import optimizer
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from pythermo._checks import is_float, require_one_of, require_positive
+from pythermo._checks import is_float, require_not_negative, require_one_of, require_positive
 from pythermo.ops.projected_sgd_step import require_learning_rate, step_together
 
 # The kernel of each.
@@ -46,66 +46,21 @@ def project_(params: Iterable[Tensor], radius: float = 1.0) -> float:
     return norm
 
 
-class ProjectedSGD(Optimizer):
-    """SGD on a sphere: a step against the gradient, then back to the sphere of all parameters together.
+class _SGD(Optimizer):
+    """What `ProjectedSGD` and `WeightDecaySGD` share: groups that are stepped all or not at all."""
 
-    Each parameter group is a sphere of its own. Weights and gradients are stepped where they lie
-    (`pythermo.ops.projected_sgd_step_`), in two passes over memory, and no norm is read back to Python. The
-    optimizer keeps none of them: each step takes the parameters and their ``.grad`` as they are then, so that
-    weights may be replaced, swapped, moved and restored between steps.
+    def _require_options(self, options: dict[str, Any]) -> None:
+        """Raise unless a group's options are allowed."""
+        raise NotImplementedError
 
-    Parameters
-    ----------
-    params : iterable of Tensor, or of parameter groups
-        Dense parameters of one dtype (float32, float64) and device per group, each listed once. Groups may
-        set ``lr``, ``radius`` and ``retraction``.
-    lr : float
-        Learning rate, not negative; a step with 0 leaves the weights as they are, to the bit. On a sphere of
-        radius r the effective one is ``lr / r**2``.
-    radius : float
-        Radius of the sphere, positive. The parameters are not moved there at once (see `project_`),
-        but by the first step.
-    retraction : {"projection", "exponential"}
-        Way back to the sphere: scaling, or moving along a great circle instead.
-
-    Raises
-    ------
-    ValueError, TypeError
-        For a parameter that is listed twice. From `step`, with all weights untouched: a gradient that is not
-        finite, weights that are all zero, a sparse gradient, one of another dtype, weights of different
-        dtypes or devices in a group, ``lr`` that is negative, ``radius`` that is not positive. The checks
-        cost no pass of their own: see `pythermo.ops.projected_sgd_step_`.
-
-    Notes
-    -----
-    A parameter with ``requires_grad=False`` is outside norm and step. One without gradient is in the norm,
-    and its gradient counts as zero. Where no gradient of a group is other than zero, its weights stay as
-    they are, to the bit. Memory in any order is stepped where it lies (``torch.channels_last``, transposed);
-    copied are a gradient in another order than its weights, and weights with gaps in memory, such as slices.
-    With several groups the weights are copied before each step, so that a step which is refused for one
-    group changes none.
-
-    On a CUDA device a step does not wait: gradients that are not finite leave their group's weights
-    untouched, and `pythermo.ops.raise_failed_steps` raises what went wrong; other groups are moved.
-
-    Source: arXiv 2505.23489.
-    """
-
-    def __init__(
-        self,
-        params: ParamsT,
-        lr: float,
-        radius: float = 1.0,
-        retraction: Literal["projection", "exponential"] = "projection",
-    ) -> None:
-        super().__init__(params, {"lr": lr, "radius": radius, "retraction": retraction})
+    def _step_group(self, group: dict[str, Any], weights: list[Tensor], grads: list[Tensor | None]) -> None:
+        """Step the trained weights of one group in place."""
+        raise NotImplementedError
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group, a sphere of its own; see `torch.optim.Optimizer.add_param_group`."""
+        """Add a group, a point of its own; see `torch.optim.Optimizer.add_param_group`."""
         options = {**self.defaults, **param_group}
-        require_learning_rate(options["lr"])
-        require_positive("radius", options["radius"])
-        require_one_of("retraction", options["retraction"], RETRACTIONS)
+        self._require_options(options)
         params = param_group["params"]
         if not isinstance(params, set):  # which torch refuses, for its order
             params = [params] if isinstance(params, Tensor) else list(params)
@@ -160,35 +115,148 @@ class ProjectedSGD(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         if len(self.param_groups) == 1:
-            _step_group(self.param_groups[0])
+            self._step_one(self.param_groups[0])
         else:
-            _step_groups(self.param_groups)
+            self._step_all()
         return loss
+
+    def _step_one(self, group: dict[str, Any]) -> None:
+        weights = _trained(group)
+        if weights:
+            self._step_group(group, weights, [one.grad for one in weights])
+
+    def _step_all(self) -> None:
+        """Step all groups, or none on the CPU where one is refused."""
+        before = [
+            [one.detach().clone() for one in _trained(group) if one.is_cpu] for group in self.param_groups
+        ]
+        try:
+            for group in self.param_groups:
+                self._step_one(group)
+        except (TypeError, ValueError):
+            for group, copies in zip(self.param_groups, before, strict=True):
+                for weights, copy in zip(_trained(group), copies, strict=False):
+                    weights.detach().copy_(copy)
+            raise
 
 
 # The hooks of users, and a record of its own in torch's profiler.
-_watched_step = Optimizer.profile_hook_step(ProjectedSGD._step)
+_watched_step = Optimizer.profile_hook_step(_SGD._step)
 
 
-def _step_group(group: dict[str, Any]) -> None:
-    weights = _trained(group)
-    if weights:
+class ProjectedSGD(_SGD):
+    """SGD on a sphere: a step against the gradient, then back to the sphere of all parameters together.
+
+    Each parameter group is a sphere of its own. Weights and gradients are stepped where they lie
+    (`pythermo.ops.projected_sgd_step_`), in two passes over memory, and no norm is read back to Python. The
+    optimizer keeps none of them: each step takes the parameters and their ``.grad`` as they are then, so that
+    weights may be replaced, swapped, moved and restored between steps.
+
+    Parameters
+    ----------
+    params : iterable of Tensor, or of parameter groups
+        Dense parameters of one dtype (float32, float64) and device per group, each listed once. Groups may
+        set ``lr``, ``radius`` and ``retraction``.
+    lr : float
+        Learning rate, not negative; a step with 0 leaves the weights as they are, to the bit. On a sphere of
+        radius r the effective one is ``lr / r**2``.
+    radius : float
+        Radius of the sphere, positive. The parameters are not moved there at once (see `project_`),
+        but by the first step.
+    retraction : {"projection", "exponential"}
+        Way back to the sphere: scaling, or moving along a great circle instead.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a parameter that is listed twice. From `step`, with all weights untouched: a gradient that is not
+        finite, weights that are all zero, a sparse gradient, one of another dtype, weights of different
+        dtypes or devices in a group, ``lr`` that is negative, ``radius`` that is not positive. The checks
+        cost no pass of their own: see `pythermo.ops.projected_sgd_step_`.
+
+    Notes
+    -----
+    A parameter with ``requires_grad=False`` is outside norm and step. One without gradient is in the norm,
+    and its gradient counts as zero. Where no gradient of a group is other than zero, its weights stay as
+    they are, to the bit. Memory in any order is stepped where it lies (``torch.channels_last``, transposed);
+    copied are a gradient in another order than its weights, and weights with gaps in memory, such as slices.
+    With several groups the weights are copied before each step, so that a step which is refused for one
+    group changes none.
+
+    On a CUDA device a step does not wait: gradients that are not finite leave their group's weights
+    untouched, and `pythermo.ops.raise_failed_steps` raises what went wrong; other groups are moved.
+
+    Source: arXiv 2505.23489.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float,
+        radius: float = 1.0,
+        retraction: Literal["projection", "exponential"] = "projection",
+    ) -> None:
+        super().__init__(params, {"lr": lr, "radius": radius, "retraction": retraction})
+
+    def _require_options(self, options: dict[str, Any]) -> None:
+        require_learning_rate(options["lr"])
+        require_positive("radius", options["radius"])
+        require_one_of("retraction", options["retraction"], RETRACTIONS)
+
+    def _step_group(self, group: dict[str, Any], weights: list[Tensor], grads: list[Tensor | None]) -> None:
         require_one_of("retraction", group["retraction"], RETRACTIONS)
         kernel, radius = RETRACTIONS[group["retraction"]], require_positive("radius", group["radius"])
-        step_together(kernel, weights, [one.grad for one in weights], group["lr"], radius)
+        step_together(kernel, weights, grads, group["lr"], radius)
 
 
-def _step_groups(groups: list[dict[str, Any]]) -> None:
-    """Step all groups, or none on the CPU where one is refused."""
-    before = [[one.detach().clone() for one in _trained(group) if one.is_cpu] for group in groups]
-    try:
-        for group in groups:
-            _step_group(group)
-    except (TypeError, ValueError):
-        for group, copies in zip(groups, before, strict=True):
-            for weights, copy in zip(_trained(group), copies, strict=False):
-                weights.detach().copy_(copy)
-        raise
+class WeightDecaySGD(_SGD):
+    """SGD with weight decay of parameters that are one point together, whose norm is free.
+
+    The weights of a scale-invariant loss grow by each step against their gradient, which is tangent, and
+    shrink by weight decay: half the square of the norm that they find is the volume of an ideal gas, and
+    weight decay its pressure. Each parameter group has a norm of its own. Weights and gradients are stepped
+    where they lie (`pythermo.ops.fixed_lr_step_`, `pythermo.ops.fixed_elr_step_`), in two passes over memory.
+    The optimizer keeps none of them.
+
+    Parameters
+    ----------
+    params : iterable of Tensor, or of parameter groups
+        As of `ProjectedSGD`. Groups may set ``lr``, ``weight_decay`` and ``effective_lr``.
+    lr : float
+        Learning rate, not negative; a step with 0 leaves the weights as they are, to the bit.
+    weight_decay : float
+        Not negative: ``w <- w - eta * (grad + weight_decay * w)``.
+    effective_lr : bool
+        Whether ``lr`` is the effective learning rate, that of the unit sphere: then ``eta = lr * |w|**2``
+        with the norm of the group, or else ``eta = lr``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `ProjectedSGD`. From `step`, with all weights untouched, also where the norm would be lost: at
+        ``eta * weight_decay`` of 1 and more, or where it overflows.
+
+    Notes
+    -----
+    Parameters that are not trained, that have no gradient, in any order of memory, and steps on a CUDA device
+    are as in `ProjectedSGD`; but where all gradients of a group are zero, its weights decay.
+
+    Source: arXiv 2511.07308.
+    """
+
+    def __init__(self, params: ParamsT, lr: float, weight_decay: float, effective_lr: bool = False) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "effective_lr": effective_lr})
+
+    def _require_options(self, options: dict[str, Any]) -> None:
+        require_learning_rate(options["lr"])
+        require_not_negative("weight_decay", options["weight_decay"])
+        if not isinstance(options["effective_lr"], bool):
+            raise TypeError(f"effective_lr: must be True or False, not {options['effective_lr']!r}")
+
+    def _step_group(self, group: dict[str, Any], weights: list[Tensor], grads: list[Tensor | None]) -> None:
+        kernel = "fixed_elr_step" if group["effective_lr"] else "fixed_lr_step"
+        weight_decay = require_not_negative("weight_decay", group["weight_decay"])
+        step_together(kernel, weights, grads, group["lr"], weight_decay)
 
 
 def _trained(group: dict[str, Any]) -> list[Tensor]:

@@ -19,7 +19,7 @@ for one in pkgutil.iter_modules(pt.ops.__path__):  # all kernels are in the tabl
 ON_DEVICE = pytest.param("cuda", marks=pytest.mark.cuda)  # a device, where there is one
 SCHEDULES = {"forward": 0, "backward": 1, "shuffled": 2}
 DEVICE = "cuda"
-STEPS = ("projected_sgd_step", "exponential_sgd_step")
+STEPS = ("projected_sgd_step", "exponential_sgd_step", "fixed_lr_step", "fixed_elr_step")
 _CPU = {key: kernel for key, kernel in KERNELS.items() if key[0] == "cpu"}
 
 

@@ -21,6 +21,15 @@ def exponential_step(weights: torch.Tensor, grad: torch.Tensor, lr: float, radiu
     return _narrow(radius * (np.cos(angle) * unit - np.sin(angle) * tangent / _norm(tangent)))
 
 
+def decaying_step(
+    weights: torch.Tensor, grad: torch.Tensor, lr: float, weight_decay: float, effective: bool
+) -> torch.Tensor:
+    """Step with weight decay in full space, at a learning rate or an effective one, as arXiv 2511.07308 has it."""
+    w, g = _wide(weights), _wide(grad)
+    eta = lr * (w @ w) if effective else lr
+    return _narrow(w - eta * (g + weight_decay * w))
+
+
 def batch_norm_relu(x: torch.Tensor, pool: int, eps: float) -> torch.Tensor:
     """Normalize channels, then ReLU, then the largest of pool x pool pixels, as arXiv 2505.23489 has it."""
     wide = _wide(x)

@@ -224,10 +224,10 @@ NOT_HERE = {
     "pt": {
         "Analysis", "CorrelatedWindowWarning", "DEFAULT_KS", "EntropyEstimate", "GradientNoise", "Member",
         "PowerLaw", "Preset", "ProjectedSGD", "RunConfig", "SweepError", "TemperatureEstimate", "TemperatureFit",
-        "ThermometerReading", "analyze", "data",
+        "ThermometerReading", "WeightDecaySGD", "analyze", "data",
         "figures", "load_network", "load_sweep", "models", "ops", "project_", "report", "run", "sphere", "sweep",
     },
-    "ops": {"exponential_sgd_step_", "projected_sgd_step_", "raise_failed_steps"},
+    "ops": {"exponential_sgd_step_", "fixed_elr_step_", "fixed_lr_step_", "projected_sgd_step_", "raise_failed_steps"},
     "sphere": {"PAPER_START", "System"},
     "models": {"ScaleInvariance"},
     "data": {"Images", "fetch"},

@@ -95,10 +95,10 @@ void require_learning_rate(double value) {
                               text_of(value));
 }
 
-template <class T>
-void require_radius(double value) {
-  if (std::isfinite(static_cast<T>(value)) && static_cast<T>(value) > T{0}) return;
-  throw std::invalid_argument("radius: must be positive and finite in the weights' dtype, not " +
+template <class Retraction, class T>
+void require_parameter(double value) {
+  if (Retraction::allows(static_cast<T>(value))) return;
+  throw std::invalid_argument(std::string(Retraction::parameter) + ": " + Retraction::allowed + ", not " +
                               text_of(value));
 }
 
@@ -106,6 +106,14 @@ void require_radius(double value) {
 template <class T>
 bool all_zero(const T* values, std::size_t size) {
   return values == nullptr || std::all_of(values, values + size, [](T value) { return value == T{0}; });
+}
+
+[[noreturn]] void refuse_update(StepError error) {
+  throw std::invalid_argument(
+      error == StepError::norm_lost
+          ? "weight_decay: with this learning rate the step takes the weights through the origin or to "
+            "infinity, and their norm is lost; both must be smaller"
+          : "weights: their norm is too far from the radius for their dtype");
 }
 
 [[noreturn]] void refuse_center() {
@@ -116,24 +124,27 @@ bool all_zero(const T* values, std::size_t size) {
 template <class T>
 class Step {
  public:
-  Step(const Tensors& weights, const OptionalTensors& grads, double lr, double radius, int threads)
+  Step(const Tensors& weights, const OptionalTensors& grads, double lr, double parameter, int threads)
       : weights_(weights),
         grads_(grads),
         segments_(weights, grads, dlpack::DeviceType::cpu),
         lr_(lr),
-        radius_(radius),
+        parameter_(parameter),
         threads_(threads) {
     require_learning_rate<T>(lr);
-    require_radius<T>(radius);
   }
 
   template <class Retraction>
   void make() const {
+    require_parameter<Retraction, T>(parameter_);
     if (static_cast<T>(lr_) == T{0}) return;
     if (every([](const Segment<T>& one) { return all_zero(one.weights, one.size()); })) {
       throw std::invalid_argument("weights: all elements are zero; a point of the sphere is required");
     }
-    if (every([](const Segment<T>& one) { return all_zero(one.grad, one.size()); })) return;
+    if (!Retraction::moves_without_gradient &&
+        every([](const Segment<T>& one) { return all_zero(one.grad, one.size()); })) {
+      return;
+    }
     if constexpr (std::is_same_v<Retraction, Projection> && std::is_same_v<T, float>) {
       if (segments_.size() >= predicted_norm_size && make_by_predicted_norm()) return;
     }
@@ -172,10 +183,8 @@ class Step {
     }
     if (!(total[0] > 0.0)) refuse_center();
 
-    const auto update = Retraction::template update<T>(total.data(), lr_, radius_);
-    if (!update.usable()) {
-      throw std::invalid_argument("weights: their norm is too far from the radius for their dtype");
-    }
+    const auto update = Retraction::template update<T>(total.data(), lr_, parameter_);
+    if (!update.usable()) refuse_update(Retraction::unusable);
     update_all(segments_, update, threads_);
   }
 
@@ -188,13 +197,12 @@ class Step {
   bool make_by_predicted_norm() const {
     const Sums gradient = sum_all<SquaredNorm, float>(segments_, lr_, threads_);
     const double moved = lr_ * lr_ * gradient[0];
-    if (!exact_in_float(gradient[0]) || !(moved < 1e30) || !exact_in_float(radius_ * radius_)) {
-      return false;
-    }
-    const double predicted[] = {radius_ * radius_ + moved};
-    const auto update = Projection::update<float>(predicted, lr_, radius_);
+    const double radius = parameter_;
+    if (!exact_in_float(gradient[0]) || !(moved < 1e30) || !exact_in_float(radius * radius)) return false;
+    const double predicted[] = {radius * radius + moved};
+    const auto update = Projection::update<float>(predicted, lr_, radius);
     const Sums total = update_and_sum_all<Projection>(segments_, lr_, update, threads_);
-    double scale = radius_ / std::sqrt(total[0]) / update.scale;
+    double scale = radius / std::sqrt(total[0]) / update.scale;
     if (!exact_in_float(total[0])) {
       const double squared = sum_all<SquaredNorm, double>(segments_.of_weights(), lr_, threads_)[0];
       if (!std::isfinite(squared)) require_finite_weights();
@@ -202,7 +210,7 @@ class Step {
         step_back(update.lr);
         refuse_center();
       }
-      scale = radius_ / std::sqrt(squared);
+      scale = radius / std::sqrt(squared);
     }
     if (std::fabs(scale - 1.0) > 0x1p-24) {
       const Projection::Update<float> correction{0.0f, static_cast<float>(scale)};
@@ -223,16 +231,16 @@ class Step {
   const Tensors& weights_;
   const OptionalTensors& grads_;
   Segments<T> segments_;
-  double lr_, radius_;
+  double lr_, parameter_;  // the latter radius, or weight decay
   int threads_;
 };
 
 template <class Retraction>
-void step(const Tensors& weights, const OptionalTensors& grads, double lr, double radius, int threads) {
+void step(const Tensors& weights, const OptionalTensors& grads, double lr, double parameter, int threads) {
   if (!weights.empty() && weights[0].scalar_type() == ScalarType::float32) {
-    Step<float>(weights, grads, lr, radius, threads).template make<Retraction>();
+    Step<float>(weights, grads, lr, parameter, threads).template make<Retraction>();
   } else {
-    Step<double>(weights, grads, lr, radius, threads).template make<Retraction>();
+    Step<double>(weights, grads, lr, parameter, threads).template make<Retraction>();
   }
 }
 
@@ -246,6 +254,16 @@ void projected_sgd_step(const Tensors& weights, const OptionalTensors& grads, do
 void exponential_sgd_step(const Tensors& weights, const OptionalTensors& grads, double lr, double radius,
                           int threads) {
   step<Exponential>(weights, grads, lr, radius, threads);
+}
+
+void fixed_lr_step(const Tensors& weights, const OptionalTensors& grads, double lr, double weight_decay,
+                   int threads) {
+  step<WeightDecay<protocols::FixedLr>>(weights, grads, lr, weight_decay, threads);
+}
+
+void fixed_elr_step(const Tensors& weights, const OptionalTensors& grads, double lr, double weight_decay,
+                    int threads) {
+  step<WeightDecay<protocols::FixedElr>>(weights, grads, lr, weight_decay, threads);
 }
 
 }  // namespace pythermo::cpu

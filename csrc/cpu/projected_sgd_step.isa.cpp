@@ -144,5 +144,7 @@ template Sums update_and_sum_block<Projection, float>(const Segment<float>*, std
 template Sums sum_block<SquaredNorm, float, float>(const Segment<float>*, std::size_t, std::size_t, double);
 template Sums sum_block<SquaredNorm, float, double>(const Segment<float>*, std::size_t, std::size_t, double);
 PYTHERMO_INSTANTIATE(Exponential)
+PYTHERMO_INSTANTIATE(WeightDecay<protocols::FixedLr>)
+PYTHERMO_INSTANTIATE(WeightDecay<protocols::FixedElr>)
 
 }  // namespace pythermo::cpu::PYTHERMO_ISA

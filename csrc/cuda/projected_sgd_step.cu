@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -50,8 +51,8 @@ struct StepJob {
   unsigned slots;  // for items in shared memory, at least `ring`
   double lr;
   const double* lr_on_device;
-  double radius;
-  double* parts;  // [2, sums + flags, bundles]
+  double parameter;  // radius, or weight decay
+  double* parts;     // [2, sums + flags, bundles]
   std::int64_t* status;
 };
 
@@ -371,7 +372,7 @@ __device__ __forceinline__ StepError find_error(const double (&totals)[count], c
   if (!finite) return StepError::not_finite;
   if (totals[Retraction::sum_count] == 0.0) return StepError::zero_weights;
   if (!(totals[0] > 0.0)) return StepError::center;
-  return update.usable() ? StepError::none : StepError::far_from_radius;
+  return update.usable() ? StepError::none : Retraction::unusable;
 }
 
 template <class T, class Update>
@@ -403,14 +404,15 @@ __global__ void __launch_bounds__(most_threads, 1) step_kernel(const __grid_cons
     }
   }
   const bool lr_usable = lr > 0.0 && is_finite(narrow_lr);
-  const auto update = Retraction::template update<T>(totals, lr, job.radius);
+  const auto update = Retraction::template update<T>(totals, lr, job.parameter);
   const StepError error = find_error<Retraction>(totals, update, lr_usable);
   if (error != StepError::none) {
     if (blockIdx.x == 0 && threadIdx.x == 0 && *job.status == 0)
       *job.status = static_cast<std::int64_t>(error);
     return;
   }
-  if (totals[Retraction::sum_count + 1] == 0.0) return;  // a gradient of zeros: the weights stay, to the bit
+  // A gradient of zeros: on the sphere the weights stay, to the bit.
+  if (!Retraction::moves_without_gradient && totals[Retraction::sum_count + 1] == 0.0) return;
   update_items(job, update);
 }
 
@@ -439,9 +441,8 @@ void step(const Tensors& weights, const OptionalTensors& grads, const StepArgume
   if (segments.size() == 0) {
     throw std::invalid_argument("weights: all elements are zero; a point of the sphere is required");
   }
-  const T radius = static_cast<T>(arguments.radius);
-  if (!(radius > T{0} && is_finite(radius))) {
-    throw std::invalid_argument("radius: must be positive and finite in the weights' dtype");
+  if (!Retraction::allows(static_cast<T>(arguments.parameter))) {
+    throw std::invalid_argument(std::string(Retraction::parameter) + ": " + Retraction::allowed);
   }
   const unsigned threads = arguments.threads;
   require_threads(threads, most_threads);
@@ -451,7 +452,7 @@ void step(const Tensors& weights, const OptionalTensors& grads, const StepArgume
   job.size = segments.size();
   job.lr = arguments.lr;
   job.lr_on_device = optional_array<double>(arguments.lr_on_device, 1);
-  job.radius = arguments.radius;
+  job.parameter = arguments.parameter;
   job.parts = device_array<double>(arguments.workspace, step_workspace_size(weights.size()));
   job.status = device_array<std::int64_t>(arguments.status, 1);
   give_segments(segments.all(), stream, job);
@@ -495,6 +496,14 @@ void projected_sgd_step(const Tensors& weights, const OptionalTensors& grads,
 void exponential_sgd_step(const Tensors& weights, const OptionalTensors& grads,
                           const StepArguments& arguments) {
   step_of_dtype<Exponential>(weights, grads, arguments);
+}
+
+void fixed_lr_step(const Tensors& weights, const OptionalTensors& grads, const StepArguments& arguments) {
+  step_of_dtype<WeightDecay<protocols::FixedLr>>(weights, grads, arguments);
+}
+
+void fixed_elr_step(const Tensors& weights, const OptionalTensors& grads, const StepArguments& arguments) {
+  step_of_dtype<WeightDecay<protocols::FixedElr>>(weights, grads, arguments);
 }
 
 }  // namespace pythermo::cuda

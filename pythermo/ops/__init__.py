@@ -14,12 +14,20 @@ from pythermo.ops.knn import (
     nearest_neighbors,
     update_squared_distances_,
 )
-from pythermo.ops.projected_sgd_step import exponential_sgd_step_, projected_sgd_step_, raise_failed_steps
+from pythermo.ops.projected_sgd_step import (
+    exponential_sgd_step_,
+    fixed_elr_step_,
+    fixed_lr_step_,
+    projected_sgd_step_,
+    raise_failed_steps,
+)
 from pythermo.ops.sketch import sketch
 
 __all__ = [
     "batch_norm_relu",
     "exponential_sgd_step_",
+    "fixed_elr_step_",
+    "fixed_lr_step_",
     "gradient_sums_",
     "knn_distance_sums",
     "knn_distances",

@@ -1,4 +1,4 @@
-"""Steps of SGD on the sphere, in place."""
+"""Steps of SGD, on the sphere or with weight decay in full space, in place."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pythermo import _core
-from pythermo._checks import as_tensor, require_float, require_positive
+from pythermo._checks import as_tensor, require_float, require_not_negative, require_positive
 from pythermo.ops._backends import (
     CUDA,
     KERNELS,
@@ -27,7 +27,7 @@ _library = torch.library.Library("pythermo", "DEF")
 _Tensors = Sequence[Tensor]
 _Grads = Sequence[Tensor | None]
 
-# Of weights, gradient, learning rate, radius, and a learning rate on the device or None.
+# Of weights, gradient, learning rate, radius or weight decay, and a learning rate on the device or None.
 _Step = Callable[[Tensor, Tensor, float, float, Tensor | None], None]
 
 # What native code, and torch for tensors that it can not hand over, raise before a weight has changed.
@@ -40,23 +40,27 @@ STEP_ERRORS = {
     3: "grad: the step ends in the center of the sphere, which has no direction",
     4: "weights: their norm is too far from the radius for their dtype",
     5: "lr: must be finite in the weights' dtype and not negative",
+    6: "weight_decay: with this learning rate the step takes the weights through the origin or to infinity, "
+    "and their norm is lost; both must be smaller",
 }
 
 
-def _register_step(name: str) -> _Step:
+def _register_step(name: str, parameter: str) -> _Step:
     """Register step kernels as the operator ``pythermo::name_`` and return a function that runs it.
+
+    What it takes beside the learning rate is the parameter of that name.
 
     On the CPU a step raises at once. On CUDA a learning rate [1] in float64 may lie on the device, nothing is
     waited for, and `raise_failed_steps` tells what went wrong.
     """
 
     @kernel("cpu", name)
-    def _(weights: _Tensors, grads: _Grads, lr: float, radius: float, lr_there: Tensor | None) -> None:
+    def _(weights: _Tensors, grads: _Grads, lr: float, value: float, lr_there: Tensor | None) -> None:
         rate = lr if lr_there is None else float(lr_there)
-        getattr(_core, name)(*_capsules(weights, grads), rate, radius, torch.get_num_threads())
+        getattr(_core, name)(*_capsules(weights, grads), rate, value, torch.get_num_threads())
 
     @kernel("cuda", name)
-    def _(weights: _Tensors, grads: _Grads, lr: float, radius: float, lr_there: Tensor | None) -> None:
+    def _(weights: _Tensors, grads: _Grads, lr: float, value: float, lr_there: Tensor | None) -> None:
         first = weights[0]
         with torch.cuda.device_of(first):
             size = CUDA.native.step_workspace_size(len(weights))
@@ -64,7 +68,7 @@ def _register_step(name: str) -> _Step:
             arguments = CUDA.native.StepArguments(
                 lr,
                 to_dlpack(parts[:0] if lr_there is None else lr_there),
-                radius,
+                value,
                 to_dlpack(parts),
                 to_dlpack(status_word(first.device)),
                 stream_of(first),
@@ -73,17 +77,18 @@ def _register_step(name: str) -> _Step:
             getattr(CUDA.native, name)(*_capsules(weights, grads), arguments)
 
     _library.define(
-        f"{name}_(Tensor(a!) weights, Tensor grad, float lr, float radius, Tensor? lr_on_device=None) -> ()"
+        f"{name}_(Tensor(a!) weights, Tensor grad, float lr, float {parameter}, Tensor? lr_on_device=None)"
+        " -> ()"
     )
 
     def on_device(
         weights: Tensor,
         grad: Tensor,
         lr: float,
-        radius: float,
+        value: float,
         lr_on_device: Tensor | None = None,
     ) -> None:
-        KERNELS[weights.device.type, name]([weights], [grad], lr, radius, lr_on_device)
+        KERNELS[weights.device.type, name]([weights], [grad], lr, value, lr_on_device)
         _mark_changed([weights])
 
     def fake(*arguments: Any) -> None:
@@ -157,21 +162,27 @@ def _refuse_derivative(name: str, *tensors: Tensor | None) -> None:
             )
 
 
-_STEPS = {name: _register_step(name) for name in ("projected_sgd_step", "exponential_sgd_step")}
+_STEPS = {
+    name: _register_step(name, parameter)
+    for parameter, names in {
+        "radius": ("projected_sgd_step", "exponential_sgd_step"),
+        "weight_decay": ("fixed_lr_step", "fixed_elr_step"),
+    }.items()
+    for name in names
+}
 
 
-def _checked_step(name: str, weights: Any, grad: Any, lr: float | Tensor, radius: float) -> Any:
+def _checked_step(name: str, weights: Any, grad: Any, lr: float | Tensor, value: float) -> Any:
     """Check what the kernel does not, make the step in place and return ``weights`` as given."""
-    radius = require_positive("radius", radius)
     if isinstance(weights, (list, tuple)) and isinstance(grad, (list, tuple)):
         parts = [one if isinstance(one, Tensor) else _as_weights(one) for one in weights]
         grads = [one if one is None or isinstance(one, Tensor) else as_tensor("grad", one) for one in grad]
         _refuse_derivative(f"{name}_", *parts, *grads)
-        step_together(name, parts, grads, lr, radius)
+        step_together(name, parts, grads, lr, value)
         return weights
     w = weights if type(weights) is Tensor else _as_weights(weights)
     g = grad if type(grad) is Tensor else as_tensor("grad", grad)
-    _STEPS[name](w, g, *_rate_and_radius(lr, radius, w))
+    _STEPS[name](w, g, *_rate_and_value(lr, value, w))
     return weights
 
 
@@ -181,15 +192,13 @@ def _as_weights(weights: Any) -> Tensor:
     return as_tensor("weights", weights)
 
 
-def _rate_and_radius(
-    lr: float | Tensor, radius: float, weights: Tensor
-) -> tuple[float, float, Tensor | None]:
+def _rate_and_value(lr: float | Tensor, value: float, weights: Tensor) -> tuple[float, float, Tensor | None]:
     """Return what follows the gradient in a step: the learning rate last, if it is on the weights' device."""
     if isinstance(lr, Tensor) and lr.device == weights.device and not weights.is_cpu:
         if lr.numel() != 1:
             raise ValueError(f"lr: must be one number, not a tensor of shape {list(lr.shape)}")
-        return 0.0, radius, lr.detach().double().reshape(1)
-    return require_learning_rate(lr), radius, None
+        return 0.0, value, lr.detach().double().reshape(1)
+    return require_learning_rate(lr), value, None
 
 
 def require_learning_rate(lr: Any) -> float:
@@ -203,11 +212,11 @@ def require_learning_rate(lr: Any) -> float:
     return number
 
 
-def step_together(name: str, weights: _Tensors, grads: _Grads, lr: float | Tensor, radius: float) -> None:
+def step_together(name: str, weights: _Tensors, grads: _Grads, lr: float | Tensor, value: float) -> None:
     """Make a step by the kernel of a name on tensors of any shapes that are one vector, where they lie.
 
-    For callers that let no derivative be taken. The kernel looks at the tensors before it changes one; what
-    it refuses is looked at again, and copied where that helps.
+    For callers that let no derivative be taken; ``value`` is the radius or the weight decay. The kernel looks
+    at the tensors before it changes one; what it refuses is looked at again, and copied where that helps.
     """
     if len(weights) == 0 or len(grads) != len(weights):
         raise ValueError(
@@ -215,7 +224,7 @@ def step_together(name: str, weights: _Tensors, grads: _Grads, lr: float | Tenso
         )
     first = weights[0]
     run = kernel_for(name, "weights", first)
-    rest = _rate_and_radius(lr, radius, first)
+    rest = _rate_and_value(lr, value, first)
     try:
         run(weights, grads, *rest)
     except _REFUSED:
@@ -407,7 +416,7 @@ def projected_sgd_step_(weights: Any, grad: Any, lr: float | Tensor, radius: flo
     >>> projected_sgd_step_([torch.tensor([[3.0]]), torch.tensor([4.0])], [None, None], lr=1.0)
     [tensor([[3.]]), tensor([4.])]
     """
-    return _checked_step("projected_sgd_step", weights, grad, lr, radius)
+    return _checked_step("projected_sgd_step", weights, grad, lr, require_positive("radius", radius))
 
 
 def exponential_sgd_step_(weights: Any, grad: Any, lr: float | Tensor, radius: float = 1.0) -> Any:
@@ -422,4 +431,69 @@ def exponential_sgd_step_(weights: Any, grad: Any, lr: float | Tensor, radius: f
     those of `projected_sgd_step_`. Source:
     arXiv 2505.23489; the retraction is the exponential map of the sphere.
     """
-    return _checked_step("exponential_sgd_step", weights, grad, lr, radius)
+    return _checked_step("exponential_sgd_step", weights, grad, lr, require_positive("radius", radius))
+
+
+def fixed_lr_step_(weights: Any, grad: Any, lr: float | Tensor, weight_decay: float) -> Any:
+    """Make one step of SGD with weight decay in place: ``w <- w - lr * (grad + weight_decay * w)``.
+
+    For weights of a scale-invariant loss, which are free to find their norm: weight decay is the pressure of
+    the ideal gas that they are, and half the squared norm its volume. At a fixed learning rate the norm r
+    obeys ``2 * weight_decay * r**4 = lr * r**2 * |grad|**2`` to first order.
+
+    Two passes over memory: the first reads weights and gradient and checks them, the second writes the new
+    weights. A gradient that is zero everywhere leaves the weights to their decay.
+
+    Parameters
+    ----------
+    weights, grad, lr
+        As of `projected_sgd_step_`, of any norm other than zero.
+    weight_decay : float
+        What multiplies the weights in the step, not negative; ``lr * weight_decay`` below 1.
+
+    Returns
+    -------
+    Tensor or array [D], or list
+        ``weights`` itself.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `projected_sgd_step_`; for ``weight_decay`` that is negative, and where the norm would be lost: the
+        step shrinks the weights to the origin or through it, or their norm overflows. The weights are as
+        before then.
+
+    Notes
+    -----
+    Source: arXiv 2511.07308.
+
+    Examples
+    --------
+    >>> import torch
+    >>> fixed_lr_step_(torch.tensor([1.0, 0.0]), torch.tensor([0.0, -1.0]), lr=0.5, weight_decay=0.5)
+    tensor([0.7500, 0.5000])
+    """
+    return _checked_step(
+        "fixed_lr_step", weights, grad, lr, require_not_negative("weight_decay", weight_decay)
+    )
+
+
+def fixed_elr_step_(weights: Any, grad: Any, lr: float | Tensor, weight_decay: float) -> Any:
+    """Make one step of SGD with weight decay at an effective learning rate, in place.
+
+    ``w <- w - lr * |w|**2 * (grad + weight_decay * w)``: the direction ``w / |w|``
+    moves as on the unit sphere at this learning rate, whatever the norm r, which obeys
+    ``2 * weight_decay * r**2 = lr * r**2 * |grad|**2`` to first order.
+
+    Parameters, results, errors and passes over memory are those of `fixed_lr_step_`, with
+    ``lr * |w|**2 * weight_decay`` below 1. Source: arXiv 2511.07308.
+
+    Examples
+    --------
+    >>> import torch
+    >>> fixed_elr_step_(torch.tensor([2.0, 0.0]), torch.tensor([0.0, -1.0]), lr=0.125, weight_decay=0.5)
+    tensor([1.5000, 0.5000])
+    """
+    return _checked_step(
+        "fixed_elr_step", weights, grad, lr, require_not_negative("weight_decay", weight_decay)
+    )

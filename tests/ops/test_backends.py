@@ -26,6 +26,8 @@ ON_BOTH = {
     "lanes_normalization_backward",
     "lanes_projected_step",
     "lanes_statistics",
+    "fixed_elr_step",
+    "fixed_lr_step",
     "projected_sgd_step",
     "simulate_sphere",
     "sketch",
