@@ -485,8 +485,8 @@ def fixed_elr_step_(weights: Any, grad: Any, lr: float | Tensor, weight_decay: f
     moves as on the unit sphere at this learning rate, whatever the norm r, which obeys
     ``2 * weight_decay * r**2 = lr * r**2 * |grad|**2`` to first order.
 
-    Parameters, results, errors and passes over memory are those of `fixed_lr_step_`, with
-    ``lr * |w|**2 * weight_decay`` below 1. Source: arXiv 2511.07308.
+    The parameters ``weights``, ``grad``, ``lr`` and ``weight_decay``, results, errors and passes over memory
+    are those of `fixed_lr_step_`, with ``lr * |w|**2 * weight_decay`` below 1. Source: arXiv 2511.07308.
 
     Examples
     --------
