@@ -26,7 +26,7 @@ class ThermometerReading:
     noise_temperature : float
         T of isotropic noise as strong as theirs (loss units per nat).
     learning_rate, effective_learning_rate : float
-        That of the optimizer, and that on the unit sphere, over the squared radius.
+        That of a step, and that on the unit sphere, over the squared radius.
     radius, radius_growth : float
         The norm of the weights, and by what share it grew over the window.
     remarks : tuple of str

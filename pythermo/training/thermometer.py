@@ -26,7 +26,7 @@ from pythermo.estimators.gradient_noise import GradientNoise, gradient_noise_abo
 from pythermo.estimators.trajectory_entropy import FEW_POINTS, TrajectoryEntropy
 from pythermo.models.invariance import buffers_restored
 from pythermo.models.layers import own_generator
-from pythermo.optim import ProjectedSGD
+from pythermo.optim import ProjectedSGD, WeightDecaySGD
 from pythermo.training.reading import ThermometerReading
 
 # Beyond it a window is kept as sketches.
@@ -185,6 +185,7 @@ class Thermometer:
         norms = self._in_order(self._norms.cpu().numpy(), self._steps // self._stride)
         rates = self._in_order(self._rates, self._steps)
         rate = float(rates[-1]) if len(rates) else self._rate()
+        effective = rate if self._rate_is_effective() else rate / radius**2
         growth = float(norms[-1] / norms[0] - 1.0) if len(norms) > 1 else math.nan
         batches = None if self._minibatch_loss is None else self._measure_minibatches(here)
         energy, error = _mean_with_error(losses)
@@ -201,12 +202,18 @@ class Thermometer:
             entropy_error=float(estimate.standard_error[0]),
             effective_samples=estimate.effective_samples,
             snr=snr,
-            noise_temperature=rate * rms**2 / (2.0 * (self._dim - 1)),
-            learning_rate=rate,
-            effective_learning_rate=rate / radius**2,
+            noise_temperature=effective * radius**2 * rms**2 / (2.0 * (self._dim - 1)),
+            learning_rate=effective * radius**2,
+            effective_learning_rate=effective,
             radius=radius,
             radius_growth=growth,
             remarks=tuple(self._remarks(estimate.effective_samples, growth, rates, batches, energy)),
+        )
+
+    def _rate_is_effective(self) -> bool:
+        """Return whether the optimizer's learning rate is that on the unit sphere."""
+        return isinstance(self._optimizer, WeightDecaySGD) and any(
+            group["effective_lr"] for group in _groups_of(self._params, self._optimizer)
         )
 
     def _in_order(self, ring: Any, written: int) -> Any:
@@ -268,10 +275,8 @@ class Thermometer:
                 "path; take a larger stride"
             )
         if abs(growth) > _MOVES:
-            yield (
-                f"the radius changed by {growth:.1%} over the window: the effective learning rate moves, and "
-                "the state is not stationary"
-            )
+            moving = "" if self._rate_is_effective() else "the effective learning rate moves, and "
+            yield f"the radius changed by {growth:.1%} over the window: {moving}the state is not stationary"
         if len(rates) and np.ptp(rates) > 1e-6 * rates.max():
             yield "the learning rate changed within the window: the state is not stationary"
         if batches is not None and batches.radial > _RADIAL:
@@ -351,9 +356,7 @@ def _learning_rate(params: list[Tensor], optimizer: Any, lr: float | None) -> Ca
         raise ValueError(f"optimizer: does not step {len(own - held)} of the {len(own)} tensors of params")
 
     def rate() -> float:
-        # Looked up each time: load_state_dict of an optimizer puts new groups in the place of the old.
-        groups = [group for group in optimizer.param_groups if any(id(one) in own for one in group["params"])]
-        rates = {float(group["lr"]) for group in groups}
+        rates = {float(group["lr"]) for group in _groups_of(params, optimizer)}
         if len(rates) > 1:
             raise ValueError(f"optimizer: params have several learning rates, {sorted(rates)}; one is needed")
         return require_not_negative("optimizer: its learning rate", rates.pop())  # a warm-up begins at 0
@@ -362,9 +365,15 @@ def _learning_rate(params: list[Tensor], optimizer: Any, lr: float | None) -> Ca
     return rate
 
 
+def _groups_of(params: list[Tensor], optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Return the groups of the weights; new ones take their place when an optimizer's state is loaded."""
+    own = {id(one) for one in params}
+    return [group for group in optimizer.param_groups if any(id(one) in own for one in group["params"])]
+
+
 def _other_than_sgd(optimizer: Optimizer | None) -> str:
     """Return what an optimizer has that plain SGD has not."""
-    if optimizer is None or isinstance(optimizer, ProjectedSGD):
+    if optimizer is None or isinstance(optimizer, (ProjectedSGD, WeightDecaySGD)):
         return ""
     if not isinstance(optimizer, torch.optim.SGD):
         return f"what {type(optimizer).__name__} does to gradients"

@@ -218,6 +218,32 @@ def test_other_optimizers_move_the_radius_and_it_is_said(optimizer_of, said):
     assert (said in text) if said else ("plain SGD" not in text)
 
 
+@pytest.mark.parametrize("effective_lr", [False, True])
+def test_weight_decay_is_plain_sgd_at_either_learning_rate(effective_lr):
+    loop = Loop(
+        lambda params: pt.WeightDecaySGD(params, 0.02, 0.5, effective_lr),
+        minibatch_loss=lambda: loop.loss(torch.Generator().manual_seed(next(seeds))),
+        gradients=10,
+    )
+    seeds = iter(range(10))
+    reading = loop.steps(70).thermometer.read()
+    square = float(loop.weights[-1].double().square().sum())
+    assert abs(square - 1.0) > 0.01  # or the two learning rates would not differ
+    step, on_unit_sphere = (0.02 * square, 0.02) if effective_lr else (0.02, 0.02 / square)
+    assert reading.learning_rate == pytest.approx(step, rel=1e-5)  # float32 weights
+    assert reading.effective_learning_rate == pytest.approx(on_unit_sphere, rel=1e-5)
+    gradients = []
+    for seed in range(10):
+        loss = loop.loss(torch.Generator().manual_seed(seed))
+        gradients.append(torch.cat([one.flatten() for one in torch.autograd.grad(loss, loop.params)]))
+    noise = pt.gradient_noise_about_mean(torch.stack(gradients))
+    assert reading.noise_temperature == pytest.approx(step * noise.rms_noise_norm**2 / (2 * 1529), rel=1e-5)
+    text = " ".join(reading.remarks)
+    assert "presumes plain SGD" not in text
+    assert "the radius changed by" in text
+    assert ("learning rate moves" in text) != effective_lr
+
+
 def test_the_radius_does_not_change_what_is_measured_of_directions():
     """The same path on a sphere of radius 3, with lr nine times as large: f(3 w) = f(w), grad is a third."""
     ones, threes = Loop(), Loop(lambda params: pt.ProjectedSGD(params, lr=0.45, radius=3.0))
