@@ -11,9 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # tests/reference.py, from tests
 
 import backends
 
-from pythermo import figures
 from pythermo.ops._backends import CUDA
-from pythermo.studies import results
 
 settings.register_profile(
     "pythermo",
@@ -96,6 +94,9 @@ def on_cpu(monkeypatch):
 @pytest.fixture
 def one_figure(monkeypatch):
     """Let the results of sweeps have one figure instead of eleven: to draw them takes longer than tiny runs."""
+    from pythermo import figures
+    from pythermo.studies import results
+
     monkeypatch.setattr(
         results,
         "_figures",

@@ -1,7 +1,8 @@
-"""Steps on the sphere."""
+"""Steps on the sphere, and with weight decay in full space."""
 
 import os
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,10 +11,17 @@ from place import FLOAT32, FLOAT64, Place, View, normal, on_another_stream, with
 
 from pythermo import ops
 
-STEPS = {"projected": ops.projected_sgd_step_, "exponential": ops.exponential_sgd_step_}
+_WEIGHT_DECAY = 0.5
+STEPS = {
+    "projected": ops.projected_sgd_step_,
+    "exponential": ops.exponential_sgd_step_,
+    "fixed lr": partial(ops.fixed_lr_step_, weight_decay=_WEIGHT_DECAY),
+    "fixed elr": partial(ops.fixed_elr_step_, weight_decay=_WEIGHT_DECAY),
+}
 
-# Roundings of the moved vector, of its length and of their product; of five numbers along a great circle.
-LIMIT = {"projected": 2.0, "exponential": 3.0}
+# Roundings of the moved vector, of its length and of their product; of five numbers along a great circle; of
+# two factors, two products and their difference.
+LIMIT = {"projected": 2.0, "exponential": 3.0, "fixed lr": 3.0, "fixed elr": 3.0}
 
 
 def sizes(place: Place) -> tuple[int, ...]:
@@ -27,6 +35,9 @@ def exact_step(kind: str, weights: torch.Tensor, grad: torch.Tensor, lr: float) 
     if kind == "projected":
         moved = w - lr * g
         return moved / np.sqrt(np.sum(moved * moved))
+    if kind != "exponential":
+        eta = lr * np.sum(w * w) if kind == "fixed elr" else lr
+        return w - eta * (g + _WEIGHT_DECAY * w)
     w = w / np.sqrt(np.sum(w * w))
     tangent = g - np.sum(g * w) * w
     length = np.sqrt(np.sum(tangent * tangent))
@@ -75,14 +86,14 @@ def one_step(place: Place, kind: str, dtype: torch.dtype, size: int, offset: int
 
 def same_bits(place: Place) -> None:
     size = 1_550_016 if place.sizes == "full" else 24_408
-    for step in STEPS.values():
+    for kind, step in STEPS.items():
         for dtype in (FLOAT32, FLOAT64):
             start, grad = (tensor.to(place.device) for tensor in on_sphere(size, dtype))
             found = []
             for threads in (32, 64, 160, 512):
                 with place.settings(step_threads=threads), place.in_place_of_the_cpu():
                     found.append(step(start.clone(), grad, 0.01))
-            assert all(torch.equal(found[0], other) for other in found[1:]), (step.__name__, dtype)
+            assert all(torch.equal(found[0], other) for other in found[1:]), (kind, dtype)
 
 
 def failures(place: Place) -> None:

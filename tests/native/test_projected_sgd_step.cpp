@@ -43,6 +43,9 @@ TensorView view(std::vector<T>& values, std::int64_t& size, const char* name) {
 
 using Step = void (*)(const Tensors&, const OptionalTensors&, double, double, int);
 
+constexpr Step all_steps[] = {&cpu::projected_sgd_step, &cpu::exponential_sgd_step, &cpu::fixed_lr_step,
+                              &cpu::fixed_elr_step};
+
 template <class T>
 void run(Step step, std::vector<T>& weights, std::vector<T>& grad, double lr, double radius, int threads) {
   std::int64_t weight_size, grad_size;
@@ -111,6 +114,28 @@ std::vector<long double> plain_exponential(const std::vector<T>& w, const std::v
 }
 
 template <class T>
+std::vector<long double> plain_decay(const std::vector<T>& w, const std::vector<T>& g, long double eta,
+                                     double weight_decay) {
+  std::vector<long double> moved(w.size());
+  for (std::size_t i = 0; i < w.size(); ++i) moved[i] = w[i] - eta * (g[i] + weight_decay * w[i]);
+  return moved;
+}
+
+template <class T>
+std::vector<long double> plain_fixed_lr(const std::vector<T>& w, const std::vector<T>& g, double lr,
+                                        double weight_decay) {
+  return plain_decay(w, g, lr, weight_decay);
+}
+
+template <class T>
+std::vector<long double> plain_fixed_elr(const std::vector<T>& w, const std::vector<T>& g, double lr,
+                                         double weight_decay) {
+  long double squared = 0;
+  for (const T value : w) squared += static_cast<long double>(value) * value;
+  return plain_decay(w, g, lr * squared, weight_decay);
+}
+
+template <class T>
 std::vector<T> normal(std::size_t size, unsigned seed, double scale) {
   std::mt19937_64 engine(seed);
   std::normal_distribution<double> draw;
@@ -125,7 +150,9 @@ template <class T>
 void check_against_plain(std::size_t size) {
   for (const auto& [step, plain, name] :
        {std::tuple{&cpu::projected_sgd_step, &plain_projection<T>, "projection"},
-        std::tuple{&cpu::exponential_sgd_step, &plain_exponential<T>, "exponential"}}) {
+        std::tuple{&cpu::exponential_sgd_step, &plain_exponential<T>, "exponential"},
+        std::tuple{&cpu::fixed_lr_step, &plain_fixed_lr<T>, "fixed lr"},
+        std::tuple{&cpu::fixed_elr_step, &plain_fixed_elr<T>, "fixed elr"}}) {
     if (size == 1 && step == &cpu::exponential_sgd_step) continue;  // no tangent in one dimension
     const auto start = normal<T>(size, 1, 1.0 / std::sqrt(static_cast<double>(size)));
     auto grad = normal<T>(size, 2, 1.0);
@@ -168,7 +195,7 @@ void check_divided(std::size_t size, unsigned seed) {
   if (sizes.size() > 1) {
     std::fill_n(grad.begin() + static_cast<std::ptrdiff_t>(begin), sizes[missing], T{0});
   }
-  for (const Step step : {&cpu::projected_sgd_step, &cpu::exponential_sgd_step}) {
+  for (const Step step : all_steps) {
     auto expected = start;
     run(step, expected, grad, 0.01, 1.5, 1);
     on_each_instruction_set([&](const std::string& instruction_set) {
@@ -185,7 +212,7 @@ void check_divided(std::size_t size, unsigned seed) {
 
 template <class T>
 void check_refused(std::vector<T> weights, std::vector<T> grad, const std::string& expected) {
-  for (const Step step : {&cpu::projected_sgd_step, &cpu::exponential_sgd_step}) {
+  for (const Step step : all_steps) {
     auto changed = weights;
     try {
       run(step, changed, grad, 0.1, 1.0, 2);
