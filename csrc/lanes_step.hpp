@@ -27,9 +27,9 @@ PYTHERMO_INLINE MemberStep member_step(const double* sums, double lr, double rad
   }
   if (is_zero(true)) return {StepError::zero_weights};
   if (static_cast<float>(lr) == 0.0f || is_zero(false)) return {};
-  if (!(sums[0] > 0.0)) return {StepError::center};
+  if (!(sums[0] > 0.0)) return {Retraction::without_length};
   const auto update = Retraction::template update<float>(sums, lr, radius);
-  if (!update.usable()) return {StepError::far_from_radius};
+  if (!update.usable()) return {Retraction::unusable};
   const auto [first, second] = update;
   return {StepError::none, true, first, second};
 }

@@ -39,7 +39,7 @@ enum class StepError : std::int64_t {
   none = 0,
   not_finite = 1,       // an element, or the squared length of the step
   zero_weights = 2,     // weights without a direction
-  center = 3,           // the step ends in the center of the sphere
+  origin = 3,           // the step on the sphere ends at its center
   far_from_radius = 4,  // the norm is too far from the radius for the weights' dtype
   learning_rate = 5,    // negative, or not finite in the weights' dtype
   norm_lost = 6,        // weight decay and learning rate take the weights through the origin, or to infinity
@@ -50,6 +50,7 @@ struct OnSphere {
   static constexpr const char* parameter = "radius";
   static constexpr const char* allowed = "must be positive and finite in the weights' dtype";
   static constexpr bool moves_without_gradient = false;
+  static constexpr StepError without_length = StepError::origin;
   static constexpr StepError unusable = StepError::far_from_radius;
 
   template <class T>
@@ -137,6 +138,7 @@ struct WeightDecay {
   static constexpr const char* parameter = "weight_decay";
   static constexpr const char* allowed = "must be finite in the weights' dtype and not negative";
   static constexpr bool moves_without_gradient = true;
+  static constexpr StepError without_length = StepError::zero_weights;
   static constexpr StepError unusable = StepError::norm_lost;
   static constexpr int sum_count = 2, square_count = 2;  // |w|^2, |g|^2
 

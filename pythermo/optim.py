@@ -1,6 +1,7 @@
 """SGD of parameters that are one point together: on a sphere, or free in norm with weight decay."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, overload
 
@@ -10,7 +11,7 @@ from torch.optim import optimizer
 from torch.optim.optimizer import Optimizer, ParamsT
 
 from pythermo._checks import is_float, require_not_negative, require_one_of, require_positive
-from pythermo.ops.projected_sgd_step import require_learning_rate, step_together
+from pythermo.ops._steps import require_learning_rate, step_together
 
 # The kernel of each.
 RETRACTIONS = {"projection": "projected_sgd_step", "exponential": "exponential_sgd_step"}
@@ -46,21 +47,18 @@ def project_(params: Iterable[Tensor], radius: float = 1.0) -> float:
     return norm
 
 
-class _SGD(Optimizer):
+class _SGD(Optimizer, ABC):
     """What `ProjectedSGD` and `WeightDecaySGD` share: groups that are stepped all or not at all."""
 
-    def _require_options(self, options: dict[str, Any]) -> None:
-        """Raise unless a group's options are allowed."""
-        raise NotImplementedError
-
-    def _step_group(self, group: dict[str, Any], weights: list[Tensor], grads: list[Tensor | None]) -> None:
-        """Step the trained weights of one group in place."""
-        raise NotImplementedError
+    @abstractmethod
+    def _kernel(self, options: dict[str, Any]) -> tuple[str, float]:
+        """Return which kernel steps a group of these options, and its number beside the learning rate."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, a point of its own; see `torch.optim.Optimizer.add_param_group`."""
         options = {**self.defaults, **param_group}
-        self._require_options(options)
+        require_learning_rate(options["lr"])
+        self._kernel(options)
         params = param_group["params"]
         if not isinstance(params, set):  # which torch refuses, for its order
             params = [params] if isinstance(params, Tensor) else list(params)
@@ -123,7 +121,8 @@ class _SGD(Optimizer):
     def _step_one(self, group: dict[str, Any]) -> None:
         weights = _trained(group)
         if weights:
-            self._step_group(group, weights, [one.grad for one in weights])
+            name, value = self._kernel(group)
+            step_together(name, weights, [one.grad for one in weights], group["lr"], value)
 
     def _step_all(self) -> None:
         """Step all groups, or none on the CPU where one is refused."""
@@ -198,15 +197,9 @@ class ProjectedSGD(_SGD):
     ) -> None:
         super().__init__(params, {"lr": lr, "radius": radius, "retraction": retraction})
 
-    def _require_options(self, options: dict[str, Any]) -> None:
-        require_learning_rate(options["lr"])
-        require_positive("radius", options["radius"])
+    def _kernel(self, options: dict[str, Any]) -> tuple[str, float]:
         require_one_of("retraction", options["retraction"], RETRACTIONS)
-
-    def _step_group(self, group: dict[str, Any], weights: list[Tensor], grads: list[Tensor | None]) -> None:
-        require_one_of("retraction", group["retraction"], RETRACTIONS)
-        kernel, radius = RETRACTIONS[group["retraction"]], require_positive("radius", group["radius"])
-        step_together(kernel, weights, grads, group["lr"], radius)
+        return RETRACTIONS[options["retraction"]], require_positive("radius", options["radius"])
 
 
 class WeightDecaySGD(_SGD):
@@ -247,16 +240,11 @@ class WeightDecaySGD(_SGD):
     def __init__(self, params: ParamsT, lr: float, weight_decay: float, effective_lr: bool = False) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "effective_lr": effective_lr})
 
-    def _require_options(self, options: dict[str, Any]) -> None:
-        require_learning_rate(options["lr"])
-        require_not_negative("weight_decay", options["weight_decay"])
+    def _kernel(self, options: dict[str, Any]) -> tuple[str, float]:
         if not isinstance(options["effective_lr"], bool):
             raise TypeError(f"effective_lr: must be True or False, not {options['effective_lr']!r}")
-
-    def _step_group(self, group: dict[str, Any], weights: list[Tensor], grads: list[Tensor | None]) -> None:
-        kernel = "fixed_elr_step" if group["effective_lr"] else "fixed_lr_step"
-        weight_decay = require_not_negative("weight_decay", group["weight_decay"])
-        step_together(kernel, weights, grads, group["lr"], weight_decay)
+        kernel = "fixed_elr_step" if options["effective_lr"] else "fixed_lr_step"
+        return kernel, require_not_negative("weight_decay", options["weight_decay"])
 
 
 def _trained(group: dict[str, Any]) -> list[Tensor]:

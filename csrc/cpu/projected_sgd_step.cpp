@@ -108,16 +108,19 @@ bool all_zero(const T* values, std::size_t size) {
   return values == nullptr || std::all_of(values, values + size, [](T value) { return value == T{0}; });
 }
 
-[[noreturn]] void refuse_update(StepError error) {
-  throw std::invalid_argument(
-      error == StepError::norm_lost
-          ? "weight_decay: with this learning rate the step takes the weights through the origin or to "
-            "infinity, and their norm is lost; both must be smaller"
-          : "weights: their norm is too far from the radius for their dtype");
-}
-
-[[noreturn]] void refuse_center() {
-  throw std::invalid_argument("grad: the step ends in the center of the sphere, which has no direction");
+// What is wrong with a whole vector; of single numbers the first that is wrong is named instead.
+[[noreturn]] void refuse(StepError error) {
+  const char* message = "weights: all elements are zero; they must have a direction";
+  if (error == StepError::origin) message = "grad: the step ends at the origin, which has no direction";
+  if (error == StepError::far_from_radius) {
+    message = "weights: their norm is too far from the radius for their dtype";
+  }
+  if (error == StepError::norm_lost) {
+    message =
+        "weight_decay: with this learning rate the step takes the weights through the origin or to infinity, "
+        "and their norm is lost; both must be smaller";
+  }
+  throw std::invalid_argument(message);
 }
 
 // One step, and what it works on.
@@ -139,7 +142,7 @@ class Step {
     require_parameter<Retraction, T>(parameter_);
     if (static_cast<T>(lr_) == T{0}) return;
     if (every([](const Segment<T>& one) { return all_zero(one.weights, one.size()); })) {
-      throw std::invalid_argument("weights: all elements are zero; a point of the sphere is required");
+      refuse(StepError::zero_weights);
     }
     if (!Retraction::moves_without_gradient &&
         every([](const Segment<T>& one) { return all_zero(one.grad, one.size()); })) {
@@ -181,10 +184,10 @@ class Step {
       require_finite_grads();
       throw std::invalid_argument("grad: the squared length of the step overflows");
     }
-    if (!(total[0] > 0.0)) refuse_center();
+    if (!(total[0] > 0.0)) refuse(Retraction::without_length);
 
     const auto update = Retraction::template update<T>(total.data(), lr_, parameter_);
-    if (!update.usable()) refuse_update(Retraction::unusable);
+    if (!update.usable()) refuse(Retraction::unusable);
     update_all(segments_, update, threads_);
   }
 
@@ -208,7 +211,7 @@ class Step {
       if (!std::isfinite(squared)) require_finite_weights();
       if (squared == 0.0) {
         step_back(update.lr);
-        refuse_center();
+        refuse(StepError::origin);
       }
       scale = radius / std::sqrt(squared);
     }

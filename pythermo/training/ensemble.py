@@ -15,7 +15,7 @@ from pythermo.config.member import Member, chosen_seeds
 from pythermo.models.layers import FrozenHead, initialize_, require_model, trained_parameters
 from pythermo.models.losses import LOSSES
 from pythermo.ops._devices import require_device
-from pythermo.ops.projected_sgd_step import STEP_ERRORS
+from pythermo.ops._steps import STEP_ERRORS
 from pythermo.optim import RETRACTIONS, project_
 from pythermo.training.lane_layout import Batch, Layout, as_samples
 from pythermo.training.lanes import LaneNetwork, Pass

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pythermo.config.schema import TrainingConfig
-from pythermo.ops.projected_sgd_step import STEP_ERRORS
+from pythermo.ops._steps import STEP_ERRORS
 from pythermo.training.lane_layout import Batch
 from pythermo.training.lanes import LaneNetwork
 

@@ -44,7 +44,7 @@ CASES = {
     "step, empty": (
         lambda on: _stepped(torch.empty(0, device=on)),
         ValueError,
-        "weights: all elements are zero; a point of the sphere is required",
+        "weights: all elements are zero; they must have a direction",
     ),
     "step, devices": (
         lambda on: pt.ops.projected_sgd_step_(ones(3, device=on), ones(3, device="meta"), 0.1),

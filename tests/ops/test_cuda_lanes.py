@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from pythermo.ops._steps import STEP_ERRORS
 from pythermo.ops.lanes_batch_norm import (
     add_gradient_moments,
     add_moments,
@@ -17,7 +18,6 @@ from pythermo.ops.lanes_convolution import add_weight_gradients, convolve, convo
 from pythermo.ops.lanes_gradient_sums import member_gradient_sums
 from pythermo.ops.lanes_head import head_losses
 from pythermo.ops.lanes_step import exponential_step, gather, projected_step
-from pythermo.ops.projected_sgd_step import STEP_ERRORS
 
 GROUPS, LANES = 2, 32
 MEMBERS = GROUPS * LANES

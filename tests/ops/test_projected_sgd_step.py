@@ -188,7 +188,7 @@ def test_bad_values_are_refused_with_the_weights_untouched(name, dtype, weights,
 @on_all_kernels
 def test_a_step_to_the_center_is_refused():
     weights = torch.tensor([1.0, 2.0])
-    with pytest.raises(ValueError, match="grad: the step ends in the center"):
+    with pytest.raises(ValueError, match="grad: the step ends at the origin"):
         pt.ops.projected_sgd_step_(weights, torch.tensor([2.0, 4.0]), 0.5)
     assert weights.tolist() == [1.0, 2.0]
 
@@ -364,7 +364,7 @@ def test_predicted_steps_refuse_bad_input_with_the_weights_untouched():
         pt.ops.projected_sgd_step_(zero, start, 0.25)
     assert not zero.any()
     weights = start.clone()
-    with pytest.raises(ValueError, match="the step ends in the center"):
+    with pytest.raises(ValueError, match="the step ends at the origin"):
         pt.ops.projected_sgd_step_(weights, 4.0 * start, 0.25)
     assert torch.equal(weights, start)
     weights[7] = NAN
