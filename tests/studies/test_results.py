@@ -22,7 +22,7 @@ TINY = [
 ]
 
 
-def test_a_sweep_from_the_command_line(tmp_path):
+def test_a_sweep_from_the_command_line(tmp_path, request):
     out = tmp_path / "sweep"
     result = CliRunner().invoke(app, ["sweep", "digits-up", *TINY, "--out", str(out), "--jobs", "1"])
     assert result.exit_code == 0, result.output
@@ -33,6 +33,7 @@ def test_a_sweep_from_the_command_line(tmp_path):
     # A learning rate that is there from another grid does not shift the range of the fit.
     preset = Preset.load(out / "preset.toml")
     assert pt.sweep(preset.run, [0.02], out, jobs=1)["lr"].values.tolist() == [0.02]
+    request.getfixturevalue("one_figure")
     again = CliRunner().invoke(app, ["analyze", str(out), "--json"])
     assert again.exit_code == 0, again.output
     found = json.loads(again.stdout)
