@@ -117,8 +117,8 @@ bool all_zero(const T* values, std::size_t size) {
   }
   if (error == StepError::norm_lost) {
     message =
-        "weight_decay: with this learning rate the step takes the weights through the origin or to infinity, "
-        "and their norm is lost; both must be smaller";
+        "lr and weight_decay: the step takes the weights through the origin or to infinity, "
+        "and their norm is lost; take a smaller lr";
   }
   throw std::invalid_argument(message);
 }

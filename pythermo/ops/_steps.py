@@ -38,8 +38,8 @@ STEP_ERRORS = {
     3: "grad: the step ends at the origin, which has no direction",
     4: "weights: their norm is too far from the radius for their dtype",
     5: "lr: must be finite in the weights' dtype and not negative",
-    6: "weight_decay: with this learning rate the step takes the weights through the origin or to infinity, "
-    "and their norm is lost; both must be smaller",
+    6: "lr and weight_decay: the step takes the weights through the origin or to infinity, and their norm is "
+    "lost; take a smaller lr",
 }
 
 
