@@ -7,7 +7,16 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pythermo.figures.style import BLUE, GREEN, LR_LABEL, ORANGE, own_style, require_some, say
+from pythermo.figures.style import (
+    BLUE,
+    GREEN,
+    LR_LABEL,
+    ORANGE,
+    legend_beside,
+    own_style,
+    require_some,
+    say,
+)
 
 
 def drifts(titled: Mapping[str, xr.Dataset | str]) -> Figure:
@@ -55,4 +64,4 @@ def draw_drifts(axes: Axes, found: xr.Dataset | str) -> None:
         axes.vlines(beside * lr, low, high, color=color, lw=1.2)
     axes.set_yscale("symlog", linthresh=2.5)
     axes.set_yticks([-10, -2, -1, 0, 1, 2, 10], labels=["-10", "-2", "-1", "0", "1", "2", "10"])
-    axes.legend(fontsize=8)
+    legend_beside(axes, axes)
