@@ -54,6 +54,9 @@ inline void bind_cpu_kernels(pybind11::module_& module) {
   bind(module, "lanes_normalization_backward", &cpu::lanes_normalization_backward, {"x", "pool", "rectify", "constants", "grad", "grad_x"});
   bind(module, "lanes_projected_step", &cpu::lanes_projected_step, {"weights", "grad", "lr", "radius", "status"});
   bind(module, "lanes_exponential_step", &cpu::lanes_exponential_step, {"weights", "grad", "lr", "radius", "status"});
+  bind(module, "lanes_fixed_lr_step", &cpu::lanes_fixed_lr_step, {"weights", "grad", "lr", "weight_decay", "status"});
+  bind(module, "lanes_fixed_elr_step", &cpu::lanes_fixed_elr_step, {"weights", "grad", "lr", "weight_decay", "status"});
+  bind(module, "lanes_products", &cpu::lanes_products, {"weights", "grad", "products"});
   bind(module, "lanes_gather", &cpu::lanes_gather, {"samples", "indices", "out"});
   bind(module, "minibatches", &cpu::minibatches, {"draws", "population", "indices"});
   bind(module, "projected_sgd_step", &cpu::projected_sgd_step, {"weights", "grad", "lr", "radius", "threads"});
@@ -103,6 +106,9 @@ inline void bind_cuda_kernels(pybind11::module_& module) {
   bind(module, "lanes_head_workspace_size", &cuda::lanes_head_workspace_size, {"features"});
   bind(module, "lanes_projected_step", &cuda::lanes_projected_step, {"weights", "grad", "lr", "radius", "status", "workspace", "stream"});
   bind(module, "lanes_exponential_step", &cuda::lanes_exponential_step, {"weights", "grad", "lr", "radius", "status", "workspace", "stream"});
+  bind(module, "lanes_fixed_lr_step", &cuda::lanes_fixed_lr_step, {"weights", "grad", "lr", "weight_decay", "status", "workspace", "stream"});
+  bind(module, "lanes_fixed_elr_step", &cuda::lanes_fixed_elr_step, {"weights", "grad", "lr", "weight_decay", "status", "workspace", "stream"});
+  bind(module, "lanes_products", &cuda::lanes_products, {"weights", "grad", "products", "workspace", "stream"});
   bind(module, "lanes_step_workspace_size", &cuda::lanes_step_workspace_size, {"weights"});
   bind(module, "lanes_gather", &cuda::lanes_gather, {"samples", "indices", "out", "stream"});
   bind(module, "lanes_gradient_sums", &cuda::lanes_gradient_sums, {"grad", "center", "total", "sums", "workspace", "stream"});

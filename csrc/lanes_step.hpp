@@ -1,5 +1,5 @@
-// One SGD step on the sphere for members side by side, each with a norm and a learning rate of its own; and
-// how images come into their lanes. Lanes as in lanes_convolution.hpp.
+// One SGD step for members side by side, each with a norm, a learning rate, and a radius or weight decay of
+// its own; and how images come into their lanes. Lanes as in lanes_convolution.hpp.
 #pragma once
 
 #include <cstddef>
@@ -20,15 +20,18 @@ struct MemberStep {
 
 // `is_zero(true)` tells whether all weights are 0, `is_zero(false)` whether the gradient is.
 template <class Retraction, class IsZero>
-PYTHERMO_INLINE MemberStep member_step(const double* sums, double lr, double radius, const IsZero& is_zero) {
+PYTHERMO_INLINE MemberStep member_step(const double* sums, double lr, double parameter,
+                                       const IsZero& is_zero) {
+  if (!Retraction::allows(static_cast<float>(parameter))) return {StepError::parameter};
   if (!(lr >= 0.0 && is_finite(static_cast<float>(lr)))) return {StepError::learning_rate};
   for (int k = 0; k < Retraction::sum_count; ++k) {
     if (!is_finite(sums[k])) return {StepError::not_finite};
   }
   if (is_zero(true)) return {StepError::zero_weights};
-  if (static_cast<float>(lr) == 0.0f || is_zero(false)) return {};
+  if (static_cast<float>(lr) == 0.0f) return {};
+  if (!Retraction::moves_without_gradient && is_zero(false)) return {};
   if (!(sums[0] > 0.0)) return {Retraction::without_length};
-  const auto update = Retraction::template update<float>(sums, lr, radius);
+  const auto update = Retraction::template update<float>(sums, lr, parameter);
   if (!update.usable()) return {Retraction::unusable};
   const auto [first, second] = update;
   return {StepError::none, true, first, second};
@@ -60,12 +63,20 @@ PYTHERMO_FOR_EACH_ISA(
 // The whole kernel on the CPU.
 namespace pythermo::cpu {
 
-// Moves weights [D, lanes] float32 in place by their gradients and lr [lanes] float64. status [lanes] int64
-// gets 0, or the StepError of a member that could not be moved, whose weights stay. Sums run in float64.
+// Moves weights [D, lanes] float32 in place by their gradients, lr and radius or weight_decay [lanes]
+// float64. status [lanes] int64 gets 0, or the StepError of a member that could not be moved, whose weights
+// stay. Sums run in float64.
 void lanes_projected_step(const TensorView& weights, const TensorView& grad, const TensorView& lr,
-                          double radius, const TensorView& status);
+                          const TensorView& radius, const TensorView& status);
 void lanes_exponential_step(const TensorView& weights, const TensorView& grad, const TensorView& lr,
-                            double radius, const TensorView& status);
+                            const TensorView& radius, const TensorView& status);
+void lanes_fixed_lr_step(const TensorView& weights, const TensorView& grad, const TensorView& lr,
+                         const TensorView& weight_decay, const TensorView& status);
+void lanes_fixed_elr_step(const TensorView& weights, const TensorView& grad, const TensorView& lr,
+                          const TensorView& weight_decay, const TensorView& status);
+
+// products [3, lanes] float64 gets |w|^2, |g|^2 and <w, g> of each member.
+void lanes_products(const TensorView& weights, const TensorView& grad, const TensorView& products);
 
 // out [count, size, lanes] from samples [N, size]: that of the indices [lanes, count] int64. Throws
 // std::invalid_argument for an index that is not a sample's.
@@ -73,19 +84,27 @@ void lanes_gather(const TensorView& samples, const TensorView& indices, const Te
 
 }  // namespace pythermo::cpu
 
-// The same on a CUDA device, on a stream and without a wait: weights and gradients [groups, D, 32], lr and
-// status [groups * 32]. Sums run in float64, in parts that depend on D alone. An index that is not a sample's
-// gives NaN.
+// The same on a CUDA device, on a stream and without a wait: weights and gradients [groups, D, 32], what else
+// members have [groups * 32], products [groups, 3, 32]. Sums run in float64, in parts that depend on D alone.
+// An index that is not a sample's gives NaN.
 namespace pythermo::cuda {
 
 // How many float64 numbers of workspace a step needs, of one stream at a time.
 std::size_t lanes_step_workspace_size(const TensorView& weights);
 void lanes_projected_step(const TensorView& weights, const TensorView& grad, const TensorView& lr,
-                          double radius, const TensorView& status, const TensorView& workspace,
+                          const TensorView& radius, const TensorView& status, const TensorView& workspace,
                           std::uintptr_t stream);
 void lanes_exponential_step(const TensorView& weights, const TensorView& grad, const TensorView& lr,
-                            double radius, const TensorView& status, const TensorView& workspace,
+                            const TensorView& radius, const TensorView& status, const TensorView& workspace,
                             std::uintptr_t stream);
+void lanes_fixed_lr_step(const TensorView& weights, const TensorView& grad, const TensorView& lr,
+                         const TensorView& weight_decay, const TensorView& status,
+                         const TensorView& workspace, std::uintptr_t stream);
+void lanes_fixed_elr_step(const TensorView& weights, const TensorView& grad, const TensorView& lr,
+                          const TensorView& weight_decay, const TensorView& status,
+                          const TensorView& workspace, std::uintptr_t stream);
+void lanes_products(const TensorView& weights, const TensorView& grad, const TensorView& products,
+                    const TensorView& workspace, std::uintptr_t stream);
 
 // out [groups, count, size, 32] from samples [N, size] and indices [groups * 32, count].
 void lanes_gather(const TensorView& samples, const TensorView& indices, const TensorView& out,

@@ -43,6 +43,7 @@ enum class StepError : std::int64_t {
   far_from_radius = 4,  // the norm is too far from the radius for the weights' dtype
   learning_rate = 5,    // negative, or not finite in the weights' dtype
   norm_lost = 6,        // weight decay and learning rate take the weights through the origin, or to infinity
+  parameter = 7,        // a radius or weight decay that the step does not allow
 };
 
 // What steps on the sphere share. Beside the learning rate they take its radius.

@@ -18,18 +18,16 @@ bool all_zero(const float* values, std::size_t size, std::size_t lanes, std::siz
 }
 
 template <class Retraction>
-void step(const TensorView& weights, const TensorView& grad, const TensorView& lr, double radius,
-          const TensorView& status) {
+void step(const TensorView& weights, const TensorView& grad, const TensorView& lr,
+          const TensorView& parameter, const TensorView& status) {
   const auto sizes = weights.sizes(2);
   const std::size_t size = sizes[0], members = lanes_of_members();
   require(sizes[1] == members, weights, "must have the members of one vector in its last dimension");
   require(grad.sizes(2) == sizes, grad, "must have the shape of weights");
-  if (!(static_cast<float>(radius) > 0.0f && is_finite(static_cast<float>(radius)))) {
-    throw std::invalid_argument("radius: must be positive and finite in the weights' dtype");
-  }
   float* const w = weights.array<float>();
   const float* const g = grad.array<float>();
   const double* const rates = sized<double>(lr, members);
+  const double* const parameters = sized<double>(parameter, members);
   std::int64_t* const said = sized<std::int64_t>(status, members);
   std::vector<double> narrow(members), sums(Retraction::sum_count * members);
   for (std::size_t l = 0; l < members; ++l) narrow[l] = static_cast<double>(static_cast<float>(rates[l]));
@@ -39,9 +37,9 @@ void step(const TensorView& weights, const TensorView& grad, const TensorView& l
   for (std::size_t l = 0; l < members; ++l) {
     double own[Retraction::sum_count];
     for (int k = 0; k < Retraction::sum_count; ++k) own[k] = sums[static_cast<std::size_t>(k) * members + l];
-    const lanes::MemberStep one = lanes::member_step<Retraction>(own, rates[l], radius, [&](bool of_weights) {
-      return all_zero(of_weights ? w : g, size, members, l);
-    });
+    const lanes::MemberStep one = lanes::member_step<Retraction>(
+        own, rates[l], parameters[l],
+        [&](bool of_weights) { return all_zero(of_weights ? w : g, size, members, l); });
     said[l] = static_cast<std::int64_t>(one.error);
     moves[l] = one.moves ? -1 : 0;
     first[l] = one.first;
@@ -53,13 +51,34 @@ void step(const TensorView& weights, const TensorView& grad, const TensorView& l
 }  // namespace
 
 void lanes_projected_step(const TensorView& weights, const TensorView& grad, const TensorView& lr,
-                          double radius, const TensorView& status) {
+                          const TensorView& radius, const TensorView& status) {
   step<Projection>(weights, grad, lr, radius, status);
 }
 
 void lanes_exponential_step(const TensorView& weights, const TensorView& grad, const TensorView& lr,
-                            double radius, const TensorView& status) {
+                            const TensorView& radius, const TensorView& status) {
   step<Exponential>(weights, grad, lr, radius, status);
+}
+
+void lanes_fixed_lr_step(const TensorView& weights, const TensorView& grad, const TensorView& lr,
+                         const TensorView& weight_decay, const TensorView& status) {
+  step<WeightDecay<protocols::FixedLr>>(weights, grad, lr, weight_decay, status);
+}
+
+void lanes_fixed_elr_step(const TensorView& weights, const TensorView& grad, const TensorView& lr,
+                          const TensorView& weight_decay, const TensorView& status) {
+  step<WeightDecay<protocols::FixedElr>>(weights, grad, lr, weight_decay, status);
+}
+
+void lanes_products(const TensorView& weights, const TensorView& grad, const TensorView& products) {
+  const auto sizes = weights.sizes(2);
+  const std::size_t members = lanes_of_members();
+  require(sizes[1] == members, weights, "must have the members of one vector in its last dimension");
+  require(grad.sizes(2) == sizes, grad, "must have the shape of weights");
+  const std::vector<double> no_rate(members);
+  PYTHERMO_DISPATCH(isa::member_sums<Exponential>(weights.array<float>(), grad.array<float>(), sizes[0],
+                                                  no_rate.data(),
+                                                  sized<double>(products, Exponential::sum_count * members)));
 }
 
 void lanes_gather(const TensorView& samples, const TensorView& indices, const TensorView& out) {

@@ -57,5 +57,7 @@ void gather_members(const float* samples, std::size_t size, const std::int64_t* 
 
 PYTHERMO_INSTANTIATE(Projection)
 PYTHERMO_INSTANTIATE(Exponential)
+PYTHERMO_INSTANTIATE(WeightDecay<protocols::FixedLr>)
+PYTHERMO_INSTANTIATE(WeightDecay<protocols::FixedElr>)
 
 }  // namespace pythermo::cpu::PYTHERMO_ISA

@@ -17,7 +17,7 @@ struct StepJob {
   LaneWeights weights;
   const float* grad;
   const double* lr;
-  double radius;
+  const double* parameter;  // radius, or weight decay
   std::size_t splits;
   double* parts;
   std::int64_t* status;
@@ -53,9 +53,9 @@ __global__ void __launch_bounds__(lane_threads) decide_kernel(const StepJob job)
     sums[k] = sum_of_parts(job.parts, job.splits, job.weights.groups * count * member_lanes,
                            (group * count + k) * member_lanes + lane);
   }
-  const auto step = lanes::member_step<Retraction>(sums, job.lr[member], job.radius, [&](bool of_weights) {
-    return sums[Retraction::sum_count + (of_weights ? 0 : 1)] == 0.0;
-  });
+  const auto step = lanes::member_step<Retraction>(
+      sums, job.lr[member], job.parameter[member],
+      [&](bool of_weights) { return sums[Retraction::sum_count + (of_weights ? 0 : 1)] == 0.0; });
   job.status[member] = static_cast<std::int64_t>(step.error);
   job.updates.first[member] = step.first;
   job.updates.second[member] = step.second;
@@ -78,20 +78,18 @@ std::size_t parts_size(const LaneWeights& weights) {
 }
 
 template <class Retraction>
-void step(const TensorView& weights, const TensorView& grad, const TensorView& lr, double radius,
-          const TensorView& status, const TensorView& workspace, std::uintptr_t stream) {
+void step(const TensorView& weights, const TensorView& grad, const TensorView& lr,
+          const TensorView& parameter, const TensorView& status, const TensorView& workspace,
+          std::uintptr_t stream) {
   const LaneWeights own = lane_weights(weights), gradient = lane_weights(grad);
   require(gradient.groups == own.groups && gradient.size == own.size, grad, "must have the shape of weights");
-  if (!(static_cast<float>(radius) > 0.0f && is_finite(static_cast<float>(radius)))) {
-    throw std::invalid_argument("radius: must be positive and finite in the weights' dtype");
-  }
   const std::size_t members = own.groups * member_lanes;
   double* const parts = device_array<double>(workspace, lanes_step_workspace_size(weights));
   auto* const updates = reinterpret_cast<float*>(parts + parts_size(own));
   const StepJob job{own,
                     gradient.data,
                     device_array<double>(lr, members),
-                    radius,
+                    device_array<double>(parameter, members),
                     weight_splits(own.size),
                     parts,
                     device_array<std::int64_t>(status, members),
@@ -103,6 +101,26 @@ void step(const TensorView& weights, const TensorView& grad, const TensorView& l
   if (own.size == 0) return;
   launch(one_thread_each("update_members", own.lines() * member_lanes), on_stream,
          &update_members_kernel<Retraction>, job);
+}
+
+// |w|^2, |g|^2 and <w, g>.
+constexpr unsigned product_count = Exponential::sum_count;
+
+__global__ void __launch_bounds__(lane_threads)
+    product_parts_kernel(const LaneWeights weights, const float* grad, std::size_t splits, double* parts) {
+  write_weight_sums<product_count>(weights, splits, parts,
+                                   [&](std::size_t at, double (&sums)[product_count]) {
+                                     double terms[product_count];
+                                     Exponential::terms<double>(weights.data[at], grad[at], 0.0, terms);
+#pragma unroll
+                                     for (unsigned k = 0; k < product_count; ++k) sums[k] += terms[k];
+                                   });
+}
+
+__global__ void __launch_bounds__(lane_threads)
+    add_products_kernel(const double* parts, std::size_t splits, std::size_t count, double* products) {
+  const std::size_t place = thread_of_grid();
+  if (place < count) products[place] = sum_of_parts(parts, splits, count, place);
 }
 
 // The numbers of a sample that a thread writes for one member, that the sectors read are used.
@@ -133,15 +151,40 @@ std::size_t lanes_step_workspace_size(const TensorView& weights) {
 }
 
 void lanes_projected_step(const TensorView& weights, const TensorView& grad, const TensorView& lr,
-                          double radius, const TensorView& status, const TensorView& workspace,
+                          const TensorView& radius, const TensorView& status, const TensorView& workspace,
                           std::uintptr_t stream) {
   step<Projection>(weights, grad, lr, radius, status, workspace, stream);
 }
 
 void lanes_exponential_step(const TensorView& weights, const TensorView& grad, const TensorView& lr,
-                            double radius, const TensorView& status, const TensorView& workspace,
+                            const TensorView& radius, const TensorView& status, const TensorView& workspace,
                             std::uintptr_t stream) {
   step<Exponential>(weights, grad, lr, radius, status, workspace, stream);
+}
+
+void lanes_fixed_lr_step(const TensorView& weights, const TensorView& grad, const TensorView& lr,
+                         const TensorView& weight_decay, const TensorView& status,
+                         const TensorView& workspace, std::uintptr_t stream) {
+  step<WeightDecay<protocols::FixedLr>>(weights, grad, lr, weight_decay, status, workspace, stream);
+}
+
+void lanes_fixed_elr_step(const TensorView& weights, const TensorView& grad, const TensorView& lr,
+                          const TensorView& weight_decay, const TensorView& status,
+                          const TensorView& workspace, std::uintptr_t stream) {
+  step<WeightDecay<protocols::FixedElr>>(weights, grad, lr, weight_decay, status, workspace, stream);
+}
+
+void lanes_products(const TensorView& weights, const TensorView& grad, const TensorView& products,
+                    const TensorView& workspace, std::uintptr_t stream) {
+  const LaneWeights own = lane_weights(weights), gradient = lane_weights(grad);
+  require(gradient.groups == own.groups && gradient.size == own.size, grad, "must have the shape of weights");
+  const std::size_t splits = weight_splits(own.size), count = own.groups * product_count * member_lanes;
+  double* const parts = device_array<double>(workspace, lanes_step_workspace_size(weights));
+  double* const out = device_array<double>(products, count);
+  const auto on_stream = reinterpret_cast<cudaStream_t>(stream);
+  launch(weight_sums_shape<product_count>("product_parts", own), on_stream, &product_parts_kernel, own,
+         gradient.data, splits, parts);
+  launch(one_thread_each("add_products", count), on_stream, &add_products_kernel, parts, splits, count, out);
 }
 
 void lanes_gather(const TensorView& samples, const TensorView& indices, const TensorView& out,

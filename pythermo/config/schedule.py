@@ -41,6 +41,15 @@ def recorded_iterates(
     return needed
 
 
+def rescaled_iterations(iterations: int) -> set[int]:
+    """Return the iterations at which the norm is set to the predicted one: a tenth of the run, and before.
+
+    Each is four times the one before: at a fixed learning rate the norm and the effective learning rate, on
+    which the gradients depend that predict it, are found together.
+    """
+    return {iterations // 10 // 4**times for times in range(4)} - {0}
+
+
 def kept_iterations(iterations: int, count: int) -> NDArray[np.int64]:
     """Return the iterations whose weights are kept: the end; of two and more the start, and log-spaced ones.
 

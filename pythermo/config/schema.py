@@ -1,5 +1,6 @@
 """What defines a run: read from TOML, checked by name and type, written beside the results."""
 
+import re
 import tomllib
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self
@@ -62,7 +63,9 @@ def _problem(error: Mapping[str, Any]) -> str:
     what = "unknown key" if error["type"] == "extra_forbidden" else error["msg"]
     plain = error["type"] not in ("missing", "extra_forbidden", "value_error")
     given = f" (given: {error['input']!r})" if plain else ""
-    return f"{key}: {what}{given}".removeprefix(": ").replace("Value error, ", "", 1)
+    what = what.removeprefix("Value error, ")
+    joint = "." if re.match(r"[a-z_]+: ", what) else ": "  # a section that names its own key
+    return f"{key}{joint}{what}{given}" if key else f"{what}{given}"
 
 
 class PackageNetwork(Section):
@@ -120,8 +123,18 @@ class DataConfig(Section):
     seed: Seed = 1
 
 
+def _retraction(given: dict[str, Any]) -> Literal["projection"] | None:
+    return "projection" if given.get("protocol") == "sphere" else None
+
+
 class TrainingConfig(Section):
-    """SGD on the sphere: how long, with which batches, from where, on which device.
+    """SGD: by which protocol, how long, with which batches, from where, on which device.
+
+    The ``protocol`` "sphere" brings each step back to the sphere of the ``radius`` by a ``retraction``. The
+    others have none, but ``weight_decay`` and a norm that is free: at a fixed learning rate, "fixed-lr", or
+    at a fixed effective one, "fixed-elr", that of the unit sphere. They start from the norm ``radius``; with
+    ``start = "predicted"`` the norm is set, up to a tenth of the run, to what its gradients say
+    (`pythermo.config.schedule.rescaled_iterations`), for it is slow to find it.
 
     ``window_device`` is where the iterates of the entropy are kept: on the ``device``, or in pinned memory
     of the "host" where they do not fit there. ``cuda_graph`` captures forward pass, backward pass and step
@@ -134,8 +147,11 @@ class TrainingConfig(Section):
     loss: Literal["cross-entropy", "mse"] = "cross-entropy"
     batch_size: PositiveInt = 128
     sampling: Literal["iid", "epochs"] = "iid"
-    retraction: Literal["projection", "exponential"] = "projection"
+    protocol: Literal["sphere", "fixed-lr", "fixed-elr"] = "sphere"
+    retraction: Literal["projection", "exponential"] | None = Field(default_factory=_retraction)
     radius: PositiveFloat = 1.0
+    weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    start: Literal["radius", "predicted"] = "radius"
     seed: Seed = 0
     initial_seed: Seed = 1
     head_seed: Seed = 4
@@ -143,6 +159,31 @@ class TrainingConfig(Section):
     window_device: Literal["device", "host"] = "device"
     cuda_graph: bool = False
     engine: Literal["auto", "lanes", "torch"] = "auto"
+
+    @model_validator(mode="after")
+    def _protocol_has_what_it_takes(self) -> Self:
+        if self.protocol == "sphere":
+            if self.retraction is None:
+                raise ValueError("retraction: must be projection or exponential on the sphere")
+            if self.weight_decay > 0.0:
+                raise ValueError(
+                    "weight_decay: has no effect on the sphere, where each step is brought back; leave it "
+                    "out, or choose the protocol fixed-lr or fixed-elr"
+                )
+            if self.start != "radius":
+                raise ValueError("start: must be radius on the sphere, whose radius is fixed")
+            return self
+        if self.retraction is not None:
+            raise ValueError(
+                f"retraction: must be left out at the protocol {self.protocol}, which brings no step back "
+                f"to a sphere, not {self.retraction!r}"
+            )
+        if self.weight_decay == 0.0:
+            raise ValueError(
+                f"weight_decay: must be positive at the protocol {self.protocol}; without it the norm grows "
+                "without end"
+            )
+        return self
 
     @model_validator(mode="after")
     def _device_has_what_is_chosen(self) -> Self:
@@ -195,7 +236,7 @@ class RunConfig(Section):
     data : DataConfig
         The images.
     training : TrainingConfig
-        SGD on the sphere.
+        SGD: its protocol, length, batches.
     measurement : MeasurementConfig
         What is measured, and when.
     """

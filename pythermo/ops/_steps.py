@@ -40,6 +40,7 @@ STEP_ERRORS = {
     5: "lr: must be finite in the weights' dtype and not negative",
     6: "lr and weight_decay: the step takes the weights through the origin or to infinity, and their norm is "
     "lost; take a smaller lr",
+    7: "radius or weight_decay: a radius must be positive, a weight decay not negative, and both finite",
 }
 
 

@@ -21,6 +21,7 @@ class Stream(IntEnum):
     MEASUREMENT = 1
     BASELINE = 2
     CURVATURE = 3
+    START = 4
 
 
 @dataclass(frozen=True)

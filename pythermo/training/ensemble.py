@@ -9,21 +9,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pythermo._checks import as_tensor_to_read, require_integer, require_one_of, require_positive
+from pythermo._checks import (
+    as_tensor_to_read,
+    require_integer,
+    require_not_negative,
+    require_one_of,
+    require_positive,
+)
 from pythermo._parameters import flatten, write_
 from pythermo.config.member import Member, chosen_seeds
+from pythermo.config.schema import TrainingConfig
 from pythermo.models.layers import FrozenHead, initialize_, require_model, trained_parameters
 from pythermo.models.losses import LOSSES
 from pythermo.ops._devices import require_device
 from pythermo.ops._steps import STEP_ERRORS
 from pythermo.optim import RETRACTIONS, project_
+from pythermo.sphere.protocols import PROTOCOLS
 from pythermo.training.lane_layout import Batch, Layout, as_samples
 from pythermo.training.lanes import LaneNetwork, Pass
 from pythermo.training.program import Program, read_program
+from pythermo.training.protocols import lane_step_of, step_parameter
 
 
 class Ensemble:
-    """Networks of one architecture, each on its sphere, one in each lane of the processor's vectors.
+    """Networks of one architecture, each with its own weights, one in each lane of the processor's vectors.
 
     On a CUDA device 32 of them lie in a warp.
 
@@ -42,7 +51,7 @@ class Ensemble:
     seeds : int or sequence of int
         How many seeds, 0, 1, ..., or which. They name members; what is drawn with them is the caller's.
     radius : float
-        Of the sphere of each member.
+        Of the sphere of each member or, without a sphere, the norm of its weights at first.
     initial_seed : int, optional
         Of the weights that all members start from, drawn as `pythermo.models.initialize_` does. Without it
         they are the model's own, scaled to the radius.
@@ -50,8 +59,13 @@ class Ensemble:
         "cpu", "cuda" or "cuda:N": where the members live; the model is copied there from the CPU.
     loss : {"cross-entropy", "mse"}
         Of logits and labels; the mean over a batch.
-    retraction : {"projection", "exponential"}
-        As in `pythermo.ProjectedSGD`.
+    protocol : {"sphere", "fixed-lr", "fixed-elr"}
+        Steps on a sphere as those of `pythermo.ProjectedSGD`, or in full space with weight decay as those of
+        `pythermo.WeightDecaySGD`, at a fixed learning rate or at a fixed effective one.
+    retraction : {"projection", "exponential"}, optional
+        Way back to the sphere, if there is one; "projection" if not given.
+    weight_decay : float
+        Positive where there is no sphere, and else 0.
 
     Attributes
     ----------
@@ -72,7 +86,7 @@ class Ensemble:
     device. A member's bits do not depend on the others, their number and order, or threads; they do depend on
     the instruction set or the kind of the device. Vectors that members do not fill cost as much as full
     ones. Running statistics of BatchNorm, which training does not use, are not kept. Source of the step:
-    arXiv 2505.23489.
+    arXiv 2505.23489 and, in full space, 2511.07308.
 
     Examples
     --------
@@ -94,17 +108,27 @@ class Ensemble:
         device: str = "cpu",
         *,
         loss: Literal["cross-entropy", "mse"] = "cross-entropy",
-        retraction: Literal["projection", "exponential"] = "projection",
+        protocol: Literal["sphere", "fixed-lr", "fixed-elr"] = "sphere",
+        retraction: Literal["projection", "exponential"] | None = None,
+        weight_decay: float = 0.0,
     ) -> None:
         require_model(model)
         self.device = require_device(device)
         require_one_of("loss", loss, LOSSES)
-        require_one_of("retraction", retraction, RETRACTIONS)
+        require_one_of("protocol", protocol, PROTOCOLS)
+        if retraction is not None:
+            require_one_of("retraction", retraction, RETRACTIONS)
+        decay = require_not_negative("weight_decay", weight_decay)
         self.radius = require_positive("radius", radius)
         self.members = tuple(Member(one, seed) for one in _rates(lr) for seed in chosen_seeds(seeds))
         self.lr = torch.tensor([member.lr for member in self.members], dtype=torch.float64)
         self._model = _copy(model, initial_seed, self.radius)
-        self._squared_error, self._retraction = loss == "mse", retraction
+        chosen: dict[str, Any] = {"protocol": protocol, "weight_decay": decay, "radius": self.radius}
+        if retraction is not None:
+            chosen["retraction"] = retraction
+        training = TrainingConfig.checked({"iterations": 1, **chosen})
+        self._kernel, self._parameter = lane_step_of(training), step_parameter(training)
+        self._squared_error = loss == "mse"
         start = flatten(trained_parameters(self._model)).expand(len(self.members), -1)
         self._weights = start.to(self.device, copy=True)
         self._groups: list[_Group] = []
@@ -134,7 +158,7 @@ class Ensemble:
             group.weights = self._weights[group.first : group.last]
 
     def step(self, images: Any, labels: Any) -> Tensor:
-        """Make one step of SGD on the sphere for each member, with a batch of its own.
+        """Make one step of SGD for each member, with a batch of its own.
 
         Parameters
         ----------
@@ -224,7 +248,7 @@ class Ensemble:
         self._groups, self._image_shape = groups, image_shape
 
     def _moved(self, group: "_Group") -> list[tuple[Member, str]]:
-        group.network.step(self._retraction, group.lr, self.radius)
+        group.network.step(self._kernel, group.lr, torch.full_like(group.lr, self._parameter))
         own, codes = self.members[group.first : group.last], group.network.status.tolist()
         return [(member, STEP_ERRORS[code]) for member, code in zip(own, codes, strict=False) if code != 0]
 

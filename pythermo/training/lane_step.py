@@ -5,17 +5,17 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pythermo.config.schema import TrainingConfig
 from pythermo.ops._steps import STEP_ERRORS
 from pythermo.training.lane_layout import Batch
 from pythermo.training.lanes import LaneNetwork
+from pythermo.training.step_moments import StepNotes
 
 # Steps before a capture, in which memory is allocated that is kept.
 _WARM_UP = 2
 
 
 class LaneSteps:
-    """Makes steps, and counts for each member those in which it was moved.
+    """Makes steps, takes note of them, and counts for each member those in which it was moved.
 
     A member that was not moved, by a gradient that is not finite for instance, stays where it is in all steps
     that follow, until `refused` has told of it.
@@ -26,8 +26,12 @@ class LaneSteps:
         The members.
     batch_of : callable
         Returns the batch of indices [members, B].
-    training : TrainingConfig
-        Batch size, retraction, radius.
+    kernel : str
+        One of `pythermo.ops.lanes_step.STEPS`.
+    parameters : sequence of float
+        What that takes beside the learning rate, of each member.
+    batch_size : int
+        B.
     squared_error : bool
         The loss, or else cross-entropy.
 
@@ -35,21 +39,26 @@ class LaneSteps:
     ----------
     unseen : int
         Steps since `refused` was asked.
+    notes : StepNotes
+        Products of weights and gradients.
     """
 
     def __init__(
         self,
         network: LaneNetwork,
         batch_of: Callable[[Tensor], Batch],
-        training: TrainingConfig,
+        kernel: str,
+        parameters: Sequence[float],
+        batch_size: int,
         squared_error: bool,
     ) -> None:
         layout = network.layout
-        self._network, self._batch_of, self._training = network, batch_of, training
+        self._network, self._batch_of, self._kernel = network, batch_of, kernel
         self._squared_error = squared_error
-        self._indices = torch.zeros(
-            layout.members, training.batch_size, dtype=torch.int64, device=layout.device
-        )
+        given = torch.tensor(parameters, dtype=torch.float64)
+        self._parameter = layout.filled(given).to(layout.device)
+        self._indices = torch.zeros(layout.members, batch_size, dtype=torch.int64, device=layout.device)
+        self.notes = StepNotes(3 * layout.members, layout.device)
         self._rates: list[float] = []
         self._lr = layout.flat(dtype=torch.float64).zero_()
         self._moved = layout.flat(dtype=torch.int64).zero_()  # in how many of the unseen steps
@@ -67,6 +76,7 @@ class LaneSteps:
         else:
             self._make()
         self.unseen += 1
+        self.notes.count()
 
     def refused(self) -> dict[int, tuple[str, int]]:
         """Return, of each member that was not moved, why, and in how many of the unseen steps it was not."""
@@ -89,9 +99,8 @@ class LaneSteps:
     def _make(self) -> None:
         network = self._network
         network.losses_and_gradient(self._batch_of(self._indices), self._squared_error)
-        network.step(
-            self._training.retraction, torch.where(self._why == 0, self._lr, 0.0), self._training.radius
-        )
+        self.notes.note(network.take_products())
+        network.step(self._kernel, torch.where(self._why == 0, self._lr, 0.0), self._parameter)
         self._why.copy_(torch.where(self._why == 0, network.status, self._why))
         self._moved += self._why == 0
 
@@ -115,4 +124,5 @@ class LaneSteps:
             self._make()
         for tensor, values in zip(kept, before, strict=True):
             tensor.copy_(values)
+        self.notes.start_over()
         return graph

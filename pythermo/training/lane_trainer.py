@@ -24,6 +24,7 @@ from pythermo.training.lane_layout import Batch, Layout, as_samples
 from pythermo.training.lane_step import LaneSteps
 from pythermo.training.lanes import LaneNetwork, Pass
 from pythermo.training.measure import (
+    START_GRADIENTS,
     Evaluation,
     Measured,
     gradients_are_kept,
@@ -32,6 +33,7 @@ from pythermo.training.measure import (
 )
 from pythermo.training.network import build_network
 from pythermo.training.program import read_program
+from pythermo.training.protocols import lane_step_of, step_parameter
 from pythermo.training.record import Record
 from pythermo.training.torch_settings import own_settings
 
@@ -49,7 +51,8 @@ class LaneTrainer:
     Parameters
     ----------
     configs : sequence of RunConfig
-        They differ in learning rate and seed alone; on the CPU as many as a vector has lanes, at most.
+        They differ in learning rate, seed, weight decay and radius alone; on the CPU as many as a vector has
+        lanes, at most.
     images : Images, optional
         As in `Trainer`.
 
@@ -75,14 +78,30 @@ class LaneTrainer:
         self.dim = program.dim
         self._training, self._measurement = first.training, first.measurement
         self._network = LaneNetwork(program, layout)
-        self._network.weights.set(flatten(trained_parameters(self.model)).expand(len(configs), -1))
+        self._network.weights.set(self._starts(configs))
         self._train = _Samples(self.data.train_images, self.data.train_labels, layout)
         self._test = _Samples(self.data.test_images, self.data.test_labels, layout)
         self._squared_error = first.training.loss == "mse"
-        self._steps = LaneSteps(self._network, self._train.batch, self._training, self._squared_error)
+        self._steps = LaneSteps(
+            self._network,
+            self._train.batch,
+            lane_step_of(first.training),
+            [step_parameter(config.training) for config in configs],
+            first.training.batch_size,
+            self._squared_error,
+        )
         in_lanes = [config.changed(**{"training.engine": "lanes"}) for config in configs]
         self.runs = [LaneRun(config, self, lane) for lane, config in enumerate(in_lanes)]
         self._keep_iterates(self.runs)
+
+    def _starts(self, configs: Sequence[RunConfig]) -> Tensor:
+        """Return the initial points [runs, D]: one direction, each at the radius of its run."""
+        points = {}
+        for config in configs:
+            radius = config.training.radius
+            if radius not in points:
+                points[radius] = flatten(trained_parameters(build_network(config, self.data)))
+        return torch.stack([points[config.training.radius] for config in configs])
 
     @property
     def bytes(self) -> int:
@@ -112,9 +131,37 @@ class LaneTrainer:
         self._steps.make([run.batches.at(run.iteration) for run in self.runs], rates)
         for run in active:
             run.iteration += 1
+        if self._steps.notes.full:
+            self.take_notes()
         if not self.layout.on_a_device or self._steps.unseen == _UNSEEN_STEPS:
             self._see_failures(active)
+        self._rescale([run for run in active if run.failure is None and run.rescaling_due])
         self._keep_iterates(active)
+
+    def take_notes(self) -> None:
+        """Let the runs that are neither finished nor failed have the notes of their steps."""
+        noted = self._steps.notes.take().reshape(-1, self.layout.groups or 1, 3, self.layout.lanes)
+        of_members = noted.swapaxes(2, 3).reshape(-1, self.layout.members, 3)
+        for run in self._active:
+            run.steps.add(of_members[:, run.lane])
+
+    def _rescale(self, due: Sequence["LaneRun"]) -> None:
+        """Set the norms of runs' weights to what their gradients predict."""
+        if not due:
+            return
+        total = self._zeros().sum(dim=-2).flatten()
+        for batch in self._minibatches(Stream.START, START_GRADIENTS):
+            self._network.losses_and_gradient(batch, self._squared_error)
+            total += self._network.grad.flat.double().square().sum(dim=-2).flatten()
+        weights = self.weights()
+        norms = weights.double().norm(dim=1)
+        for run in due:
+            squared = float(norms[run.lane] ** 2 * total[run.lane] / START_GRADIENTS)
+            try:
+                weights[run.lane] *= run.predicted_radius(squared) / float(norms[run.lane])
+            except ValueError as error:
+                run.failure = error
+        self._network.weights.set(weights)
 
     def _see_failures(self, active: Sequence["LaneRun"]) -> None:
         """Let runs that were not moved fail at the iteration at which that was."""
@@ -149,20 +196,20 @@ class LaneTrainer:
 
     def _measure(self, due: list["LaneRun"]) -> None:
         self._see_failures(self._active)
+        self.take_notes()
         due = [run for run in due if run.failure is None]
         train, full_gradient = self._evaluate_training_images()
         test = self._evaluate(self._test)
         sums = self._gradient_sums(full_gradient)
+        weights = self.weights()
         quench = self._quench_losses(due)
         curvature = self._curvature() if any(run.counts_as_stationary for run in due) else None
         for run in due:
             known = Curvature() if curvature is None or not run.counts_as_stationary else curvature[run.lane]
             try:
                 noise = sums.noise(run.lane)
-                measured = Measured(
-                    train[run.lane], test[run.lane], noise, run.estimate(), quench[run.lane], known
-                )
-                run.add(measured)
+                motion = run.motion(weights[run.lane])
+                run.add(Measured(train[run.lane], test[run.lane], noise, quench[run.lane], known, motion))
             except ValueError as error:
                 run.failure = error
 
@@ -194,7 +241,7 @@ class LaneTrainer:
             return self._network.weights.placed(torch.stack([random_signs(one, self.dim) for one in draws]))
 
         here = self._network.weights.flat.clone()
-        batches = map(self._gradient_of, self._minibatches())
+        batches = map(self._gradient_of, self._minibatches(Stream.MEASUREMENT, self._measurement.gradients))
         found = measured_curvature(gradient, here, probe, batches, self._measurement)
         return [Curvature(*values) for values in zip(*(one.flatten().tolist() for one in found), strict=True)]
 
@@ -248,13 +295,11 @@ class LaneTrainer:
         again = (member_gradient_sums(grad, center=center) for grad in grads or self._minibatch_gradients())
         return _GradientSums(first, _squared_norms(total), _stacked(again))
 
-    def _minibatches(self) -> Iterator[Batch]:
-        """Yield runs' own minibatches of a measurement."""
-        for index in range(self._measurement.gradients):
+    def _minibatches(self, stream: Stream, count: int) -> Iterator[Batch]:
+        """Yield runs' own minibatches for a purpose."""
+        for index in range(count):
             draws = [
-                Draw(
-                    self._measurement.seed, Stream.MEASUREMENT, run.iteration, index, run.config.training.seed
-                )
+                Draw(self._measurement.seed, stream, run.iteration, index, run.config.training.seed)
                 for run in self.runs
             ]
             indices = iid_batches(len(self._train), self._training.batch_size, draws).to(self.layout.device)
@@ -262,7 +307,7 @@ class LaneTrainer:
 
     def _minibatch_gradients(self) -> Iterator[Tensor]:
         """Yield their gradients [..., D, lanes]; the next one takes its memory."""
-        for batch in self._minibatches():
+        for batch in self._minibatches(Stream.MEASUREMENT, self._measurement.gradients):
             self._network.losses_and_gradient(batch, self._squared_error)
             yield self._network.grad.flat
 
@@ -292,6 +337,7 @@ class LaneRun(Record):
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the run needs to go on to bit-equal results."""
+        self._trainer.take_notes()
         return self.state() | {"weights": self.weights().cpu()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

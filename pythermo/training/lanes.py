@@ -22,11 +22,9 @@ from pythermo.ops.lanes_convolution import (
     convolve_back,
 )
 from pythermo.ops.lanes_head import head_losses
-from pythermo.ops.lanes_step import exponential_step, gather, projected_step
+from pythermo.ops.lanes_step import gather, member_step, products
 from pythermo.training.lane_layout import Batch, Layout, Weights
 from pythermo.training.program import BatchNorm, Convolution, Layer, Program, Sum, sources
-
-_STEPS: dict[str, Callable[..., None]] = {"projection": projected_step, "exponential": exponential_step}
 
 
 @dataclass(frozen=True)
@@ -154,6 +152,7 @@ class LaneNetwork:
         self.program, self.layout = program, layout
         self.weights, self.grad = Weights(program, layout), Weights(program, layout)
         self.status = layout.flat(dtype=torch.int64).zero_()  # of the last step: 0, or one of STEP_ERRORS
+        self.products = layout.flat(3, dtype=torch.float64).zero_()
         self._head_weights = program.head.weights.to(layout.device)
         self._head_bias = program.head.bias.to(layout.device)
         self._kept = _Memory(program, layout)
@@ -187,9 +186,17 @@ class LaneNetwork:
             call()
         return result
 
-    def step(self, retraction: str, lr: Tensor, radius: float) -> None:
-        """Move the members by their gradients, lr [members] in float64; `status` says which were not."""
-        _STEPS[retraction](self.weights.flat, self.grad.flat, lr, radius, self.status)
+    def step(self, kernel: str, lr: Tensor, parameter: Tensor) -> None:
+        """Move the members by their gradients; `status` says which were not.
+
+        ``lr`` and what the kernel takes beside it are [members] in float64.
+        """
+        member_step(kernel, self.weights.flat, self.grad.flat, lr, parameter, self.status)
+
+    def take_products(self) -> Tensor:
+        """Return |w|^2, |g|^2 and <w, g> of the members, [... * 3 * lanes]; the next call overwrites them."""
+        products(self.weights.flat, self.grad.flat, self.products)
+        return self.products
 
     def _go_forward(self, batch: Batch, squared_error: bool, grad: Tensor, memory: _Memory) -> Pass:
         head, whole = self.program.head, slice(0, len(batch))

@@ -23,13 +23,33 @@ from pythermo.estimators.trajectory_entropy import EntropyEstimate
 from pythermo.models.invariance import buffers_restored
 from pythermo.models.losses import Loss
 from pythermo.training.batches import Draw, Stream, iid_batches
+from pythermo.training.protocols import Conditions
+from pythermo.training.step_moments import StepMoments
 
 KEPT_BYTES = 2**30
+
+# Minibatch gradients from which a norm is predicted.
+START_GRADIENTS = 200
 
 
 def gradients_are_kept(settings: MeasurementConfig, weights: int) -> bool:
     """Whether the minibatch gradients of so many float32 weights are kept for the time of a measurement."""
     return 4 * settings.gradients * weights <= KEPT_BYTES
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Where a run is, and how it has moved since the measurement before.
+
+    ``radius`` is the norm of the weights, ``log_radius`` the mean of its logarithm over the window's
+    iterates, and ``window`` the entropies of these.
+    """
+
+    conditions: Conditions
+    radius: float
+    log_radius: float
+    window: EntropyEstimate
+    steps: StepMoments
 
 
 @dataclass(frozen=True)
@@ -47,9 +67,9 @@ class Measured:
     train: Evaluation
     test: Evaluation
     noise: GradientNoise
-    window: EntropyEstimate
     quench_loss: float
     curvature: Curvature
+    motion: "Motion"
 
 
 @torch.no_grad()
@@ -108,10 +128,8 @@ class GradientMeter:
                 correct += float((logits.argmax(dim=1) == y).sum())
         return Evaluation(summed / len(labels), correct / len(labels)), total / len(labels)
 
-    def measure(
-        self, iteration: int, window: EntropyEstimate, mean: Tensor | None, curvature: Curvature
-    ) -> Measured:
-        """Measure the current weights, beside the entropy of the window of iterates that ends with them.
+    def measure(self, iteration: int, motion: Motion, mean: Tensor | None, curvature: Curvature) -> Measured:
+        """Measure the current weights, beside their motion so far.
 
         ``mean`` [D] is that of the window's iterates, on their sphere; None while it is not full.
         """
@@ -119,7 +137,7 @@ class GradientMeter:
         images, labels = self.data.test_images, self.data.test_labels
         test = evaluate(self.model, self.loss, images, labels, self.settings.evaluation_batch)
         quench = math.nan if mean is None else self._loss_at(mean)
-        return Measured(train, test, self.noise_at(iteration, full_gradient), window, quench, curvature)
+        return Measured(train, test, self.noise_at(iteration, full_gradient), quench, curvature, motion)
 
     def _loss_at(self, weights: Tensor) -> float:
         with self._at(weights):
@@ -137,7 +155,7 @@ class GradientMeter:
             draw = Draw(settings.seed, Stream.CURVATURE, iteration, index, self.training_seed)
             return random_signs(draw, len(weights)).to(weights.device)[:, None]
 
-        batches = (self._minibatch_gradient(batch) for batch in _Minibatches(self, iteration))
+        batches = (self._minibatch_gradient(batch) for batch in self._minibatches(iteration))
         with _as_in_training(self.model):
             found = measured_curvature(gradient, weights, probe, batches, settings)
         return Curvature(*(float(values) for values in found))
@@ -165,12 +183,22 @@ class GradientMeter:
         The minibatches depend on the seeds of measurement and training and on the iteration alone: members of
         a sweep that differ in their training seeds must differ here too, or errors over seeds are too small.
         """
-        minibatches = _MinibatchGradients(_Minibatches(self, iteration))
+        minibatches = _MinibatchGradients(self._minibatches(iteration))
         kept = gradients_are_kept(self.settings, count(self.params))
         with _as_in_training(self.model):
             if full_gradient is not None:
                 return gradient_noise(full_gradient, minibatches)
             return gradient_noise_about_mean(list(minibatches) if kept else minibatches)
+
+    def mean_squared_gradient(self, iteration: int) -> float:
+        """Return the mean of |g|^2 over minibatches of their own, by which a norm is predicted."""
+        batches = _Minibatches(self, Stream.START, START_GRADIENTS, iteration)
+        with _as_in_training(self.model):
+            squares = [float(self.gradient(*batch).double().square().sum()) for batch in batches]
+        return sum(squares) / len(squares)
+
+    def _minibatches(self, iteration: int) -> "_Minibatches":
+        return _Minibatches(self, Stream.MEASUREMENT, self.settings.gradients, iteration)
 
     def gradient(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the gradient [D] of the mean loss of a batch; ``.grad`` stays as it is."""
@@ -216,12 +244,14 @@ class _Minibatches:
     """The same images and labels each time that they are gone through."""
 
     meter: GradientMeter
+    stream: Stream
+    count: int
     iteration: int
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         meter, data = self.meter, self.meter.data
-        for index in range(meter.settings.gradients):
-            draw = Draw(meter.settings.seed, Stream.MEASUREMENT, self.iteration, index, meter.training_seed)
+        for index in range(self.count):
+            draw = Draw(meter.settings.seed, self.stream, self.iteration, index, meter.training_seed)
             (batch,) = iid_batches(len(data.train_labels), meter.batch_size, [draw])
             yield data.batch(batch.to(data.train_labels.device))
 

@@ -3,6 +3,7 @@
 To add a quantity, add a row. Datasets, the cost estimate, tables and figures read what they need of it here.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pythermo.training.measure import Measured
 
-PAPER = "arXiv 2505.23489"
+PAPER, GAS_PAPER = "arXiv 2505.23489", "arXiv 2511.07308"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,40 @@ class Quantity:
 _CURVATURE = "loss units per weight unit²"
 _LOSS, _GRAD, _GRAD2 = "loss units", "loss units per weight unit", "(loss units per weight unit)²"
 
+_WEIGHT, _STEPS = "weight units", "of every step since the measurement before"
+
+
+def _trace(measured: "Measured") -> float:
+    return measured.motion.radius**2 * measured.noise.rms_noise_norm**2
+
+
+def _temperature(measured: "Measured") -> float:
+    return measured.motion.conditions.temperature(_trace(measured))
+
+
+def _pressure(measured: "Measured") -> float:
+    steps = measured.motion.steps
+    return measured.motion.conditions.pressure(steps.r2, steps.next_r2)
+
+
+def _pressure_volume(measured: "Measured") -> float:
+    return _pressure(measured) * measured.motion.steps.r2 / 2.0
+
+
+def _compressibility(measured: "Measured") -> float:
+    thermal = (measured.motion.conditions.dim - 1) * _temperature(measured) / 2.0
+    return _pressure_volume(measured) / thermal if thermal > 0.0 else math.nan
+
+
+def _free_energy(measured: "Measured") -> list[float]:
+    entropies, temperature = measured.motion.window.entropy.tolist(), _temperature(measured)
+    return [measured.train.loss - temperature * entropy for entropy in entropies]
+
+
+def _gibbs_energy(measured: "Measured") -> list[float]:
+    return [free + _pressure_volume(measured) for free in _free_energy(measured)]
+
+
 _ALL = (
     Quantity("loss", "training loss U", _LOSS, f"{PAPER}, section 3", lambda m: m.train.loss),
     Quantity("test_loss", "test loss", _LOSS, "U of the test images", lambda m: m.test.loss),
@@ -58,16 +93,17 @@ _ALL = (
         "test_accuracy", "share of test labels predicted", "1", "its definition", lambda m: m.test.accuracy
     ),
     Quantity(
-        "entropy", "entropy S", "nats", f"{PAPER}; of the last window of iterates",
-        lambda m: m.window.entropy.tolist(), by_neighbors=True,
+        "entropy", "entropy S", "nats",
+        f"{PAPER}; of the last window of iterates: of their directions, and (D - 1) times the mean log |w|",
+        lambda m: m.motion.window.entropy.tolist(), by_neighbors=True,
     ),
     Quantity(
         "entropy_error", "standard error of the entropy S", "nats", "block jackknife of the window",
-        lambda m: m.window.standard_error.tolist(), by_neighbors=True,
+        lambda m: m.motion.window.standard_error.tolist(), by_neighbors=True,
     ),
     Quantity(
         "effective_samples", "independent iterates in the window", "1", "autocorrelation of the window",
-        lambda m: m.window.effective_samples,
+        lambda m: m.motion.window.effective_samples,
     ),
     Quantity("snr", "signal-to-noise ratio of the gradient", "1", f"{PAPER}, Lemma 1", lambda m: m.noise.snr),
     Quantity(
@@ -114,6 +150,65 @@ _ALL = (
     Quantity(
         "batch_sharpness", "curvature of minibatches' losses along their gradients", _CURVATURE,
         "Andreyev and Beneventano 2024, by central differences", lambda m: m.curvature.along_gradients,
+    ),
+    Quantity("radius", "norm of the weights r", _WEIGHT, "its definition", lambda m: m.motion.radius),
+    Quantity(
+        "log_radius", "mean of log r", "1", "over the window of iterates of the entropy",
+        lambda m: m.motion.log_radius,
+    ),
+    Quantity("mean_r2", "mean of r²", f"{_WEIGHT}²", _STEPS, lambda m: m.motion.steps.r2),
+    Quantity("mean_r4", "mean of r⁴", f"{_WEIGHT}⁴", _STEPS, lambda m: m.motion.steps.r4),
+    Quantity("mean_r6", "mean of r⁶", f"{_WEIGHT}⁶", _STEPS, lambda m: m.motion.steps.r6),
+    Quantity("mean_g2", "mean of A/r² = |g|²", _GRAD2, _STEPS, lambda m: m.motion.steps.g2),
+    Quantity(
+        "mean_r2_g2", "mean of A = r²|g|², the squared gradient on the unit sphere", f"({_LOSS})²", _STEPS,
+        lambda m: m.motion.steps.r2_g2,
+    ),
+    Quantity(
+        "mean_r4_g2", "mean of r²A", f"({_LOSS})² weight units²", _STEPS, lambda m: m.motion.steps.r4_g2
+    ),
+    Quantity(
+        "mean_w_g", "mean of ⟨w, g⟩, 0 for a scale-invariant loss", _LOSS, _STEPS,
+        lambda m: m.motion.steps.w_g,
+    ),
+    Quantity(
+        "mean_next_r2", "mean of |w|² after a step, before it is brought back to a sphere", f"{_WEIGHT}²",
+        _STEPS, lambda m: m.motion.steps.next_r2,
+    ),
+    Quantity(
+        "noise_trace", "trace of the gradients' covariance on the unit sphere Tr Σ = r² mean|g - G|²",
+        f"({_LOSS})²", GAS_PAPER, _trace,
+    ),
+    Quantity(
+        "squared_signal", "squared full gradient on the unit sphere r²|G|²", f"({_LOSS})²",
+        "its unbiased estimate, which may be negative",
+        lambda m: m.motion.radius**2 * m.noise.squared_full_grad_norm,
+    ),
+    Quantity(
+        "noise_temperature", "T of the noise", "loss units per nat", f"{GAS_PAPER}, by the run's protocol",
+        _temperature,
+    ),
+    Quantity(
+        "pressure", "pressure p", "loss units per weight unit²",
+        f"{GAS_PAPER}: weight decay, or on the sphere (mean|w'|² - r²)/(2 lr r²) by norms before and after "
+        "a step",
+        _pressure,
+    ),
+    Quantity(
+        "volume", "volume V = r²/2", f"{_WEIGHT}²", f"{GAS_PAPER}, {_STEPS}",
+        lambda m: m.motion.steps.r2 / 2.0,
+    ),
+    Quantity(
+        "compressibility", "compressibility Z = 2pV/((D - 1)T), 1 + SNR² in theory", "1", GAS_PAPER,
+        _compressibility,
+    ),
+    Quantity(
+        "free_energy", "free energy F = U - TS by T of the noise", _LOSS, GAS_PAPER, _free_energy,
+        by_neighbors=True,
+    ),
+    Quantity(
+        "gibbs_energy", "Gibbs energy G = U - TS + pV by T of the noise", _LOSS, GAS_PAPER, _gibbs_energy,
+        by_neighbors=True,
     ),
 )  # fmt: skip
 

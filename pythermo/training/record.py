@@ -2,6 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections import deque
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -10,14 +12,22 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from pythermo.config.schedule import kept_iterations, measured_iterations, recorded_iterates, window_is_full
+from pythermo.config.schedule import (
+    kept_iterations,
+    measured_iterations,
+    recorded_iterates,
+    rescaled_iterations,
+    window_is_full,
+)
 from pythermo.config.schema import RunConfig
 from pythermo.data import Images
 from pythermo.estimators.entropy import default_ks
-from pythermo.estimators.trajectory_entropy import EntropyEstimate, TrajectoryEntropy
+from pythermo.estimators.trajectory_entropy import TrajectoryEntropy
 from pythermo.models.losses import constant_prediction_loss
-from pythermo.training.measure import Measured
+from pythermo.training.measure import Measured, Motion
+from pythermo.training.protocols import Conditions
 from pythermo.training.quantities import QUANTITIES
+from pythermo.training.step_moments import StepSums
 
 
 class OtherInstructionSetError(RuntimeError):
@@ -68,6 +78,11 @@ class Record(ABC):
             device=device if training.window_device == "device" else "cpu",
             pinned=training.window_device == "host",
         )
+        self.conditions = Conditions.of(config, dim)
+        self._log_radii: deque[float] = deque(maxlen=measurement.window)
+        self.steps = StepSums(self.conditions.protocol, config.lr, training.weight_decay)
+        predicted = training.start == "predicted"
+        self._rescaled = rescaled_iterations(training.iterations) if predicted else set[int]()
         self.rows: list[dict[str, Any]] = []
         self.iteration = 0
         self.failure: Exception | None = None
@@ -97,13 +112,39 @@ class Record(ABC):
         """Whether a coming entropy needs the current weights."""
         return bool(self._recorded[self.iteration])
 
+    @property
+    def rescaling_due(self) -> bool:
+        """Whether the norm is to be set to the predicted one."""
+        return self.iteration in self._rescaled
+
+    def predicted_radius(self, squared_gradient: float) -> float:
+        """Return the norm that is predicted from the mean of |g|^2 on the unit sphere."""
+        radius = self.conditions.radius(squared_gradient) if math.isfinite(squared_gradient) else math.nan
+        if not radius > 0.0:
+            raise ValueError(
+                f"training.start: gradients whose squares are {squared_gradient:g} on average predict no norm"
+            )
+        return radius
+
     def keep_iterate(self, weights: Tensor) -> None:
-        """Take the current weights [D] into the window."""
+        """Take the current weights [D] into the window: in full space their direction and norm apart."""
+        if self.conditions.protocol.in_full_space:
+            norm = float(torch.linalg.vector_norm(weights, dtype=torch.float64))
+            self._log_radii.append(math.log(norm))
+            weights = weights / norm
+        else:
+            self._log_radii.append(math.log(self.config.training.radius))
         self._window.append(weights)
 
-    def estimate(self) -> EntropyEstimate:
-        """Return the entropies of the window of iterates up to the current one."""
-        return self._window.estimate() if self._window_is_full else self._window.no_estimate()
+    def motion(self, weights: Tensor) -> Motion:
+        """Return where the run is, at weights [D], and how it moved there; moments of steps start over."""
+        full = self._window_is_full
+        log_radius = sum(self._log_radii) / len(self._log_radii) if full else math.nan
+        window = self._window.estimate() if full else self._window.no_estimate()
+        if self.conditions.protocol.in_full_space:
+            window = replace(window, entropy=window.entropy + (self.dim - 1) * log_radius)
+        norm = float(torch.linalg.vector_norm(weights, dtype=torch.float64))
+        return Motion(self.conditions, norm, log_radius, window, self.steps.take())
 
     def window_mean(self) -> Tensor | None:
         """Return the mean [D] of the window's iterates, back on their sphere; None while it is not full."""
@@ -127,6 +168,8 @@ class Record(ABC):
         return {
             "iteration": self.iteration,
             "window": self._window.state_dict(),
+            "log_radii": list(self._log_radii),
+            "steps": self.steps.state(),
             "rows": self.rows,
             "instruction_set": self.instruction_set,
         }
@@ -156,6 +199,8 @@ class Record(ABC):
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a state of the same configuration."""
         self._window.load_state_dict(state["window"])
+        self._log_radii.extend(state["log_radii"])
+        self.steps.load_state(state["steps"])
         self.rows = list(state["rows"])
         self.iteration = state["iteration"]
 

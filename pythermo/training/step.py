@@ -8,29 +8,39 @@ from torch import Tensor, nn
 from pythermo import ops
 from pythermo.data import Images
 from pythermo.models.losses import Loss
-from pythermo.optim import ProjectedSGD
+from pythermo.optim import ProjectedSGD, WeightDecaySGD
 
 # Makes the step of the batch with the given indices [size].
 Step = Callable[[Tensor], None]
+
+Optimizer = ProjectedSGD | WeightDecaySGD
 
 # Steps before a capture, in which libraries choose their algorithms and allocate what they keep.
 _WARM_UP = 3
 
 
-def plain_step(model: nn.Module, loss: Loss, optimizer: ProjectedSGD, images: Images) -> Step:
-    """Return the step of a network on its training images."""
+def plain_step(
+    model: nn.Module, loss: Loss, optimizer: Optimizer, images: Images, before_move: Callable[[], None]
+) -> Step:
+    """Return the step of a network on its training images; ``before_move`` is called with the gradients."""
 
     def step(batch: Tensor) -> None:
         optimizer.zero_grad()
         inputs, labels = images.batch(batch)
         loss(model(inputs), labels).backward()
+        before_move()
         optimizer.step()
 
     return step
 
 
 def captured_step(
-    model: nn.Module, loss: Loss, optimizer: ProjectedSGD, images: Images, batch_size: int
+    model: nn.Module,
+    loss: Loss,
+    optimizer: Optimizer,
+    images: Images,
+    batch_size: int,
+    before_move: Callable[[], None],
 ) -> Step:
     """Return the same step as one CUDA graph, which the device runs without Python in between.
 
@@ -43,6 +53,7 @@ def captured_step(
         optimizer.zero_grad(set_to_none=False)  # in the place that the graph knows
         inputs, labels = images.batch(batch)
         loss(model(inputs), labels).backward()
+        before_move()
         optimizer.step()
 
     ops.raise_failed_steps(device)  # what failed before is not the warm-up's

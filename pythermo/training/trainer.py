@@ -13,12 +13,14 @@ from pythermo.estimators.curvature import Curvature
 from pythermo.models.layers import trained_parameters
 from pythermo.models.losses import LOSSES
 from pythermo.ops._devices import require_device
-from pythermo.optim import ProjectedSGD
+from pythermo.optim import project_
 from pythermo.training.batches import BATCHES, BatchesOnDevice
 from pythermo.training.measure import GradientMeter
 from pythermo.training.network import build_network
+from pythermo.training.protocols import optimizer_of
 from pythermo.training.record import Record
 from pythermo.training.step import captured_step, plain_step
+from pythermo.training.step_moments import StepNotes, products
 from pythermo.training.torch_settings import own_settings
 
 
@@ -45,9 +47,8 @@ class Trainer(Record):
         self.model = build_network(config, self.data).to(device)
         self.params = trained_parameters(self.model)
         super().__init__(config, count(self.params), device)
-        self.optimizer = ProjectedSGD(
-            self.params, lr=config.lr, radius=training.radius, retraction=training.retraction
-        )
+        self.optimizer = optimizer_of(config, self.params)
+        self._notes = StepNotes(3, device)
         batches = BATCHES[training.sampling](len(self.data.train_labels), training.batch_size, training.seed)
         self.batches = BatchesOnDevice(batches, device)
         self.loss = LOSSES[training.loss]
@@ -55,9 +56,12 @@ class Trainer(Record):
             self.model, self.loss, self.params, self.data, training.batch_size, measurement, training.seed
         )
         if training.cuda_graph:
-            self._step = captured_step(self.model, self.loss, self.optimizer, self.data, training.batch_size)
+            self._step = captured_step(
+                self.model, self.loss, self.optimizer, self.data, training.batch_size, self._note
+            )
+            self._notes.start_over()
         else:
-            self._step = plain_step(self.model, self.loss, self.optimizer, self.data)
+            self._step = plain_step(self.model, self.loss, self.optimizer, self.data, self._note)
         self._keep_iterate_if_due()
 
     @property
@@ -76,7 +80,12 @@ class Trainer(Record):
     def step(self) -> None:
         """Make one training step."""
         self._step(self.batches.at(self.iteration))
+        self._notes.count()
         self.iteration += 1
+        if self._notes.full:
+            self._take_notes()
+        if self.rescaling_due:
+            self._rescale()
         self._keep_iterate_if_due()
 
     @own_settings(threads=None)
@@ -84,7 +93,9 @@ class Trainer(Record):
         """Measure the current iterate; the run goes on as if this had not been called."""
         ops.raise_failed_steps(self.config.training.device)
         curvature = self.meter.curvature_at(self.iteration) if self.counts_as_stationary else Curvature()
-        self.add(self.meter.measure(self.iteration, self.estimate(), self.window_mean(), curvature))
+        self._take_notes()
+        motion = self.motion(self.weights())
+        self.add(self.meter.measure(self.iteration, motion, self.window_mean(), curvature))
 
     def network(self) -> nn.Module:
         """Return the network as it is now."""
@@ -96,6 +107,7 @@ class Trainer(Record):
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the run needs to go on to bit-equal results."""
+        self._take_notes()
         buffers = {name: buffer.to("cpu", copy=True) for name, buffer in self.model.named_buffers()}
         return self.state() | {"weights": self.weights().cpu(), "buffers": buffers}
 
@@ -105,12 +117,25 @@ class Trainer(Record):
         write_(self.params, state["weights"])
         for name, buffer in self.model.named_buffers():
             buffer.copy_(state["buffers"][name])
+        self._notes.start_over()
         self.load_state(state)
 
     @own_settings(threads=None)
     def to_dataset(self) -> xr.Dataset:
         """Return the measurements so far."""
         return self.dataset(self.data, self.model)
+
+    def _note(self) -> None:
+        self._notes.note(products(self.params))
+
+    def _take_notes(self) -> None:
+        self.steps.add(self._notes.take())
+
+    def _rescale(self) -> None:
+        """Set the norm of the weights to what their gradients predict."""
+        squared_norm = float(self.weights().double().square().sum())
+        squared_gradient = squared_norm * self.meter.mean_squared_gradient(self.iteration)
+        project_(self.params, self.predicted_radius(squared_gradient))
 
     def _keep_iterate_if_due(self) -> None:
         if self.iterate_due:

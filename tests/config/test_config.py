@@ -192,6 +192,35 @@ def test_changed_validates_and_names():
         pt.RunConfig.from_toml("lr = ")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"protocol": "fixed-lr"}, "^training.weight_decay: must be positive at the protocol fixed-lr"),
+        ({"protocol": "fixed-elr", "weight_decay": 0.0}, "^training.weight_decay: must be positive"),
+        ({"protocol": "fixed-elr", "weight_decay": -1.0}, "^training.weight_decay: .*greater than or equal"),
+        ({"weight_decay": 0.1}, "^training.weight_decay: has no effect on the sphere"),
+        (
+            {"protocol": "fixed-lr", "weight_decay": 0.1, "retraction": "exponential"},
+            "^training.retraction: must be left out at the protocol fixed-lr",
+        ),
+        ({"retraction": None}, "^training.retraction: must be projection or exponential on the sphere"),
+        ({"start": "predicted"}, "^training.start: must be radius on the sphere"),
+        ({"radius": 0.0}, "^training.radius: .*greater than 0"),
+        ({"protocol": "free"}, "^training.protocol: .*'fixed-lr'"),
+    ],
+)
+def test_protocols_that_do_not_go_together_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Preset.load("digits-up").run.changed(**{f"training.{key}": value for key, value in changes.items()})
+
+
+def test_a_protocol_in_full_space_is_read_back():
+    run = Preset.load("digits-up").run
+    gas = run.changed(**{"training.protocol": "fixed-elr", "training.weight_decay": 0.1})
+    assert (run.training.retraction, gas.training.retraction) == ("projection", None)
+    assert pt.RunConfig.from_toml(gas.to_toml()) == gas
+
+
 LISTED = """
 base = "digits-up"
 description = "mine"

@@ -288,15 +288,20 @@ void test_head(std::size_t pixels, std::size_t features, std::size_t classes, bo
   }
 }
 
+enum class StepOf { projection, exponential, fixed_lr, fixed_elr };
+
 template <class Step>
-void test_step(const Step& step, bool exponential, std::size_t dim, const std::string& where) {
+void test_step(const Step& step, StepOf kind, std::size_t dim, const std::string& where) {
+  const bool on_sphere = kind == StepOf::projection || kind == StepOf::exponential;
   const auto size = [](std::size_t value) { return static_cast<std::int64_t>(value); };
   const std::size_t lanes = cpu::lanes_of_members();
   Floats weights = random_array({size(dim), size(lanes)}, 9),
          grad = random_array({size(dim), size(lanes)}, 10);
-  Array<double> lr({size(lanes)});
+  Array<double> lr({size(lanes)}), parameter({size(lanes)});
   Array<std::int64_t> status({size(lanes)});
-  for (std::size_t l = 0; l < lanes; ++l) lr.values[l] = 0.01 * static_cast<double>(l + 1);
+  for (std::size_t l = 0; l < lanes; ++l) parameter.values[l] = on_sphere ? 2.0 : 0.3;
+  const double least = kind == StepOf::fixed_elr ? 0.01 / static_cast<double>(dim) : 0.01;  // times |w|^2
+  for (std::size_t l = 0; l < lanes; ++l) lr.values[l] = least * static_cast<double>(l + 1);
   const auto value = [&](const Floats& array, std::size_t d, std::size_t l) {
     return static_cast<double>(array.values[d * lanes + l]);
   };
@@ -311,14 +316,30 @@ void test_step(const Step& step, bool exponential, std::size_t dim, const std::s
     for (std::size_t d = 0; d < dim; ++d) {
       const double w = value(weights, d, l), g = value(grad, d, l), t = g - wg / ww * w;
       const double along = tangent > 0.0 ? std::sin(angle) * t / tangent : 0.0;
-      expected[d * lanes + l] = exponential ? 2.0 * (std::cos(angle) * w / std::sqrt(ww) - along)
-                                            : 2.0 * (w - lr.values[l] * g) / std::sqrt(vv);
+      const double eta = kind == StepOf::fixed_elr ? lr.values[l] * ww : lr.values[l];
+      expected[d * lanes + l] = kind == StepOf::exponential
+                                    ? 2.0 * (std::cos(angle) * w / std::sqrt(ww) - along)
+                                : kind == StepOf::projection ? 2.0 * (w - lr.values[l] * g) / std::sqrt(vv)
+                                                             : w - eta * (g + 0.3 * w);
     }
   }
   Floats before = weights;
-  step(weights, grad, lr, status);
+  step(weights, grad, lr, parameter, status);
   const std::string what = where + ": step of " + std::to_string(dim);
   check(deviation(weights.values, expected) < 4e-7, what);
+  Array<double> products({3 * size(lanes)});
+  cpu::lanes_products(before.view("weights"), grad.view("grad"), products.view("products"));
+  for (std::size_t l = 0; l < lanes; ++l) {
+    double ww = 0.0, gg = 0.0, wg = 0.0;
+    for (std::size_t d = 0; d < dim; ++d) {
+      const double w = value(before, d, l), g = value(grad, d, l);
+      ww += w * w, gg += g * g, wg += w * g;
+    }
+    check(std::fabs(products.values[l] - ww) <= 1e-12 * ww &&
+              std::fabs(products.values[lanes + l] - gg) <= 1e-12 * gg &&
+              std::fabs(products.values[2 * lanes + l] - wg) <= 1e-12 * std::sqrt(ww * gg),
+          what + ": products");
+  }
   check(std::all_of(status.values.begin(), status.values.end(), [](std::int64_t code) { return code == 0; }),
         what);
 
@@ -327,15 +348,17 @@ void test_step(const Step& step, bool exponential, std::size_t dim, const std::s
   grad.values[1] = std::numeric_limits<float>::quiet_NaN();
   for (std::size_t d = 0; d < dim; ++d) grad.values[d * lanes + 2] = 0.0f;
   lr.values[3] = 0.0;
-  step(again, grad, lr, status);
+  parameter.values[0] = std::numeric_limits<double>::infinity();
+  step(again, grad, lr, parameter, status);
   for (std::size_t d = 0; d < dim; ++d) {
     for (std::size_t l = 0; l < lanes; ++l) {
-      const Floats& as = l >= 1 && l <= 3 ? before : weights;
+      if (l == 2 && !on_sphere) continue;  // which decays
+      const Floats& as = l <= 3 ? before : weights;
       check(again.values[d * lanes + l] == as.values[d * lanes + l], what + ": member " + std::to_string(l));
     }
   }
   check(status.values[1] == static_cast<std::int64_t>(StepError::not_finite) && status.values[2] == 0 &&
-            status.values[3] == 0,
+            status.values[3] == 0 && status.values[0] == static_cast<std::int64_t>(StepError::parameter),
         what + ": the status");
 }
 
@@ -407,18 +430,19 @@ int main() {
       }
     }
     for (const std::size_t dim : {2u, 31u, 1530u}) {
-      test_step(
-          [](Floats& w, Floats& g, Array<double>& lr, Array<std::int64_t>& status) {
-            cpu::lanes_projected_step(w.view("weights"), g.view("grad"), lr.view("lr"), 2.0,
-                                      status.view("status"));
-          },
-          false, dim, where);
-      test_step(
-          [](Floats& w, Floats& g, Array<double>& lr, Array<std::int64_t>& status) {
-            cpu::lanes_exponential_step(w.view("weights"), g.view("grad"), lr.view("lr"), 2.0,
-                                        status.view("status"));
-          },
-          true, dim, where);
+      const auto test = [&](auto kernel, StepOf kind) {
+        test_step(
+            [&](Floats& w, Floats& g, Array<double>& lr, Array<double>& parameter,
+                Array<std::int64_t>& status) {
+              kernel(w.view("weights"), g.view("grad"), lr.view("lr"), parameter.view("parameter"),
+                     status.view("status"));
+            },
+            kind, dim, where);
+      };
+      test(cpu::lanes_projected_step, StepOf::projection);
+      test(cpu::lanes_exponential_step, StepOf::exponential);
+      test(cpu::lanes_fixed_lr_step, StepOf::fixed_lr);
+      test(cpu::lanes_fixed_elr_step, StepOf::fixed_elr);
     }
     test_gradient_sums(where);
     test_gather(where);

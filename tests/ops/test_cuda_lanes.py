@@ -17,7 +17,7 @@ from pythermo.ops.lanes_batch_norm import (
 from pythermo.ops.lanes_convolution import add_weight_gradients, convolve, convolve_back
 from pythermo.ops.lanes_gradient_sums import member_gradient_sums
 from pythermo.ops.lanes_head import head_losses
-from pythermo.ops.lanes_step import exponential_step, gather, projected_step
+from pythermo.ops.lanes_step import STEPS, gather, member_step, products
 
 GROUPS, LANES = 2, 32
 MEMBERS = GROUPS * LANES
@@ -220,18 +220,24 @@ def test_the_first_of_equal_pixels_has_the_gradient(cuda):
     assert bool((found[:, :, 1:] == 0).all())
 
 
-@pytest.mark.parametrize("step", [projected_step, exponential_step])
+@pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("size", [1, 7, 513, 3000])
 def test_step(cuda, step, size):
+    on_sphere = step in ("lanes_projected_step", "lanes_exponential_step")
     radius = 1.5
+    parameter = torch.full((MEMBERS,), radius if on_sphere else 0.1, dtype=torch.float64)
+    parameter[10], parameter[11] = torch.nan, -1.0
     w, g = normal(MEMBERS, size), normal(MEMBERS, size, seed=1)
     w *= radius / w.norm(dim=1, keepdim=True)
     lr = torch.linspace(0.01, 0.2, MEMBERS, dtype=torch.float64)
     lr[5], g[6], g[7, 0], w[8], lr[9] = 0.0, 0.0, torch.nan, 0.0, -1.0
     own, status = here(w), torch.full((MEMBERS,), -1)
-    step(own, here(g), lr, radius, status)
+    member_step(step, own, here(g), lr, parameter, status)
     w64, g64, rate = w.double(), g.double(), lr.float().double()[:, None]
-    if step is projected_step:
+    if not on_sphere:
+        eta = rate * w64.square().sum(1, keepdim=True) if "elr" in step else rate
+        expected = w64 - eta * (g64 + 0.1 * w64)
+    elif step == "lanes_projected_step":
         v = w64 - rate * g64
         expected = radius * v / v.norm(dim=1, keepdim=True)
     else:
@@ -241,20 +247,33 @@ def test_step(cuda, step, size):
         along = torch.where(length > 0, radius * angle.sin() / length, 0.0)
         expected = angle.cos() * w64 * radius / w64.norm(dim=1, keepdim=True) - along * tangent
     stays = torch.zeros(MEMBERS, dtype=torch.bool)
-    stays[5:10] = True
+    stays[5:12] = True
+    stays[6] = on_sphere  # without a gradient there is decay
     found = apart(own)
     assert torch.equal(found[stays], w[stays])
-    assert [STEP_ERRORS.get(code) is not None for code in status[5:10].tolist()] == [
+    assert [STEP_ERRORS.get(code) is not None for code in status[5:12].tolist()] == [
         False,
         False,
+        True,
+        True,
         True,
         True,
         True,
     ]
     assert int(status[~stays].abs().sum()) == 0
     # One coordinate has no direction to turn to: what is left of its tangent is rounding.
-    if size > 1 or step is projected_step:
+    if size > 1 or step != "lanes_exponential_step":
         close(found[~stays], expected[~stays], 3e-7)
+
+
+@pytest.mark.parametrize("size", [1, 7, 513, 3000])
+def test_products(cuda, size):
+    w, g = normal(MEMBERS, size), normal(MEMBERS, size, seed=1)
+    found = torch.empty(MEMBERS * 3, dtype=torch.float64)
+    products(here(w), here(g), found)
+    w64, g64 = w.double(), g.double()
+    expected = torch.stack([(w64 * w64).sum(1), (g64 * g64).sum(1), (w64 * g64).sum(1)], dim=1)
+    torch.testing.assert_close(apart(found.view(GROUPS, 3, LANES)), expected, rtol=1e-13, atol=1e-12 * size)
 
 
 @pytest.mark.parametrize("size", [1, 8, 13])

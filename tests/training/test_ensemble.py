@@ -75,10 +75,28 @@ def test_losses_and_gradients_are_those_of_torch_in_float64(name, loss):
         assert (grads[i] - grad).norm() <= 1e-5 * grad.norm()
 
 
-@pytest.mark.parametrize("retraction", ["projection", "exponential"])
-def test_steps_follow_the_optimizer(retraction):
+@pytest.mark.parametrize(
+    ("options", "optimizer_of"),
+    [
+        ({}, lambda params, lr: pt.ProjectedSGD(params, lr, radius=2.0)),
+        (
+            {"retraction": "exponential"},
+            lambda params, lr: pt.ProjectedSGD(params, lr, radius=2.0, retraction="exponential"),
+        ),
+        (
+            {"protocol": "fixed-lr", "weight_decay": 0.1},
+            lambda params, lr: pt.WeightDecaySGD(params, lr, weight_decay=0.1),
+        ),
+        (
+            {"protocol": "fixed-elr", "weight_decay": 1e-5},  # three steps from a random point are long
+            lambda params, lr: pt.WeightDecaySGD(params, lr, weight_decay=1e-5, effective_lr=True),
+        ),
+    ],
+    ids=["projection", "exponential", "fixed LR", "fixed ELR"],
+)
+def test_steps_follow_the_optimizer(options, optimizer_of):
     model = pt.models.initialize_(pt.models.ConvNet(2, in_channels=1))
-    ensemble = pt.Ensemble(model, lr=[0.01, 0.1], seeds=[3, 7], radius=2.0, retraction=retraction)
+    ensemble = pt.Ensemble(model, lr=[0.01, 0.1], seeds=[3, 7], radius=2.0, **options)
     assert [(member.lr, member.seed) for member in ensemble.members] == [
         (0.01, 3),
         (0.01, 7),
@@ -88,7 +106,7 @@ def test_steps_follow_the_optimizer(retraction):
     assert ensemble.lr.tolist() == [0.01, 0.01, 0.1, 0.1]
     networks = [ensemble.network(i) for i in range(4)]
     steps = [
-        pt.ProjectedSGD(pt.models.trained_parameters(net), lr.item(), radius=2.0, retraction=retraction)
+        optimizer_of(pt.models.trained_parameters(net), lr.item())
         for net, lr in zip(networks, ensemble.lr, strict=True)
     ]
     for step in range(3):
@@ -108,7 +126,8 @@ def test_steps_follow_the_optimizer(retraction):
     )
     # Three steps of a chaotic map, from roundings of 1e-6 of a gradient.
     assert (ensemble.weights - flat).norm() <= 1e-4 * flat.norm()
-    assert ensemble.weights.double().norm(dim=1) == pytest.approx(np.full(4, 2.0), rel=3e-7)
+    if "protocol" not in options:
+        assert ensemble.weights.double().norm(dim=1) == pytest.approx(np.full(4, 2.0), rel=3e-7)
 
 
 def trajectory(order: list[int], steps: int = 3, threads: int = 1) -> torch.Tensor:
@@ -220,6 +239,15 @@ IMAGES, LABELS = batches(2, 4, 1, 8, 8)
         ({"device": "tpu"}, ValueError, "device: must be cpu, cuda or cuda:N"),
         ({"loss": "x"}, ValueError, "loss: must be one of"),
         ({"retraction": "x"}, ValueError, "retraction: must be one of"),
+        ({"protocol": "x"}, ValueError, "protocol: must be one of"),
+        ({"protocol": "fixed-lr"}, ValueError, "weight_decay: must be positive at the protocol fixed-lr"),
+        ({"weight_decay": 0.1}, ValueError, "weight_decay: has no effect on the sphere"),
+        ({"weight_decay": -0.1}, ValueError, "weight_decay: must be"),
+        (
+            {"protocol": "fixed-elr", "weight_decay": 0.1, "retraction": "projection"},
+            ValueError,
+            "retraction: must be left out at the protocol fixed-elr",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(arguments, error, message):

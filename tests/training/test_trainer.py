@@ -127,7 +127,7 @@ def test_curvature_is_measured_where_it_is_asked_for_and_counts():
     last = found.isel(iteration=-1)
     assert 0 < float(last["largest_curvature"]) < float(last["hessian_trace"])
     here, along, squared = trainer.weights().double(), 0.0, 0.0
-    for batch in measure._Minibatches(trainer.meter, 20):
+    for batch in trainer.meter._minibatches(20):
         own = trainer.meter.gradient(*batch).double()
         reach = config.measurement.hessian_step * own / own.norm()
         slopes = []
