@@ -330,7 +330,7 @@ def _say_plans(presets: Mapping[str, "Preset"], jobs: int | None) -> None:
         typer.echo(f"{name}: {preset.description}")
         typer.echo(
             f"  {found.runs} runs of {found.iterations} iterations and {found.measurements} measurements, "
-            f"D = {found.weights}, at lr {', '.join(f'{lr:.3g}' for lr in found.lr)}"
+            f"D = {found.weights}, at {'; '.join(_axis(*one) for one in found.axes.items())}"
             + (f", {found.seeds} seeds each" if found.seeds > 1 else "")
         )
         together = f"{found.side_by_side} runs side by side" if found.side_by_side > 1 else "a run"
@@ -344,6 +344,10 @@ def _say_plans(presets: Mapping[str, "Preset"], jobs: int | None) -> None:
             f"{found.measurement_seconds:.3g} s a measurement, {_duration(found.run_seconds)} to the end, "
             f"{_duration(found.sweep_seconds(at_once))} for all"
         )
+
+
+def _axis(name: str, values: list[float]) -> str:
+    return f"{name.replace('_', ' ')} {', '.join(f'{value:.3g}' for value in values)}"
 
 
 def _duration(seconds: float) -> str:

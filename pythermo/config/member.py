@@ -23,6 +23,14 @@ AXES = {
 }
 
 
+def shared_keys(axes: Iterable[str]) -> list[str]:
+    """Return the keys of which what the members of a sweep share says nothing.
+
+    It keeps a weight decay, without which there is no valid configuration in full space.
+    """
+    return [AXES[axis] for axis in axes if axis != "weight_decay"]
+
+
 @dataclass(frozen=True)
 class Member:
     """One run of a sweep: the key of its folder, of its results and of its failure.

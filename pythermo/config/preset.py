@@ -3,14 +3,14 @@
 import math
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
 import tomli_w
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from pythermo.config.schedule import measured_iterations, window_is_full
 from pythermo.config.schema import (
@@ -33,7 +33,7 @@ _ROUNDING = 1e-12
 
 
 class GridPiece(Section):
-    """Log-spaced learning rates from 10**start to 10**stop; without the last one if ``open``."""
+    """Log-spaced values from 10**start to 10**stop; without the last one if ``open``."""
 
     start: Finite
     stop: Finite
@@ -41,9 +41,25 @@ class GridPiece(Section):
     open: bool = False
 
     def values(self) -> list[float]:
-        """Return the learning rates of this piece."""
+        """Return the values of this piece."""
         points = [float(x) for x in np.logspace(self.start, self.stop, self.count)]
         return points[:-1] if self.open else points
+
+
+def _tag(value: object) -> str:
+    return "piece" if isinstance(value, Mapping | GridPiece) else "value"
+
+
+# Of an axis: numbers and log-spaced pieces.
+_Value = Annotated[PositiveFloat, Tag("value")] | Annotated[GridPiece, Tag("piece")]
+Values = Annotated[list[Annotated[_Value, Discriminator(_tag)]], Field(min_length=1)]
+
+
+def _listed(values: Sequence[float | GridPiece]) -> list[float]:
+    listed = list[float]()
+    for one in values:
+        listed += one.values() if isinstance(one, GridPiece) else [one]
+    return listed
 
 
 class FitConfig(Section):
@@ -77,6 +93,9 @@ class Preset(Section):
         The learning rates, or else:
     grid : list of GridPiece, or None
         Log-spaced ones, but for those at the indices ``left_out``.
+    weight_decay, radius : list of float or GridPiece, or None
+        Values of weight decay in full space, or radii of spheres, at each of which all learning rates are
+        run. That of the run, if not given.
     seeds : int
         How many training seeds at each learning rate, counted from ``run.training.seed``.
     fit : FitConfig
@@ -97,6 +116,8 @@ class Preset(Section):
     lr: Annotated[list[PositiveFloat], Field(min_length=1)] | None = None
     grid: Annotated[list[GridPiece], Field(min_length=1)] | None = None
     left_out: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+    weight_decay: Values | None = None
+    radius: Values | None = None
     seeds: PositiveInt = 1
     fit: FitConfig = FitConfig()
     published: PublishedLaw | None = None
@@ -113,15 +134,38 @@ class Preset(Section):
     def _grid_values(self) -> list[float]:
         return [value for piece in self.grid or [] for value in piece.values()]
 
-    def with_learning_rates_of(self, earlier: Iterable[float]) -> Self:
-        """Return the preset with its learning rates listed, those of an earlier sweep as they were stored.
+    @property
+    def axes(self) -> dict[str, list[float]]:
+        """The values of what the sweep goes over, but for its seeds: learning rates first."""
+        others = {"weight_decay": self.weight_decay, "radius": self.radius}
+        listed = {axis: _listed(values) for axis, values in others.items() if values is not None}
+        return {"lr": self.learning_rates, **listed}
+
+    def with_values_of(self, earlier: Mapping[str, Iterable[float]]) -> Self:
+        """Return the preset with its axes' values listed, those of an earlier sweep as they were stored.
 
         A grid's values are computed, and other processors and versions of numpy round them differently.
         """
-        stored = list(earlier)
-        listed = [as_stored(value, stored) for value in self.learning_rates]
+        stored = {axis: list(values) for axis, values in earlier.items()}
+        listed = {
+            axis: [as_stored(value, stored.get(axis, ())) for value in values]
+            for axis, values in self.axes.items()
+        }
         values = self.model_dump(exclude_unset=True, exclude={"grid", "left_out"})
-        return self.checked({**values, "lr": listed})
+        return self.checked({**values, **listed})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _run_has_a_weight_decay(cls, values: Any) -> Any:
+        """Give the run the first weight decay of the sweep, without which it is not valid in full space."""
+        try:
+            (first, *_), run, training = values["weight_decay"], values["run"], values["run"]["training"]
+            decay = 10.0 ** first["start"] if isinstance(first, Mapping) else first
+            if decay > 0.0:
+                return {**values, "run": {**run, "training": {"weight_decay": decay, **training}}}
+        except (TypeError, KeyError, ValueError):
+            pass  # what is wrong with it is said where it is read
+        return values
 
     @model_validator(mode="after")
     def _learning_rates_once(self) -> Self:
@@ -135,6 +179,18 @@ class Preset(Section):
             set(rates)
         ) != len(rates):
             raise ValueError(f"{'grid' if self.lr is None else 'lr'}: a learning rate repeats")
+        return self
+
+    @model_validator(mode="after")
+    def _axes_of_the_protocol(self) -> Self:
+        for axis in ("weight_decay", "radius"):
+            values = self.axes.get(axis, [])
+            if any(as_stored(value, values[:index]) in values[:index] for index, value in enumerate(values)):
+                raise ValueError(f"{axis}: a value repeats")
+        if self.weight_decay is not None and self.run.training.protocol == "sphere":
+            raise ValueError(
+                "weight_decay: has no effect on the sphere; choose another run.training.protocol"
+            )
         return self
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pythermo.config.member import AXES, Member
+from pythermo.config.member import Member
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -59,7 +59,7 @@ class Section(BaseModel):
 
 def _problem(error: Mapping[str, Any]) -> str:
     """Return what pydantic found as one line that starts with the key."""
-    key = ".".join(str(part) for part in error["loc"] if part not in NETWORKS)  # names of a union's members
+    key = ".".join(str(part) for part in error["loc"] if part not in _MEMBERS_OF_UNIONS)
     what = "unknown key" if error["type"] == "extra_forbidden" else error["msg"]
     plain = error["type"] not in ("missing", "extra_forbidden", "value_error")
     given = f" (given: {error['input']!r})" if plain else ""
@@ -109,6 +109,7 @@ NETWORKS: dict[str, type[PackageNetwork | OwnNetwork]] = {
     "ResNet18": PackageNetwork,
     "own": OwnNetwork,
 }
+_MEMBERS_OF_UNIONS = {*NETWORKS, "value", "piece"}  # as pydantic names them beside keys
 Network = Annotated[PackageNetwork | OwnNetwork, Field(discriminator="name")]
 
 
@@ -279,10 +280,6 @@ class RunConfig(Section):
             return cls.checked(tomllib.loads(text))
         except tomllib.TOMLDecodeError as error:
             raise ValueError(f"the configuration is not TOML: {error}") from error
-
-
-# The keys by which the members of a sweep differ, and the sweep's own configuration says nothing.
-MEMBER_KEYS = tuple(AXES[axis] for axis in ("lr", "seed"))
 
 
 def differing_keys(one: RunConfig, other: RunConfig, without: Collection[str] = ()) -> list[str]:

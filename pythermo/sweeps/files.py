@@ -178,7 +178,9 @@ def _say(text: str) -> None:
             print(text, file=sys.stderr)
 
 
-def claim_folder(folder: Path, config: RunConfig, without: Collection[str] = ()) -> None:
+def claim_folder(
+    folder: Path, config: RunConfig, without: Collection[str] = (), unsaid: Collection[str] = ()
+) -> None:
     """Make a folder for this configuration, or check that it was made for it.
 
     Parameters
@@ -189,7 +191,9 @@ def claim_folder(folder: Path, config: RunConfig, without: Collection[str] = ())
         Compared with what is found there as validated models: a folder that lacks a key which has got a
         default since is still valid.
     without : collection of str
-        Dotted keys of which the folder says nothing.
+        Dotted keys that are not compared.
+    unsaid : collection of str
+        Those of them that are not written.
 
     Raises
     ------
@@ -200,7 +204,7 @@ def claim_folder(folder: Path, config: RunConfig, without: Collection[str] = ())
         check_folder(folder, config, without)
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / CONFIG, config.to_toml(without))
+        write_text(folder / CONFIG, config.to_toml(unsaid))
 
 
 def check_folder(folder: Path, config: RunConfig, without: Collection[str] = ()) -> None:

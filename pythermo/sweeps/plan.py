@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from statistics import median
 
 import torch
@@ -25,10 +26,10 @@ class Plan:
 
     Attributes
     ----------
-    lr : list of float
-        The learning rates, ascending.
+    axes : dict of str to list of float
+        The values of what it goes over but for seeds, ascending: of "lr", say.
     seeds : int
-        Number of runs at each of them.
+        Number of runs at each cell of these.
     engine : {"lanes", "torch"}
         What computes them.
     side_by_side : int
@@ -41,7 +42,7 @@ class Plan:
         Probed and computed from that; the mean of all measurements.
     """
 
-    lr: list[float]
+    axes: dict[str, list[float]]
     seeds: int
     engine: str
     side_by_side: int
@@ -56,7 +57,7 @@ class Plan:
     @property
     def runs(self) -> int:
         """How many runs the sweep has."""
-        return len(self.lr) * self.seeds
+        return prod(map(len, self.axes.values())) * self.seeds
 
     @property
     def run_seconds(self) -> float:
@@ -82,14 +83,15 @@ def plan(preset: Preset) -> Plan:
     The time of a step is the median of a few, that of a measurement is computed from it and from one
     entropy of fewer weights; other processes on the machine and its memory are not thought of.
     """
-    lr = sorted(preset.learning_rates)
+    axes = {axis: sorted(values) for axis, values in preset.axes.items()}
+    runs = prod(map(len, axes.values())) * preset.seeds
     prepared = Prepared(preset.run)
-    config = settled(preset.run, None, len(lr) * preset.seeds, prepared)
+    config = settled(preset.run, None, runs, prepared)
     measurement, device = config.measurement, config.training.device
-    side_by_side = min(runs_side_by_side(config, prepared), len(lr) * preset.seeds)
+    side_by_side = min(runs_side_by_side(config, prepared), runs)
     with own_settings():
         # Without the memory of the window, which no step needs.
-        probed = config.changed(lr=min(lr), **{"measurement.window": 2})
+        probed = config.changed(lr=axes["lr"][0], **{"measurement.window": 2})
         trainer = trainer_of([probed] * side_by_side, prepared.images)
         step_seconds = _median_seconds(trainer.step, device)
         weights, images = trainer.runs[0].dim, trainer.data
@@ -101,7 +103,7 @@ def plan(preset: Preset) -> Plan:
     curvature = curvature_images(measurement, config.training.batch_size, len(images.train_labels))
     passes = once.passes + min(measurement.stationary, measurements) / measurements * curvature
     return Plan(
-        lr=lr,
+        axes=axes,
         seeds=preset.seeds,
         engine=config.training.engine,
         side_by_side=side_by_side,

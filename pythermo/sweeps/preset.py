@@ -13,7 +13,7 @@ from pythermo.sweeps.sweep import (
     Workers,
     claim_sweep,
     members_of,
-    stored_learning_rates,
+    stored_values,
     sweep_members,
 )
 
@@ -25,8 +25,8 @@ def run_preset(
 ) -> xr.Dataset:
     """Run a preset's sweep into a folder, with its preset and its uniform baseline beside it.
 
-    The learning rates are written down before the first run, and are those of the folder's first preset
-    ever after: a grid is computed once.
+    The values of its axes are written down before the first run, and are those of the folder's first preset
+    ever after: a grid is computed once. The baseline is that of a sweep over learning rates alone.
 
     Returns
     -------
@@ -42,22 +42,21 @@ def run_preset(
     workers = Workers(executor, jobs)
     prepared = Prepared(preset.run)
     _ = prepared.model  # refuses data and networks before anything is written
-    preset = preset.with_learning_rates_of(_stored_learning_rates(folder))
-    members = members_of(preset.run, preset.learning_rates, preset.seeds, stored_learning_rates(folder))
+    preset = preset.with_values_of(_planned_values(folder)).with_values_of(stored_values(folder))
+    members = members_of(preset.run, preset.axes, preset.seeds)
     config = settled(preset.run, folder, len(members), prepared)
-    claim_sweep(folder, config)
+    claim_sweep(folder, config, members)
     if _stored_text(folder) != preset.to_toml():
         files.write_text(folder / PRESET, preset.to_toml())
     dataset = sweep_members(config, members, folder, prepared, workers)
-    if not (folder / BASELINE).exists():
+    if list(preset.axes) == ["lr"] and not (folder / BASELINE).exists():
         files.write_dataset(folder / BASELINE, uniform_baseline(preset.run, prepared.model, prepared.images))
     return dataset
 
 
-def _stored_learning_rates(folder: Path) -> list[float]:
-    """Return those of the runs that are there, and those that were only planned."""
-    planned = read_preset(folder).learning_rates if (folder / PRESET).exists() else []
-    return [*stored_learning_rates(folder), *planned]
+def _planned_values(folder: Path) -> dict[str, list[float]]:
+    """Return the values of the axes of the preset that the folder has, if it has one."""
+    return read_preset(folder).axes if (folder / PRESET).exists() else {}
 
 
 def _stored_text(folder: Path) -> str | None:

@@ -17,7 +17,14 @@ from pythermo.sweeps.group import ERROR_LOG, read_progress
 from pythermo.sweeps.preset import BASELINE, PRESET, read_preset
 from pythermo.sweeps.run import SO_FAR, is_finished
 from pythermo.sweeps.snapshots import MEASUREMENTS
-from pythermo.sweeps.sweep import combined, finished_members, members_of, of_runs
+from pythermo.sweeps.sweep import (
+    combined,
+    finished_members,
+    members_of,
+    of_runs,
+    stored_members,
+    stored_values,
+)
 
 
 def read_setups(out: str | Path) -> list[Setup]:
@@ -132,21 +139,29 @@ def _begun_members(folder: Path) -> dict[Member, xr.Dataset]:
 
 def _members_of(folder: Path) -> list[Member]:
     """Return the members that a preset names, or else those that have a folder."""
-    named = [Member.of_folder(path.name) for path in folder.iterdir() if path.is_dir()]
-    there = sorted(member for member in named if member is not None)
     if not (folder / PRESET).exists():
-        return there
+        return sorted(stored_members(folder))
     preset = read_preset(folder)
-    return members_of(preset.run, preset.learning_rates, preset.seeds, [member.lr for member in there])
+    return members_of(preset.run, preset.axes, preset.seeds, stored_values(folder))
 
 
 def _preset_of(folder: Path, config: RunConfig, members: Iterable[Member]) -> Preset:
     """Return the preset that a sweep was made by, or one that says the same of a sweep without."""
     if (folder / PRESET).exists():
         return read_preset(folder)
-    rates, seeds = ({getattr(member, axis) for member in members} for axis in ("lr", "seed"))
+    values = _values_of(members)
+    seeds = values.pop("seed")
     run = config.model_dump(exclude_unset=True, exclude={"lr"})
-    return Preset.checked({"description": "", "lr": sorted(rates), "seeds": len(seeds), "run": run})
+    return Preset.checked({"description": "", **values, "seeds": len(seeds), "run": run})
+
+
+def _values_of(members: Iterable[Member]) -> dict[str, list[float]]:
+    """Return the values of each axis that members have, ascending."""
+    values: dict[str, set[float]] = {}
+    for member in members:
+        for axis, value in member.coordinates.items():
+            values.setdefault(axis, set()).add(value)
+    return {axis: sorted(several) for axis, several in values.items()}
 
 
 def _progress(folder: Path, config: RunConfig, members: list[Member], finished: set[Member]) -> Progress:
@@ -183,8 +198,7 @@ def _partial(
         member: one.isel(iteration=slice(0, len(iterations))).reindex(iteration=iterations)
         for member, one in runs.items()
     }
-    rates, seeds = ({getattr(member, axis) for member in members} for axis in ("lr", "seed"))
-    return combined(alike).reindex(lr=sorted(rates), seed=sorted(seeds))
+    return combined(alike).reindex(_values_of(members))
 
 
 def _baseline(folder: Path) -> xr.Dataset | None:

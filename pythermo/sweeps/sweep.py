@@ -1,19 +1,20 @@
 """A sweep: the same run at many learning rates and seeds, on any executor of concurrent.futures."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 import xarray as xr
 
 from pythermo._checks import require_integer, require_positive, require_several
 from pythermo._progress import ProgressBar
-from pythermo.config.member import AXES, Member, chosen_seeds
+from pythermo.config.member import AXES, Member, chosen_seeds, shared_keys
 from pythermo.config.preset import as_stored
-from pythermo.config.schema import MEMBER_KEYS, RunConfig, differing_keys
+from pythermo.config.schema import RunConfig, differing_keys
 from pythermo.ops._devices import default_jobs, devices_to_share
 from pythermo.sweeps import files
 from pythermo.sweeps.engine import Prepared, runs_side_by_side, settled
@@ -59,16 +60,21 @@ def sweep(
     out: str | Path,
     seeds: int | Iterable[int] = 1,
     *,
+    weight_decay: Iterable[float] | None = None,
+    radius: Iterable[float] | None = None,
     executor: Executor | None = None,
     jobs: int | None = None,
     checkpoint_seconds: float = 30.0,
 ) -> xr.Dataset:
     """Run one configuration at many learning rates, and with several seeds at each.
 
+    In full space also at several values of weight decay, or on spheres of several radii, each with all
+    learning rates.
+
     Parameters
     ----------
     config : RunConfig
-        The run; its own learning rate does not matter.
+        The run; its own learning rate does not matter, nor what else the sweep goes over.
     lr : iterable of float
         Learning rates, positive and different from each other. One that a run of the folder has, but for
         the rounding of its last digits on another processor, is that run's.
@@ -80,6 +86,8 @@ def sweep(
     seeds : int or iterable of int
         How many seeds of the training draws, counted from ``config.training.seed``, or which. The initial
         point and the head are the same for all; batches in training and in measurements differ.
+    weight_decay, radius : iterable of float, optional
+        As ``lr``; what is not given is the configuration's, and no dimension of the results.
     executor : concurrent.futures.Executor, optional
         Where the runs are computed; processes on this machine if not given.
     jobs : int, optional
@@ -92,10 +100,10 @@ def sweep(
     Returns
     -------
     xarray.Dataset
-        The measurements of these runs with the dimensions ``lr`` (ascending), ``seed``, ``iteration`` and
-        ``k``. Where weights of several seeds were kept, also ``ensemble_entropy`` (nats), that of the seeds
-        at one iteration, with the dimensions ``lr``, ``snapshot`` and ``ensemble_k``, all numbers of
-        neighbors below that of seeds.
+        The measurements of these runs with the dimensions ``lr`` (ascending), ``seed``, ``weight_decay`` and
+        ``radius`` where they were given, ``iteration`` and ``k``. Where weights of several seeds were kept,
+        also ``ensemble_entropy`` (nats), that of the seeds at one iteration, with the axes' dimensions,
+        ``snapshot`` and ``ensemble_k``, all numbers of neighbors below that of seeds.
 
     Raises
     ------
@@ -103,8 +111,8 @@ def sweep(
         After all other runs are finished, with the runs that failed; each has an ``error.log`` in its
         folder.
     ValueError
-        For no or repeated learning rates or seeds, a folder that another configuration made, or ``jobs``
-        beside an executor.
+        For no or repeated values of an axis, one that the protocol does not have, a folder that another
+        configuration made or whose runs have other axes, or ``jobs`` beside an executor.
 
     Examples
     --------
@@ -115,9 +123,11 @@ def sweep(
         raise TypeError(f"config: must be a pythermo.RunConfig, not {type(config).__name__}")
     workers = Workers(executor, jobs, checkpoint_seconds)
     folder, prepared = files.as_path("out", out).resolve(), Prepared(config)
-    members = members_of(config, lr, seeds, stored_learning_rates(folder))
+    others = {"weight_decay": weight_decay, "radius": radius}
+    axes = {"lr": lr} | {axis: values for axis, values in others.items() if values is not None}
+    members = members_of(config, axes, seeds, stored_values(folder))
     config = settled(config, folder, len(members), prepared)
-    claim_sweep(folder, config)
+    claim_sweep(folder, config, members)
     return sweep_members(config, members, folder, prepared, workers)
 
 
@@ -173,29 +183,51 @@ def _keep(folder: Path, dataset: xr.Dataset) -> None:
 
 
 def members_of(
-    config: RunConfig, lr: Iterable[float], seeds: int | Iterable[int], stored: Iterable[float] = ()
+    config: RunConfig,
+    axes: Mapping[str, Iterable[float]],
+    seeds: int | Iterable[int],
+    stored: Mapping[str, Iterable[float]] | None = None,
 ) -> list[Member]:
-    """Return the members of a sweep, ascending by learning rate and seed.
+    """Return the members of a sweep, ascending.
 
-    Learning rates that are ``stored`` ones but for rounding are taken for these; ``seeds`` are how many, from
-    that of the configuration, or which.
+    Values of ``axes``, "lr" and more, that are ``stored`` ones but for rounding are taken for these;
+    ``seeds`` are how many, from that of the configuration, or which.
     """
-    stored = list(stored)
-    rates = sorted(as_stored(require_positive("lr", rate), stored) for rate in require_several("lr", lr))
-    if not rates or any(as_stored(rate, rates[:index]) in rates[:index] for index, rate in enumerate(rates)):
-        raise ValueError("lr: at least one learning rate is needed, and none may repeat")
-    chosen = sorted(chosen_seeds(seeds, config.training.seed))
-    return [Member(rate, seed) for rate in rates for seed in chosen]
+    chosen = {axis: _values(axis, values, (stored or {}).get(axis, ())) for axis, values in axes.items()}
+    own_seeds = chosen_seeds(seeds, config.training.seed)
+    cells = [dict(zip(chosen, cell, strict=True)) for cell in product(*chosen.values())]
+    for cell in cells:
+        config.at(Member(seed=own_seeds[0], **cell))  # refuses what its protocol does not have
+    return sorted(Member(seed=seed, **cell) for cell in cells for seed in own_seeds)
 
 
-def claim_sweep(folder: Path, config: RunConfig) -> None:
+def _values(axis: str, given: Iterable[float], stored: Iterable[float]) -> list[float]:
+    """Return the values of an axis, those that are stored as they are."""
+    kept, stored = list[float](), list(stored)
+    for value in require_several(axis, given):
+        kept.append(as_stored(require_positive(axis, value), stored))
+        if as_stored(kept[-1], kept[:-1]) in kept[:-1]:
+            raise ValueError(f"{axis}: must not repeat; {kept[-1]:g} does")
+    if not kept:
+        raise ValueError(f"{axis}: at least one is needed")
+    return kept
+
+
+def claim_sweep(folder: Path, config: RunConfig, members: Sequence[Member]) -> None:
     """Make a folder for a sweep, or check that it was made for the same one and holds its runs alone."""
+    axes = list(members[0].coordinates)
+    compared, unsaid = [AXES[axis] for axis in axes], shared_keys(axes)
     if (folder / files.CONFIG).exists():
-        files.check_folder(folder, config, MEMBER_KEYS)
+        files.check_folder(folder, config, compared)
     else:
         with files.exclusive(folder):
-            files.claim_folder(folder, config, MEMBER_KEYS)
-    finished_members(folder)
+            files.claim_folder(folder, config, compared, unsaid)
+    for other in [*stored_members(folder), *finished_members(folder)]:
+        if list(other.coordinates) != axes:
+            raise ValueError(
+                f"out: {folder} has the run {other.folder}, and this sweep goes over {', '.join(axes)}; "
+                "choose another folder"
+            )
 
 
 def load_sweep(out: str | Path) -> xr.Dataset:
@@ -305,13 +337,22 @@ def combined(runs: Mapping[Member, xr.Dataset]) -> xr.Dataset:
     dataset = stacked.set_index(member=axes).unstack("member").transpose(*axes, "iteration", "k")
     for axis in axes:
         dataset[axis].attrs = attrs.get(axis, {})
-    return dataset.assign_attrs(config=config.to_toml([AXES[axis] for axis in axes]))
+    return dataset.assign_attrs(config=config.to_toml(shared_keys(axes)))
 
 
-def stored_learning_rates(folder: Path) -> list[float]:
-    """Return the learning rates of the members that have a folder, finished or not."""
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return [member.lr for name in names if (member := Member.of_folder(name)) is not None]
+def stored_members(folder: Path) -> list[Member]:
+    """Return the members that have a folder, finished or not."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return [member for name in names if (member := Member.of_folder(name)) is not None]
+
+
+def stored_values(folder: Path) -> dict[str, list[float]]:
+    """Return what the members that have a folder have of each axis."""
+    values: dict[str, list[float]] = {}
+    for member in stored_members(folder):
+        for axis, value in member.coordinates.items():
+            values.setdefault(axis, []).append(value)
+    return values
 
 
 def _run_in_processes(groups: list[Group], folder: Path, jobs: int, seconds: float) -> dict[Member, str]:

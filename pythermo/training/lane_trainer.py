@@ -96,8 +96,8 @@ class LaneTrainer:
 
     def _starts(self, configs: Sequence[RunConfig]) -> Tensor:
         """Return the initial points [runs, D]: one direction, each at the radius of its run."""
-        points = {}
-        for config in configs:
+        points = {configs[0].training.radius: flatten(trained_parameters(self.model))}
+        for config in configs[1:]:
             radius = config.training.radius
             if radius not in points:
                 points[radius] = flatten(trained_parameters(build_network(config, self.data)))

@@ -247,11 +247,11 @@ def test_a_grid_that_is_rounded_differently_is_the_stored_one(name):
     """numpy 1.26 and 2 round 10^x to neighboring numbers."""
     preset = Preset.load(name)
     stored = [float(np.nextafter(lr, 1.0)) for lr in preset.learning_rates]
-    again = preset.with_learning_rates_of(stored)
+    again = preset.with_values_of({"lr": stored})
     assert again.learning_rates == stored
     assert Preset.checked(tomllib.loads(again.to_toml())) == again
-    assert preset.with_learning_rates_of([]).learning_rates == preset.learning_rates
-    assert preset.with_learning_rates_of([0.123]).learning_rates == preset.learning_rates
+    assert preset.with_values_of({}).learning_rates == preset.learning_rates
+    assert preset.with_values_of({"lr": [0.123]}).learning_rates == preset.learning_rates
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_a_plan():
     )
     found = plan(preset)
     assert (found.engine, found.side_by_side, found.runs) == ("torch", 1, 8)
-    assert found.lr == sorted(preset.learning_rates)
+    assert found.axes["lr"] == sorted(preset.learning_rates)
     assert found.weights == 1530
     assert found.window_bytes == 1000 * 1530 * 4
     assert found.data_bytes == 12 * 64 * 4

@@ -122,13 +122,9 @@ def test_folders_that_do_not_hold_the_run_of_their_name_are_named(tmp_path, one_
     assert pt.load_sweep(tmp_path).sizes["lr"] == 1
 
 
-def test_given_axes_become_dimensions(tmp_path):
-    """As a sweep over radii makes them."""
+def test_given_axes_become_dimensions(tmp_path, one_worker):
     config = TINY.changed(**{"training.iterations": 6, "measurement.window": 3})
-    files.claim_folder(tmp_path, config, ["lr", "training.seed", "training.radius"])
-    members = [pt.Member(0.01, 0, radius=radius) for radius in (1.0, 2.0)]
-    for member in members:
-        pt.run(config.at(member), tmp_path / member.folder, report=lambda *_: None)
+    pt.sweep(config, [0.01], tmp_path, radius=[2.0, 1.0], executor=one_worker)
     found = pt.load_sweep(tmp_path)
     assert dict(found["loss"].sizes) == {
         "lr": 1,
@@ -243,11 +239,11 @@ def test_a_folder_of_another_sweep_is_refused(tmp_path, one_worker):
 def test_wrong_arguments_are_named(tmp_path):
     with pytest.raises(ValueError, match="lr: at least one"):
         pt.sweep(TINY, [], tmp_path)
-    with pytest.raises(ValueError, match="none may repeat"):
+    with pytest.raises(ValueError, match="must not repeat"):
         pt.sweep(TINY, [0.1, 0.1], tmp_path)
     with pytest.raises(ValueError, match=r"lr: must be positive and finite, not -0.1"):
         pt.sweep(TINY, [0.1, -0.1], tmp_path)
-    with pytest.raises(ValueError, match=r"lr: .*none may repeat"):
+    with pytest.raises(ValueError, match=r"lr: .*must not repeat"):
         pt.sweep(TINY, [0.1, 0.1 + 1e-17, 0.10000000000000002], tmp_path)
     for seeds in (0, -1):
         with pytest.raises(ValueError, match="seeds: must be an integer from 1"):
