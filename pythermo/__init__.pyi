@@ -1,4 +1,6 @@
 from . import data, figures, models, ops, sphere
+from .analysis.gas import gas
+from .analysis.gas_laws import GasAnalysis, analyze_gas
 from .analysis.stationarity import stationarity
 from .analysis.temperatures import Analysis, analyze
 from .analysis.thermometers import thermometers
@@ -56,6 +58,7 @@ __all__ = [
     "CorrelatedWindowWarning",
     "Ensemble",
     "EntropyEstimate",
+    "GasAnalysis",
     "GradientNoise",
     "Member",
     "PowerLaw",
@@ -70,6 +73,7 @@ __all__ = [
     "TrajectoryEntropy",
     "WeightDecaySGD",
     "analyze",
+    "analyze_gas",
     "data",
     "default_ks",
     "effective_sample_size",
@@ -78,6 +82,7 @@ __all__ = [
     "fit_power_law",
     "fit_temperature",
     "free_energy",
+    "gas",
     "gradient_cloud_entropy",
     "gradient_noise",
     "gradient_noise_about_mean",

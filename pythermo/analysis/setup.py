@@ -6,6 +6,8 @@ from functools import cached_property
 
 import xarray as xr
 
+from pythermo.analysis.gas import second_axis
+from pythermo.analysis.gas_laws import GasAnalysis, analyze_gas
 from pythermo.analysis.gradients import GradientLaw, gradient_law
 from pythermo.analysis.regimes import Regime
 from pythermo.analysis.stationary import stationary
@@ -95,6 +97,16 @@ class Setup:
     def last(self) -> int:
         """Number of measurements that count as stationary."""
         return self.preset.run.measurement.stationary
+
+    @property
+    def is_gas(self) -> bool:
+        """Whether it goes over weight decay or radii too."""
+        return second_axis(self.dataset) is not None
+
+    @cached_property
+    def gas(self) -> GasAnalysis:
+        """The states of a sweep over two axes, and their laws."""
+        return analyze_gas(self.dataset, self.last)
 
     @property
     def order(self) -> tuple[float, float, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -44,13 +45,14 @@ def stationarity(sweep: xr.Dataset, k: int = FIGURE_K, confidence: float = 0.9) 
 
     A drift is the mean of U, or S, over the last quarter of a run minus that over the quarter before. A
     learning rate is stationary where the intervals of both drifts lie within a tenth of the steps of U and
-    of S to the neighboring learning rates: the drift is then too small to matter for a temperature.
+    of S to the neighboring learning rates: the drift is then too small to matter for a temperature. In full
+    space the same holds for log r, the logarithm of the weights' norm, which is slow to settle.
 
     Parameters
     ----------
     sweep : xarray.Dataset
-        Measurements with the dimensions lr, iteration, k and, where there are several, seed: see
-        `pythermo.sweep`. ``measurement.late`` of 50 gives 25 measurements a quarter.
+        Measurements with the dimensions lr, iteration, k and, where there are several, seed, weight_decay or
+        radius: see `pythermo.sweep`. ``measurement.late`` of 50 gives 25 measurements a quarter.
     k : int
         Number of neighbors of the entropy.
     confidence : float
@@ -59,7 +61,8 @@ def stationarity(sweep: xr.Dataset, k: int = FIGURE_K, confidence: float = 0.9) 
     Returns
     -------
     xarray.Dataset
-        With the dimension lr. Of U (loss units) as ``energy`` and of S (nats) as ``entropy``:
+        With the dimension lr, and weight_decay or radius, each of whose values is a sweep of its own. Of U
+        (loss units) as ``energy``, of S (nats) as ``entropy``, and of log r as ``log_radius`` in full space:
         ``energy_drift``; ``energy_interval`` [lr, bound] around it; ``energy_p_value`` of no drift at all;
         ``energy_tolerance``, the largest drift that does not matter. ``stationary``; ``iterations_lacking``,
         by how many iterations longer runs would be it: 0 where they are, infinite where none would be. With a
@@ -91,13 +94,20 @@ def stationarity(sweep: xr.Dataset, k: int = FIGURE_K, confidence: float = 0.9) 
     k, confidence = require_neighbors(sweep, k), require_open_unit("confidence", confidence)
     if sweep.sizes["lr"] < 2:
         raise ValueError("sweep: must have 2 learning rates at least; a drift is compared with their step")
+    second = next((axis for axis in ("weight_decay", "radius") if axis in sweep.dims), None)
+    if second is not None:
+        each = [
+            stationarity(sweep.isel({second: [i]}).squeeze(second), k, confidence)
+            for i in range(sweep.sizes[second])
+        ]
+        return xr.concat(each, dim=sweep[second], combine_attrs="override")
     members = with_seeds(sweep).sortby("lr")
     before, last = _quarters(members["iteration"].values, members.sizes["seed"])
     _require_short_windows(sweep)
     result = xr.Dataset(coords={"lr": members["lr"], "bound": ["low", "high"]})
     within = np.ones(members.sizes["lr"], dtype=bool)
     longer = np.ones(members.sizes["lr"])
-    for name, of in (("energy", members["loss"]), ("entropy", members["entropy"].sel(k=k, drop=True))):
+    for name, of in _watched(members, k).items():
         of = of.transpose("lr", "seed", "iteration").astype(np.float64)
         drift = _drift(of.isel(iteration=before), of.isel(iteration=last))
         half = drift.half_width(confidence)
@@ -116,6 +126,17 @@ def stationarity(sweep: xr.Dataset, k: int = FIGURE_K, confidence: float = 0.9) 
     result["effective_samples"] = "lr", np.array([_or_nan(array_stats.ess, one) for one in late])
     result.attrs["errors"] = "seeds" if members.sizes["seed"] > 1 else "batch means"
     return result
+
+
+def _watched(members: xr.Dataset, k: int) -> dict[str, xr.DataArray]:
+    """Return what must not drift, by its name in the result."""
+    watched = {"energy": members["loss"], "entropy": members["entropy"].sel(k=k, drop=True)}
+    if "config" in members.attrs and "radius" in members.data_vars:
+        training = RunConfig.from_toml(members.attrs["config"]).training
+        if training.protocol != "sphere":
+            logarithm: Any = np.log(members["radius"])
+            watched["log_radius"] = logarithm
+    return watched
 
 
 def _quarters(iteration: NDArray[np.int64], seeds: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -311,7 +311,7 @@ def _read_preset(name_or_path: str | Path) -> dict[str, Any]:
         inherited.pop(of_its_own, None)
     inherited["fit"] = {"tolerance": inherited.get("fit", {}).get("tolerance", 0.0)}
     if "lr" in values or "grid" in values:
-        for other in ("lr", "grid", "left_out"):
+        for other in ("lr", "grid", "left_out", "weight_decay", "radius"):
             inherited.pop(other, None)
     network = values.get("run", {}).get("model", {})
     if "name" in network:

@@ -2,6 +2,13 @@
 
 from pythermo.figures import _backend  # noqa: F401  # before all that imports matplotlib
 from pythermo.figures.calibration import calibration
+from pythermo.figures.gas import (
+    gas_compressibility,
+    gas_gibbs,
+    gas_isentropes,
+    gas_isotherms,
+    gas_states,
+)
 from pythermo.figures.lemma import snr_near_an_optimum
 from pythermo.figures.runs import (
     gradients_along_runs,
@@ -25,6 +32,11 @@ __all__ = [
     "calibration",
     "drifts",
     "entropy_by_neighbors",
+    "gas_compressibility",
+    "gas_gibbs",
+    "gas_isentropes",
+    "gas_isotherms",
+    "gas_states",
     "gradients_along_runs",
     "save",
     "signal_to_noise",

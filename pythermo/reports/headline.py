@@ -22,8 +22,8 @@ def headline(setup: Setup) -> Section:
         facts, advice = _facts(setup), _advice(setup)
     except ValueError as error:
         facts = [Fact("temperature T", "not known", str(error)), *_fact_of_one(setup)]
-        advice = [*_advice_on_seeds(setup), *_advice_on_windows(setup), *_advice_on_lost_members(setup)]
-    advice = [*_advice_on_progress(setup.progress), *advice]
+        advice = [*_advice_on_seeds(setup), *_advice_on_windows(setup), *advice_on_lost_members(setup)]
+    advice = [*advice_on_progress(setup.progress), *advice]
     return Section(setup.title, [described(setup)], facts=facts, advice=advice)
 
 
@@ -139,11 +139,12 @@ def _advice(setup: Setup) -> list[Advice]:
         *_advice_on_drifts(setup),
         *_advice_on_windows(setup),
         *_advice_on_convexity(setup.estimate),
-        *_advice_on_lost_members(setup),
+        *advice_on_lost_members(setup),
     ]
 
 
-def _advice_on_progress(progress: Progress) -> list[Advice]:
+def advice_on_progress(progress: Progress) -> list[Advice]:
+    """Say what a sweep waits for, or which of its runs failed."""
     advice = []
     if not progress.complete:
         share = progress.iterations / max(progress.all_iterations, 1)
@@ -248,7 +249,8 @@ def _advice_on_convexity(estimate: TemperatureEstimate | str) -> list[Advice]:
     ]
 
 
-def _advice_on_lost_members(setup: Setup) -> list[Advice]:
+def advice_on_lost_members(setup: Setup) -> list[Advice]:
+    """Warn of runs whose loss is not finite."""
     if not setup.progress.complete:
         return []
     last = setup.dataset["loss"].isel(iteration=-1)

@@ -18,13 +18,16 @@ def sweeps_json(setups: Sequence[Setup], written: Sequence[Path] = ()) -> str:
 
     Each setup has its ``stationary`` values by learning rate (loss units, nats), its ``stationarity``, the
     ``estimate`` of its temperature with intervals, and its ``thermometers``; a text in one of these places
-    says why it is not known. ``written`` are the files that go with it.
+    says why it is not known. A sweep over two axes has ``gas``: its ``cells`` and laws. ``written`` are the
+    files that go with it.
     """
     found = {"setups": [_setup(one) for one in setups], "written": [str(path) for path in written]}
     return json.dumps(plain(found), indent=1, allow_nan=False)
 
 
 def _setup(setup: Setup) -> dict[str, Any]:
+    if setup.is_gas:
+        return _gas(setup)
     values = {
         "name": setup.name,
         "title": setup.title,
@@ -42,6 +45,19 @@ def _setup(setup: Setup) -> dict[str, Any]:
         }
     except ValueError as error:
         return values | {"estimate": str(error)}
+
+
+def _gas(setup: Setup) -> dict[str, Any]:
+    values = {
+        "name": setup.name,
+        "title": setup.title,
+        "weights": setup.dataset.attrs["weights"],
+        "seeds": setup.dataset["seed"].values,
+    }
+    try:
+        return values | {"gas": setup.gas}
+    except ValueError as error:
+        return values | {"gas": str(error)}
 
 
 def plain(value: Any) -> Any:

@@ -13,8 +13,10 @@ from pythermo.analysis.stationary import shown_error
 from pythermo.config.preset import FIGURE_K, PublishedLaw
 from pythermo.estimators.temperature import PowerLaw, TemperatureFit
 from pythermo.estimators.temperature_estimate import TemperatureEstimate
+from pythermo.reports.gas import HOW_TO_READ as GAS_WORDS
+from pythermo.reports.gas import gas_headline, gas_sections
 from pythermo.reports.headline import advice_on_failures, headline
-from pythermo.reports.plots.sections import plot_sections
+from pythermo.reports.plots.sections import gas_plot_sections, plot_sections
 from pythermo.reports.sections import Fact, Report, Section, Table
 from pythermo.reports.thermometers import thermometers_section
 from pythermo.training.quantities import QUANTITIES
@@ -36,15 +38,28 @@ def sweeps_report(setups: Sequence[Setup], waiting: Sequence[Waiting] = (), k: i
         "U(S); chaos, U is above the loss of the best constant prediction; mixed, no regime has more than "
         "half of the seeds."
     )
-    sections = [headline(one) for one in setups] + [_waiting_section(one) for one in waiting]
-    sections += plot_sections(setups)
-    for one in setups:
+    lines, gases = [one for one in setups if not one.is_gas], [one for one in setups if one.is_gas]
+    sections = [_or_reason(one.title, partial(gas_headline, one)) for one in gases]
+    sections += [headline(one) for one in lines] + [_waiting_section(one) for one in waiting]
+    sections += gas_plot_sections(gases) + (plot_sections(lines) if lines else [])
+    for one in lines:
         sections += [
             _or_reason(f"{one.title}: values", partial(_section, one, k)),
             _or_reason(f"{one.title}: thermometers", partial(_thermometers, one)),
         ]
-    how = Section("How to read this", [words])
+    for one in gases:
+        sections += _tables_or_reason(one)
+    how = Section(
+        "How to read this", [*([GAS_WORDS] if gases else []), *([words] if lines or not gases else [])]
+    )
     return Report("Thermodynamics of SGD", [*sections, how, *map(_configuration, setups)])
+
+
+def _tables_or_reason(setup: Setup) -> list[Section]:
+    try:
+        return gas_sections(setup)
+    except ValueError:  # which its headline says
+        return []
 
 
 def _or_reason(title: str, make: Callable[[], Section]) -> Section:

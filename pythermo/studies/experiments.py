@@ -48,6 +48,12 @@ def _sizes(name: str, sizes: tuple[int, ...]) -> dict[str, str]:
     return {**{f"op-{size}": f"{name}-op-{size}" for size in sizes}, "op": f"{name}-op"}
 
 
+def _gas(name: str) -> dict[str, str]:
+    return {protocol: f"gas-{name}-{ending}" for protocol, ending in _PROTOCOLS.items()}
+
+
+_PROTOCOLS = {"fixed-elr": "elr", "fixed-lr": "lr", "sphere": "sphere"}
+
 EXPERIMENTS = {
     "digits": Experiment(
         "Temperature of SGD on scikit-learn's handwritten digits, by a small and a large ConvNet.",
@@ -61,6 +67,27 @@ EXPERIMENTS = {
     ),
     "fashion-mnist": Experiment(
         "Temperature of SGD on images of clothes, by a small and a large ConvNet.", _both("fashion-mnist")
+    ),
+    "gas": Experiment(
+        "Weights as an ideal gas: a ConvNet on the digits, weight decay as pressure, norm as volume (9 min).",
+        _gas("digits"),
+    ),
+    "gas-jump": Experiment(
+        "The jump of a large ConvNet on the digits at fixed effective learning rates.",
+        {"fixed-elr": "gas-digits-op"},
+    ),
+    "gas-fashion-mnist": Experiment("Weights as a gas on images of clothes.", _gas("fashion-mnist")),
+    "gas-convnet-cifar10": Experiment(
+        "The gas of arXiv 2511.07308: ConvNet(8) on CIFAR-10.", _gas("convnet-cifar10")
+    ),
+    "gas-convnet-cifar100": Experiment(
+        "The gas of arXiv 2511.07308: ConvNet(16) on CIFAR-100.", _gas("convnet-cifar100")
+    ),
+    "gas-resnet18-cifar10": Experiment(
+        "The gas of arXiv 2511.07308: ResNet18(4) on CIFAR-10.", _gas("resnet18-cifar10")
+    ),
+    "gas-resnet18-cifar100": Experiment(
+        "The gas of arXiv 2511.07308: ResNet18(4) on CIFAR-100.", _gas("resnet18-cifar100")
     ),
     "convnet-cifar10": Experiment("The paper's ConvNets on CIFAR-10.", _both("convnet-cifar10")),
     "convnet-cifar100": Experiment("The paper's ConvNets on CIFAR-100.", _both("convnet-cifar100")),

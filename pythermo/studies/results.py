@@ -60,8 +60,11 @@ def write_results(out: str | Path) -> list[Path]:
     Returns
     -------
     list of Path
-        ``sweep.nc`` (where there are several, along the dimension ``setup``), the figures as PNG and PDF,
-        ``summary.md``, and ``report.html``, the page with interactive plots. Figures 1 to 3 are the paper's;
+        ``sweep.nc`` (where there are several, along the dimension ``setup``; those over two axes stay apart),
+        the figures as PNG and PDF, ``summary.md``, and ``report.html``, the page with interactive plots. Of
+        sweeps over two axes the figures are ``gas_states``, ``gas_isotherms``, ``gas_compressibility``,
+        ``gas_gibbs`` and ``gas_isentropes`` (`pythermo.figures`). Of the others figures 1 to 3 are the
+        paper's;
         ``surface`` shows U against S and the temperature with its intervals, ``drifts`` what is stationary,
         ``thermometers`` all temperatures, ``runs`` U and S along the runs, ``gradients`` and
         ``gradient_norms`` the norms and the SNR of gradients, ``snr`` its stationary value, and
@@ -79,12 +82,32 @@ def write_results_of(setups: Sequence[Setup], out: str | Path) -> list[Path]:
     """Do what `write_results` does with setups that were read from the folder."""
     folder = files.writable_folder("out", out)
     drawn = [
-        path for name, figure in _figures(setups).items() for path in figures.save(figure, folder / name)
+        path for name, figure in _all_figures(setups).items() for path in figures.save(figure, folder / name)
     ]
     reports = write_report(folder, sweeps_report(setups))
-    if not (folder / files.CONFIG).exists():
-        files.write_dataset(folder / SWEEP, _along_setup(setups))
+    if (folder / files.CONFIG).exists():
+        return [folder / SWEEP, *drawn, *reports]
+    if any(one.is_gas for one in setups):  # each has axes of its own
+        return [*(folder / one.name / SWEEP for one in setups), *drawn, *reports]
+    files.write_dataset(folder / SWEEP, _along_setup(setups))
     return [folder / SWEEP, *drawn, *reports]
+
+
+def _all_figures(setups: Sequence[Setup]) -> "dict[str, Figure]":
+    lines, gases = [one for one in setups if not one.is_gas], [one for one in setups if one.is_gas]
+    return (_figures(lines) if lines else {}) | (_gas_figures(gases) if gases else {})
+
+
+def _gas_figures(setups: Sequence[Setup]) -> "dict[str, Figure]":
+    """Return the figures of sweeps over two axes."""
+    titled = {one.title: one.gas for one in setups}
+    return {
+        "gas_states": figures.gas_states(titled),
+        "gas_isotherms": figures.gas_isotherms(titled),
+        "gas_compressibility": figures.gas_compressibility(titled),
+        "gas_gibbs": figures.gas_gibbs(titled),
+        "gas_isentropes": figures.gas_isentropes(titled),
+    }
 
 
 def _figures(setups: Sequence[Setup]) -> "dict[str, Figure]":

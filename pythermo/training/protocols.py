@@ -1,5 +1,6 @@
 """The protocol of a run: what makes its steps, and the thermodynamics of its noise."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
@@ -68,6 +69,11 @@ class Conditions:
         """Return T (loss units per nat) of isotropic noise with Tr Sigma on the unit sphere."""
         variance = trace / (self.dim - 1)
         return float(self.protocol.temperature(self.lr, variance, self.dim, self.weight_decay))
+
+    def local_temperature(self, trace: float, squared_norm: float) -> float:
+        """Return T of the noise at a norm that was measured, not at that of an ideal gas."""
+        effective = self.protocol.effective_lr(self.lr, math.sqrt(squared_norm))
+        return float(effective) * trace / (2.0 * (self.dim - 1))
 
     def radius(self, squared_gradient: float) -> float:
         """Return the norm that gradients and decay lead to, by the mean of A on the unit sphere."""

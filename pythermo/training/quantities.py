@@ -69,7 +69,8 @@ def _pressure_volume(measured: "Measured") -> float:
 
 
 def _compressibility(measured: "Measured") -> float:
-    thermal = (measured.motion.conditions.dim - 1) * _temperature(measured) / 2.0
+    conditions, r2 = measured.motion.conditions, measured.motion.steps.r2
+    thermal = (conditions.dim - 1) * conditions.local_temperature(_trace(measured), r2) / 2.0
     return _pressure_volume(measured) / thermal if thermal > 0.0 else math.nan
 
 
@@ -199,7 +200,8 @@ _ALL = (
         lambda m: m.motion.steps.r2 / 2.0,
     ),
     Quantity(
-        "compressibility", "compressibility Z = 2pV/((D - 1)T), 1 + SNR² in theory", "1", GAS_PAPER,
+        "compressibility", "compressibility Z = 2pV/((D - 1)T), 1 + SNR² in theory", "1",
+        f"{GAS_PAPER}; by T at the measured norm",
         _compressibility,
     ),
     Quantity(

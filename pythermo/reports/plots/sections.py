@@ -59,6 +59,15 @@ def plot_sections(setups: Sequence[Setup]) -> list[Section]:
     return [*sections, _along_runs(setups)]
 
 
+def gas_plot_sections(setups: Sequence[Setup]) -> list[Section]:
+    """Return the plots of sweeps over two axes."""
+    from pythermo.reports.plots.gas import PLOTS
+
+    return [
+        Section(one.title, plots=[_plot(draw, caption, one) for draw, caption in PLOTS]) for one in setups
+    ]
+
+
 def _along_runs(setups: Sequence[Setup]) -> Section:
     from pythermo.reports.plots.runs import along_runs_plot
 

@@ -1,0 +1,359 @@
+"""What theory says of a gas of weights, put to the test over all cells of a sweep."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+
+from pythermo._checks import Floats
+from pythermo.analysis.gas import Gas, State, gas
+from pythermo.analysis.stationarity import stationarity
+from pythermo.config.preset import FIGURE_K
+
+# Cells along an isentrope.
+_ON_PATH = 9
+
+
+@dataclass(frozen=True)
+class GasAnalysis:
+    """A sweep as a gas: its states, and what theory says of them put to the test; or why it cannot be.
+
+    Attributes
+    ----------
+    cells : xarray.Dataset
+        See `pythermo.gas`.
+    stationarity : xarray.Dataset or str
+        See `pythermo.stationarity`.
+    maxwell : xarray.Dataset or str
+        See `maxwell`.
+    exponents : xarray.Dataset or str
+        See `exponents`.
+    isentrope : xarray.Dataset or str
+        See `isentrope`.
+    gibbs : xarray.Dataset or str
+        See `gibbs_maps`.
+    """
+
+    cells: xr.Dataset
+    stationarity: xr.Dataset | str
+    maxwell: xr.Dataset | str
+    exponents: xr.Dataset | str
+    isentrope: xr.Dataset | str
+    gibbs: xr.Dataset | str
+
+
+def analyze_gas(
+    sweep: xr.Dataset, last: int | None = None, k: int = FIGURE_K, confidence: float = 0.9
+) -> GasAnalysis:
+    """Analyze a sweep over learning rates and weight decay, or radii, as a gas.
+
+    Parameters
+    ----------
+    sweep, last, k, confidence
+        As in `pythermo.gas`.
+
+    Returns
+    -------
+    GasAnalysis
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `pythermo.gas`.
+
+    Notes
+    -----
+    Source: arXiv 2511.07308.
+
+    Examples
+    --------
+    >>> found = pt.analyze_gas(pt.load_sweep("out/gas/fixed-elr"))  # doctest: +SKIP
+    >>> found.maxwell["slope"], found.maxwell["slope_interval"]  # doctest: +SKIP
+    """
+    cells = gas(sweep, last, k, confidence)
+    own = Gas.of(sweep, last, k)
+    return GasAnalysis(
+        cells,
+        _or_reason(lambda: stationarity(sweep, k, confidence)),
+        _or_reason(lambda: maxwell(own, confidence)),
+        _or_reason(lambda: exponents(own, confidence)),
+        _or_reason(lambda: isentrope(own, confidence)),
+        _or_reason(lambda: gibbs_maps(own, confidence=confidence)),
+    )
+
+
+def _or_reason(of: Callable[[], xr.Dataset]) -> xr.Dataset | str:
+    try:
+        return of()
+    except ValueError as error:
+        return str(error)
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """The least-squares fit a0 + a1 x + a2 y + a3 x^2 + a4 y^2 + a5 x y over both axes' logarithms.
+
+    Attributes
+    ----------
+    coefficients : array [6]
+        For x and y less their means.
+    x, y : array [cells]
+        Logarithms of learning rate and of weight decay or radius, of the cells that are known.
+    residuals : array [cells]
+        What the fit leaves.
+    """
+
+    coefficients: Floats
+    x: Floats
+    y: Floats
+    residuals: Floats
+
+    @classmethod
+    def of(cls, values: xr.DataArray, state: State) -> "Quadratic":
+        """Fit values [lr, axis]; ValueError for fewer than three of either axis."""
+        axis = state.gas.axis
+        if not axis or min(values.sizes["lr"], values.sizes[axis]) < 3:
+            raise ValueError(
+                "sweep: must have 3 learning rates and 3 values of weight decay or radius at least"
+            )
+        known = values.transpose("lr", axis)
+        x, y = np.meshgrid(np.log(known["lr"].values), np.log(known[axis].values), indexing="ij")
+        there = np.isfinite(known.values)
+        if there.sum() < 6:
+            raise ValueError(f"sweep: {there.sum()} cells are known, and 6 at least are needed")
+        x, y, z = x[there], y[there], known.values[there]
+        terms = _terms(x - x.mean(), y - y.mean())
+        coefficients = np.linalg.lstsq(terms, z, rcond=None)[0]
+        return cls(coefficients, x, y, z - terms @ coefficients)
+
+    def slopes(self, x: Floats | float, y: Floats | float) -> tuple[Floats, Floats]:
+        """Return the derivatives by x and by y at points of both."""
+        _, a1, a2, a3, a4, a5 = self.coefficients
+        u, v = x - self.x.mean(), y - self.y.mean()
+        return a1 + 2 * a3 * u + a5 * v, a2 + 2 * a4 * v + a5 * u
+
+    def __call__(self, x: Floats | float, y: Floats | float) -> Floats:
+        """Return its value at points."""
+        found: Floats = _terms(x - self.x.mean(), y - self.y.mean()) @ self.coefficients
+        return found
+
+
+def _log(values: xr.DataArray) -> xr.DataArray:
+    found: Any = np.log(values)
+    return found  # type: ignore[no-any-return]
+
+
+def _terms(x: Floats | float, y: Floats | float) -> Floats:
+    return np.stack(np.broadcast_arrays(1.0, x, y, np.square(x), np.square(y), np.multiply(x, y)), axis=-1)
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A Maxwell relation: slopes of S by log lr and log of the other axis, in units of (D - 1)/2."""
+
+    text: str
+    by_lr: float
+    by_axis: float
+    theory: float
+
+
+# (dS/dp)_T = -(dV/dT)_p, and on the sphere (dS/dV)_T = (dp/dT)_V.
+RELATIONS = {
+    "fixed-elr": Relation("dS/dlog λ", 0.0, 1.0, -1.0),
+    "fixed-lr": Relation("dS/dlog η - dS/dlog λ", 1.0, -1.0, 1.0),
+    "sphere": Relation("dS/dlog r at a fixed effective learning rate", 2.0, 1.0, 2.0),
+}
+
+
+def maxwell(own: Gas, confidence: float = 0.9) -> xr.Dataset:
+    """Test the Maxwell relation of a gas on the quadratic fit of S.
+
+    Returns
+    -------
+    xarray.Dataset
+        In units of (D - 1)/2, each with its ``*_interval``: ``slope``, the mean over the grid of what the
+        relation says of S, which is ``theory``; ``slope_at_one``, that at lr = weight decay = 1, far outside
+        of it, which is what was published; ``largest_error``, that of the slope on the grid, whose interval
+        says how well it is known, not that it is 0; ``fit_residual``, the root mean square of what the fit
+        leaves.
+    """
+    relation, half = RELATIONS[own.protocol.name], (own.dim - 1) / 2.0
+
+    def of(state: State) -> xr.Dataset:
+        fit = Quadratic.of(state["entropy"], state)
+
+        def slope(x: Floats | float, y: Floats | float) -> Floats:
+            by_lr, by_axis = fit.slopes(x, y)
+            return (relation.by_lr * by_lr + relation.by_axis * by_axis) / half
+
+        on_grid = slope(fit.x, fit.y)
+        return xr.Dataset(
+            {
+                "slope": on_grid.mean(),
+                "slope_at_one": float(slope(0.0, 0.0)),
+                "largest_error": np.abs(on_grid - relation.theory).max(),
+                "fit_residual": np.sqrt(np.square(fit.residuals).mean()) / half,
+            }
+        )
+
+    return own.over_seeds(of, confidence).assign_attrs(relation=relation.text, theory=relation.theory)
+
+
+def exponents(own: Gas, confidence: float = 0.9) -> xr.Dataset:
+    """Return how r, S of the directions, T and the noise depend on both axes: what a relation is made of.
+
+    Any S of the directions passes the relation of a fixed effective learning rate once r falls as the root of
+    weight decay; these are told apart here.
+
+    Returns
+    -------
+    xarray.Dataset
+        Mean slopes over the grid, each with its ``*_interval``: ``radius_by_lr``, ``radius_by_axis`` of
+        log r; ``sphere_entropy_by_lr``, ``sphere_entropy_by_axis`` in units of (D - 1)/2; of log T and of
+        the logarithm of the noise's variance, ``*_collapse``, the slope along what theory says they do not
+        depend on: weight decay at a fixed effective learning rate; half of log(lr / weight decay) at a
+        fixed one, where they are functions of the product; log r on spheres, at a fixed effective one.
+    """
+    half = (own.dim - 1) / 2.0
+    direction = {"fixed-elr": (0.0, 1.0), "fixed-lr": (1.0, -1.0), "sphere": (2.0, 1.0)}[own.protocol.name]
+
+    def of(state: State) -> xr.Dataset:
+        found = {}
+        for name, values, unit in (
+            ("radius", _log(state["mean_r2"]) / 2.0, 1.0),
+            ("sphere_entropy", state.sphere_entropy, half),
+        ):
+            fit = Quadratic.of(values, state)
+            by_lr, by_axis = fit.slopes(fit.x, fit.y)
+            found[f"{name}_by_lr"], found[f"{name}_by_axis"] = by_lr.mean() / unit, by_axis.mean() / unit
+        for name, values in (("temperature", state.temperature), ("noise_variance", state["noise_trace"])):
+            fit = Quadratic.of(_log(values), state)
+            by_lr, by_axis = fit.slopes(fit.x, fit.y)
+            found[f"{name}_collapse"] = (direction[0] * by_lr + direction[1] * by_axis).mean()
+        return xr.Dataset(found)
+
+    return own.over_seeds(of, confidence)
+
+
+def isentrope(own: Gas, confidence: float = 0.9) -> xr.Dataset:
+    """Follow T r^2 = const through the middle of the grid, and S beside it: constant in an ideal gas.
+
+    Values between cells are those of quadratic fits of log T, log r^2 and S over the logarithms of both axes.
+
+    Returns
+    -------
+    xarray.Dataset [point]
+        ``lr`` and the other axis along the path; ``temperature`` there; ``entropy_change`` (nats) from the
+        middle of the path, with its ``*_interval``. Empty where the grid holds no such path.
+
+    Raises
+    ------
+    ValueError
+        On spheres, whose radius is given.
+    """
+    axis = own.axis
+    if axis != "weight_decay":
+        raise ValueError("sweep: an isentrope is one of learning rate and weight decay in full space")
+    path = _path(own.state(own.means.mean("seed", skipna=False)))
+
+    def of(state: State) -> xr.Dataset:
+        entropy = Quadratic.of(state["entropy"], state)(path[:, 0], path[:, 1])
+        temperature = Quadratic.of(_log(state.temperature), state)(path[:, 0], path[:, 1])
+        change = entropy - entropy[len(entropy) // 2] if len(entropy) else entropy
+        return xr.Dataset(
+            {"entropy_change": ("point", change), "temperature": ("point", np.exp(temperature))}
+        )
+
+    places = {"lr": ("point", np.exp(path[:, 0])), axis: ("point", np.exp(path[:, 1]))}
+    return own.over_seeds(of, confidence).assign_coords(places)
+
+
+def _path(state: State) -> Floats:
+    """Return points [n, 2] in the grid, of both logarithms, with the T r^2 of its middle."""
+    logarithm = Quadratic.of(_log(state.temperature * state["mean_r2"]), state)
+    box = np.array([[one.min(), one.max()] for one in (logarithm.x, logarithm.y)])
+    middle = logarithm(*box.mean(axis=1))
+    steepest = int(np.argmax(np.abs([one.mean() for one in logarithm.slopes(logarithm.x, logarithm.y)])))
+    points = []
+    first, last = box[1 - steepest].tolist()
+    for at in np.linspace(first, last, _ON_PATH).tolist():
+
+        def point(along: float, at: float = at) -> list[float]:
+            return [along, at] if steepest == 0 else [at, along]
+
+        def excess(along: float, point: Callable[[float], list[float]] = point) -> float:
+            return float(logarithm(*point(along)) - middle)
+
+        low, high = box[steepest]
+        if excess(low) * excess(high) <= 0.0:
+            points.append(point(brentq(excess, low, high)))
+    return np.array(points, dtype=np.float64).reshape(-1, 2)
+
+
+def gibbs_maps(own: Gas, resamples: int = 200, seed: int = 0, confidence: float = 0.9) -> xr.Dataset:
+    """Return the Gibbs energy of all states at the T and p of each cell, and how far its least one is off.
+
+    On spheres, whose volume is given, it is the free energy F at the T of each cell, of the states with its
+    radius. That the least is at the cell itself presumes dU = T dS, which holds in a range of learning rates.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``energy`` [lr, axis, lr_of_state, axis_of_state] (loss units) less that of the cell's own state;
+        ``off`` [lr, axis], by how many cells the least is off, in steps along either axis, the diagonal one
+        too; ``off_interval`` [lr, axis, bound] and ``mean_off`` with ``mean_off_interval``, by the quantiles
+        of ``resamples`` draws of seeds.
+    """
+    axis, means = own.axis, own.means
+    if not axis:
+        raise ValueError("sweep: must have several values of weight decay or radius")
+    energy = _energies(own.state(means.mean("seed", skipna=False)), axis)
+    found = xr.Dataset({"energy": energy, "off": (("lr", axis), _off(energy, axis))})
+    found["mean_off"] = found["off"].mean()
+    random, count = np.random.default_rng(seed), means.sizes["seed"]
+    offs = [found["off"].values]
+    if count > 1:
+        chosen = random.integers(0, count, (resamples, count))
+        offs = [
+            _off(_energies(own.state(means.isel(seed=one).mean("seed", skipna=False)), axis), axis)
+            for one in chosen
+        ]
+    tails = [0.5 - confidence / 2, 0.5 + confidence / 2]
+    unknown = count == 1
+    each, mean = np.quantile(offs, tails, axis=0), np.quantile(np.mean(offs, axis=(1, 2)), tails)
+    found["off_interval"] = (("bound", "lr", axis), np.full_like(each, np.nan) if unknown else each)
+    found["mean_off_interval"] = ("bound", np.full(2, np.nan) if unknown else mean)
+    return found.assign_coords(bound=["low", "high"]).transpose(..., "bound")
+
+
+def _energies(state: State, axis: str) -> xr.DataArray:
+    """Return the energies of all states at the conditions of each cell, less that of the cell's own."""
+    other = {"lr": "lr_of_state", axis: f"{axis}_of_state"}
+    on_sphere = axis == "radius"
+    energy, entropy = state["energy"].rename(other), state["entropy"].rename(other)
+    found: xr.DataArray = energy - state.temperature * entropy
+    own = state.free_energy
+    if on_sphere:
+        same = xr.DataArray(
+            np.where(np.eye(state["energy"].sizes[axis], dtype=bool), 0.0, np.inf),
+            dims=(axis, other[axis]),
+        )
+        found = found + same
+    else:
+        found, own = found + state.pressure * state.volume.rename(other), own + state.pressure * state.volume
+    return (found - own).transpose("lr", axis, other["lr"], other[axis])
+
+
+def _off(energy: xr.DataArray, axis: str) -> NDArray[np.float64]:
+    """Return by how many cells the least energy is off [lr, axis]."""
+    values = np.where(np.isnan(energy.values), np.inf, energy.values)
+    rows, columns = values.shape[:2]
+    least = values.reshape(rows, columns, -1).argmin(axis=2)
+    by_lr = np.abs(least // columns - np.arange(rows)[:, None])
+    by_axis = np.abs(least % columns - np.arange(columns)[None, :])
+    off: NDArray[np.float64] = np.maximum(by_lr, by_axis).astype(np.float64)
+    return off

@@ -1,0 +1,223 @@
+"""Figures of sweeps over two axes: weights as a gas."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm
+from matplotlib.figure import Figure
+
+from pythermo.analysis.gas import second_axis
+from pythermo.analysis.gas_laws import GasAnalysis
+from pythermo.figures.style import (
+    BLUE,
+    GRAY,
+    LR_LABEL,
+    distinct,
+    label_short_axis,
+    legend_beside,
+    own_style,
+    require_some,
+    say,
+    shades,
+)
+
+AXIS_LABELS = {"weight_decay": "weight decay λ", "radius": "radius r"}
+SHORT = {"weight_decay": "λ", "radius": "r"}
+_STATES = ("norm", "temperature", "energy", "entropy")
+
+
+def label(cells: xr.Dataset, name: str) -> str:
+    """Return a value's meaning and unit."""
+    attrs = cells[name].attrs
+    return str(attrs["long_name"]) + ("" if attrs["units"] == "1" else f" ({attrs['units']})")
+
+
+def gas_states(titled: Mapping[str, GasAnalysis]) -> Figure:
+    """Draw r, T, U and S against the learning rate, a line for each value of the other axis, a row per sweep.
+
+    Crosses are the norm that the law to first order has for the mean squared gradient.
+
+    Parameters
+    ----------
+    titled : mapping of str to GasAnalysis
+        Analyzed sweeps by title.
+
+    Returns
+    -------
+    Figure
+    """
+    require_some("titled", titled)
+    with own_style():
+        figure = Figure(figsize=(15.0, 3.3 * len(titled)), layout="constrained")
+        rows = figure.subplots(len(titled), 4, squeeze=False)
+        for (title, found), row in zip(titled.items(), rows, strict=True):
+            cells = found.cells
+            for axes, name in zip(row, _STATES, strict=True):
+                _draw_states(axes, cells, name)
+            row[0].set_title(title)
+            legend_beside(row[-1], row[-1])
+        return figure
+
+
+def _draw_states(axes: Axes, cells: xr.Dataset, name: str) -> None:
+    other = second_axis(cells)
+    for value, color in zip(cells[other].values, shades(cells.sizes[other]), strict=True):
+        one = cells.sel({other: value})
+        _points(axes, one["lr"].values, one, name, f"{SHORT[other]} = {value:.3g}", color)
+        if name == "norm":
+            axes.plot(one["lr"], one["norm_predicted"], "x", color=color)
+    axes.set_xscale("log")
+    if name in ("norm", "temperature"):
+        axes.set_yscale("log")
+        label_short_axis(axes.yaxis)
+    axes.set_xlabel(LR_LABEL)
+    axes.set_ylabel(label(cells, name))
+    label_short_axis(axes.xaxis)
+
+
+def _points(
+    axes: Axes, x: np.ndarray, one: xr.Dataset, name: str, text: str, color: object, style: str = "o-"
+) -> None:
+    """Draw values with their intervals, where these are known."""
+    value = one[name].values
+    low, high = (one[f"{name}_interval"].sel(bound=bound).values for bound in ("low", "high"))
+    errors = np.nan_to_num(np.stack([value - low, high - value]))
+    axes.errorbar(x, value, errors, fmt=style, color=color, label=text, elinewidth=1.0, linewidth=1.2)
+
+
+def gas_isotherms(titled: Mapping[str, GasAnalysis]) -> Figure:
+    """Draw p against V at each learning rate, dashed that of an ideal gas with the same T, a panel per sweep.
+
+    Parameters
+    ----------
+    titled : mapping of str to GasAnalysis
+        Analyzed sweeps by title.
+
+    Returns
+    -------
+    Figure
+    """
+    require_some("titled", titled)
+    with own_style():
+        figure = Figure(figsize=(5.6 * len(titled), 4.0), layout="constrained")
+        row = figure.subplots(1, len(titled), squeeze=False)[0]
+        for (title, found), axes in zip(titled.items(), row, strict=True):
+            cells = found.cells
+            for lr, color in zip(cells["lr"].values, shades(cells.sizes["lr"]), strict=True):
+                one = cells.sel(lr=lr)
+                axes.plot(one["volume"], one["pressure"], "o-", color=color, label=f"η = {lr:.3g}")
+                axes.plot(one["volume"], one["pressure_ideal"], "--", color=color, linewidth=1.0)
+            axes.set(xscale="log", yscale="log", title=title)
+            axes.set_xlabel(label(cells, "volume"))
+            axes.set_ylabel(label(cells, "pressure"))
+            label_short_axis(axes.xaxis)
+            axes.plot([], [], "--", color=GRAY, label="ideal gas")
+            legend_beside(axes, axes)
+        return figure
+
+
+def gas_compressibility(titled: Mapping[str, GasAnalysis]) -> Figure:
+    """Draw Z of each cell against 1 + SNR^2, which it is in theory; an ideal gas has 1.
+
+    Parameters
+    ----------
+    titled : mapping of str to GasAnalysis
+        Analyzed sweeps by title.
+
+    Returns
+    -------
+    Figure
+    """
+    require_some("titled", titled)
+    with own_style():
+        figure = Figure(figsize=(6.6, 4.4), layout="constrained")
+        axes = figure.subplots()
+        largest = 1.0
+        for (title, found), (color, marker) in zip(titled.items(), distinct(), strict=False):
+            cells = found.cells.stack(cell=("lr", second_axis(found.cells)))
+            x, one = 1.0 + cells["squared_snr"].values, cells.reset_index("cell")
+            _points(axes, x, one, "compressibility", title, color, marker)
+            largest = max(largest, float(np.nanmax(x, initial=1.0)))
+        axes.plot([1.0, largest], [1.0, largest], color=GRAY, linewidth=1.0, label="Z = 1 + SNR²")
+        axes.axhline(1.0, color=GRAY, linestyle="--", linewidth=1.0, label="ideal gas")
+        axes.set(xscale="log", yscale="log")
+        axes.set_xlabel("1 + SNR² of minibatch gradients")
+        axes.set_ylabel(label(next(iter(titled.values())).cells, "compressibility"))
+        label_short_axis(axes.xaxis)
+        label_short_axis(axes.yaxis)
+        legend_beside(axes, axes)
+        return figure
+
+
+def gas_gibbs(titled: Mapping[str, GasAnalysis]) -> Figure:
+    """Draw by how many cells the least Gibbs energy is off at the T and p of each, a panel per sweep.
+
+    Parameters
+    ----------
+    titled : mapping of str to GasAnalysis
+        Analyzed sweeps by title.
+
+    Returns
+    -------
+    Figure
+    """
+    require_some("titled", titled)
+    with own_style({"axes.grid": False}):
+        figure = Figure(figsize=(4.6 * len(titled), 4.0), layout="constrained")
+        row = figure.subplots(1, len(titled), squeeze=False)[0]
+        for (title, found), axes in zip(titled.items(), row, strict=True):
+            axes.set_title(title)
+            if isinstance(found.gibbs, str):
+                say(axes, found.gibbs)
+                continue
+            _draw_offsets(axes, found.gibbs)
+        return figure
+
+
+def _draw_offsets(axes: Axes, gibbs: xr.Dataset) -> None:
+    other = second_axis(gibbs)
+    off = gibbs["off"].transpose(other, "lr").values
+    most = max(int(off.max()), 1)
+    colors = BoundaryNorm(np.arange(-0.5, most + 1.5), 256)
+    axes.imshow(off, origin="lower", cmap="viridis_r", norm=colors, aspect="auto")
+    for (row, column), value in np.ndenumerate(off):
+        dark = value > most / 2
+        axes.text(column, row, f"{value:.0f}", ha="center", va="center", color="white" if dark else "black")
+    axes.set_xticks(range(off.shape[1]), [f"{lr:.2g}" for lr in gibbs["lr"].values])
+    axes.set_yticks(range(off.shape[0]), [f"{value:.2g}" for value in gibbs[other].values])
+    axes.set_xlabel(LR_LABEL)
+    axes.set_ylabel(AXIS_LABELS[other])
+
+
+def gas_isentropes(titled: Mapping[str, GasAnalysis]) -> Figure:
+    """Draw the change of S along T r^2 = const, where an ideal gas has none, beside that of a whole sweep.
+
+    Parameters
+    ----------
+    titled : mapping of str to GasAnalysis
+        Analyzed sweeps by title; in those on spheres there is none.
+
+    Returns
+    -------
+    Figure
+    """
+    require_some("titled", titled)
+    with own_style():
+        figure = Figure(figsize=(4.8 * len(titled), 3.8), layout="constrained")
+        row = figure.subplots(1, len(titled), squeeze=False)[0]
+        for (title, found), axes in zip(titled.items(), row, strict=True):
+            axes.set_title(title)
+            path = found.isentrope
+            if isinstance(path, str) or path.sizes["point"] == 0:
+                say(axes, path if isinstance(path, str) else "the grid holds no T r² = const")
+                continue
+            _points(axes, path["lr"].values, path, "entropy_change", "measured", BLUE)
+            axes.axhline(0.0, color=GRAY, linestyle="--", linewidth=1.0, label="ideal gas")
+            axes.set_xscale("log")
+            axes.set_xlabel(f"{LR_LABEL}, λ changing with it")
+            axes.set_ylabel("change of S (nats)")
+            label_short_axis(axes.xaxis)
+            axes.legend(fontsize=8)
+        return figure
