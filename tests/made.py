@@ -2,9 +2,11 @@
 
 import numpy as np
 import xarray as xr
+from tiny import TINY
 
 from pythermo.analysis.setup import Progress, Setup
 from pythermo.config.preset import Preset
+from pythermo.sphere.protocols import PROTOCOLS, Sphere
 
 
 def made_sweep(n: int = 8, last: int = 30) -> xr.Dataset:
@@ -90,3 +92,61 @@ def late_sweep(drifting=(), seeds=6, scatter=1e-3) -> xr.Dataset:
         loss=made["loss"] + noise + slope * (made["iteration"] - 8000) / 2000,
         entropy=made["entropy"] + moves,
     ).assign_attrs(constant_loss=100.0)
+
+
+def planted_gas(protocol: str, seeds: int = 3) -> xr.Dataset:
+    """Return a sweep of ideal gases, D = 101, whose U is (D - 1) T / 2: dU = T dS along learning rates."""
+    lr, other = np.logspace(-2, -1, 4), np.logspace(-2, -1, 3)
+    axis = "radius" if protocol == "sphere" else "weight_decay"
+    grid = xr.Dataset(coords={"lr": lr, axis: other, "seed": range(seeds), "iteration": [100, 200, 300, 400]})
+    dim, variance = 101, 0.05
+    shape = xr.zeros_like(grid["lr"] * 1.0 + grid[axis] + grid["seed"] + grid["iteration"] * 1.0)
+    jitter = shape + np.random.default_rng(0).normal(size=shape.shape) * 1e-3
+    decay = grid[axis] if axis == "weight_decay" else 0.0
+    own = Sphere(grid["radius"]) if protocol == "sphere" else PROTOCOLS[protocol]
+    trace = variance * (dim - 1)
+    r2 = shape + own.radius(grid["lr"], variance, dim, decay) ** 2
+    temperature = shape + own.temperature(grid["lr"], variance, dim, decay)
+    g2 = trace / r2
+    eta = own.step_size(grid["lr"], r2**0.5)
+    entropy = (dim - 1) / 2.0 * np.log(temperature * r2)
+    dataset = xr.Dataset(
+        {
+            "loss": (dim - 1) * temperature / 2.0 * (1.0 + jitter),
+            "entropy": entropy.expand_dims(k=[50]) + jitter,
+            "squared_full_grad_norm": shape + 0.0,
+            "rms_noise_norm": g2**0.5,
+            "log_radius": np.log(r2) / 2.0,
+            "noise_trace": shape + trace,
+            "squared_signal": shape + 0.0,
+            "mean_r2": r2,
+            "mean_r4": r2**2,
+            "mean_r6": r2**3,
+            "mean_g2": g2,
+            "mean_r2_g2": r2 * g2,
+            "mean_r4_g2": r2**2 * g2,
+            "mean_next_r2": r2 + eta**2 * g2 if protocol == "sphere" else r2,
+        }
+    )
+    changes = {"training.protocol": protocol}
+    changes |= {} if protocol == "sphere" else {"training.weight_decay": 0.1}
+    config = TINY.changed(**changes, **{"measurement.stationary": 2})
+    return dataset.assign_attrs(
+        config=config.to_toml(), weights=dim, full_gradient="mean", constant_loss=99.0
+    )
+
+
+def gas_setup(protocol: str, seeds: int = 3, title: str = "made") -> Setup:
+    """Return a planted gas as a sweep that was read from a folder."""
+    sweep = planted_gas(protocol, seeds)
+    axis = "radius" if protocol == "sphere" else "weight_decay"
+    decay = 0.0 if protocol == "sphere" else 0.1
+    changes = {"training.protocol": protocol, "training.weight_decay": decay}
+    changes |= {"training.iterations": 400, "measurement.late": 4, "measurement.window": 51}
+    run = TINY.changed(**changes)
+    values = {"description": "", "lr": sweep["lr"].values.tolist(), axis: sweep[axis].values.tolist()}
+    preset = Preset.checked(
+        {**values, "seeds": seeds, "run": run.model_dump(exclude_unset=True, exclude={"lr"})}
+    )
+    members = sweep.sizes["lr"] * sweep.sizes[axis] * seeds
+    return Setup(title, title, preset, sweep, None, Progress(members, (), 1, 1, ()))

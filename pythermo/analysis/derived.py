@@ -30,17 +30,12 @@ class Derived:
     needs: tuple[str, ...] = ()
 
 
-def noise_temperature(members: Members) -> Floats:
-    """Return the temperature of isotropic noise as strong as that of the gradients [lr]."""
-    return members.lr * members["squared_noise"] / (2.0 * (members.dim - 1))
-
-
 def _configurational(members: Members) -> Floats:
     return members["squared_loss_grad_norm"] / members["hessian_trace"]
 
 
 def _heat_capacity(members: Members) -> Floats:
-    temperature, energy = noise_temperature(members), members["energy"]
+    temperature, energy = members.noise_temperature, members["energy"]
     capacity, known = np.full(len(energy), np.nan), np.isfinite(energy)
     if known.sum() > 1:
         by_log = np.gradient(energy[known], np.log(members.lr[known]))
@@ -51,7 +46,7 @@ def _heat_capacity(members: Members) -> Floats:
 def _quench_dimension(members: Members) -> Floats:
     """Return 2 / T times the quench energy, for as many independent points as the window is worth."""
     lost = 1.0 - 1.0 / members["effective_samples"]
-    thermal = noise_temperature(members) / 2.0 * np.where(lost > 0.0, lost, np.nan)
+    thermal = members.noise_temperature / 2.0 * np.where(lost > 0.0, lost, np.nan)
     return members["quench_energy"] / thermal
 
 
@@ -64,7 +59,7 @@ def _inverse_temperature_step(members: Members) -> Floats:
 
 
 FROM_MEMBERS = (
-    Derived("noise", "T of the noise", TEMPERATURE, noise_temperature),
+    Derived("noise", "T of the noise", TEMPERATURE, lambda m: m.noise_temperature),
     Derived(
         "configurational", "configurational T", TEMPERATURE, _configurational,
         ("squared_loss_grad_norm", "hessian_trace"),
@@ -72,7 +67,7 @@ FROM_MEMBERS = (
     Derived("heat_capacity", "heat capacity dU/dT", NATS, _heat_capacity),
     Derived(
         "fluctuation_capacity", "heat capacity Var(U)/T²", NATS,
-        lambda m: m.variance / noise_temperature(m) ** 2,
+        lambda m: m.variance / m.noise_temperature ** 2,
     ),
     Derived("effective_dimension", "effective dimension 2 dU/dT", "1", lambda m: 2.0 * _heat_capacity(m)),
     Derived(
@@ -85,11 +80,11 @@ FROM_MEMBERS = (
     ),
     Derived(
         "edge_ratio", "learning rate times half the largest curvature", "1",
-        lambda m: m.lr * m["largest_curvature"] / 2.0, ("largest_curvature",),
+        lambda m: m.step_size * m["largest_curvature"] / 2.0, ("largest_curvature",),
     ),
     Derived(
         "batch_edge_ratio", "learning rate times half the batch sharpness", "1",
-        lambda m: m.lr * m["batch_sharpness"] / 2.0, ("batch_sharpness",),
+        lambda m: m.step_size * m["batch_sharpness"] / 2.0, ("batch_sharpness",),
     ),
     Derived(
         "inverse_temperature_step", "1/T less that of the next learning rate", "nats per loss unit",
@@ -139,7 +134,7 @@ def of_path(fitted: NDArray[np.bool_]) -> list[Derived]:
 
     def by_noise(members: Members) -> Floats:
         changes, known = np.full(len(fitted), np.nan), fitted & np.isfinite(members["energy"])
-        changes[known] = _integral_of_inverse(noise_temperature(members)[known], members["energy"][known])
+        changes[known] = _integral_of_inverse(members.noise_temperature[known], members["energy"][known])
         return changes
 
     return [

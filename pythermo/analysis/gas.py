@@ -231,9 +231,9 @@ CELLS = (
     Quoted("energy", "training loss U", _LOSS, lambda s: s["energy"]),
     Quoted("entropy", "entropy S", "nats", lambda s: s["entropy"]),
     Quoted("sphere_entropy", "entropy S of the directions", "nats", lambda s: s.sphere_entropy),
-    Quoted("norm", "norm r, root of the mean square", _WEIGHT, lambda s: s["mean_r2"] ** 0.5),
+    Quoted("norm", "rms norm r", _WEIGHT, lambda s: s["mean_r2"] ** 0.5),
     Quoted(
-        "norm_predicted", "norm r by the mean of A, to first order", _WEIGHT,
+        "norm_predicted", "rms norm r by the mean of A, to first order", _WEIGHT,
         lambda s: s.radius(s["mean_r2_g2"]),
     ),
     Quoted(
@@ -248,7 +248,7 @@ CELLS = (
     ),
     Quoted("effective_lr", "effective learning rate", "1", lambda s: s.effective_lr),
     Quoted(
-        "noise_variance", "variance of the noise on the unit sphere σ²", f"({_LOSS})²",
+        "noise_variance", "noise variance σ²", f"({_LOSS})²",
         lambda s: s["noise_trace"] / (s.gas.dim - 1),
     ),
     Quoted("squared_snr", "squared signal-to-noise ratio", "1", lambda s: s.squared_snr),

@@ -272,6 +272,12 @@ def isentrope(own: Gas, confidence: float = 0.9) -> xr.Dataset:
     return own.over_seeds(of, confidence).assign_coords(places)
 
 
+def longest_side(path: xr.Dataset) -> str:
+    """Return which axis changes the most along a path, on a logarithmic scale."""
+    spans = {axis: np.ptp(np.log(path[axis].values)) for axis in ("lr", "weight_decay")}
+    return max(spans, key=lambda axis: spans[axis])
+
+
 def _path(state: State) -> Floats:
     """Return points [n, 2] in the grid, of both logarithms, with the T r^2 of its middle."""
     logarithm = Quadratic.of(_log(state.temperature * state["mean_r2"]), state)

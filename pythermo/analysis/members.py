@@ -1,7 +1,7 @@
 """What thermometers read: the stationary means of a sweep's members, and intervals over their seeds."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -10,6 +10,8 @@ from scipy.stats import t as student
 
 from pythermo._checks import Floats
 from pythermo.analysis.stationary import tail_of
+from pythermo.config.schema import RunConfig, TrainingConfig
+from pythermo.sphere.protocols import PROTOCOLS
 
 _NEEDED = ("energy", "entropy", "squared_noise")
 
@@ -27,11 +29,14 @@ class Members:
         U of each of the measurements.
     dim : int
         Number of weights D.
+    training : TrainingConfig, optional
+        How they were trained; on a sphere if it is not known.
     """
 
     means: xr.Dataset
     losses: Floats
     dim: int
+    training: TrainingConfig | None = None
 
     @classmethod
     def of(cls, sweep: xr.Dataset, last: int, k: int) -> "Members":
@@ -44,7 +49,8 @@ class Members:
         known = means[list(_NEEDED)].to_array().notnull().all("variable")
         means = means[[name for name, one in means.items() if one.notnull().any()]]
         losses = np.where(known.values[..., None], tail["energy"].values, np.nan)
-        return cls(means.where(known), losses, int(sweep.attrs["weights"]))
+        training = RunConfig.from_toml(sweep.attrs["config"]).training if "config" in sweep.attrs else None
+        return cls(means.where(known), losses, int(sweep.attrs["weights"]), training)
 
     def __getitem__(self, name: str) -> Floats:
         """Return the mean over the seeds that are known [lr]."""
@@ -55,6 +61,28 @@ class Members:
         """The learning rates [lr]."""
         rates: Floats = self.means["lr"].values
         return rates
+
+    @property
+    def in_full_space(self) -> bool:
+        """Whether their norms are free."""
+        return self.training is not None and PROTOCOLS[self.training.protocol].in_full_space
+
+    @property
+    def step_size(self) -> Floats:
+        """What a gradient is multiplied by in a step [lr]: at a fixed effective learning rate, lr r^2."""
+        if self.training is None or not self.in_full_space:
+            return self.lr
+        sizes: Floats = PROTOCOLS[self.training.protocol].step_size(self.lr, self["radius"])
+        return sizes
+
+    @property
+    def noise_temperature(self) -> Floats:
+        """The temperature of isotropic noise as strong as that of the gradients, by the protocol [lr]."""
+        if self.training is None or not self.in_full_space:
+            return self.lr * self["squared_noise"] / (2.0 * (self.dim - 1))
+        protocol, variance = PROTOCOLS[self.training.protocol], self["noise_trace"] / (self.dim - 1)
+        found: Floats = protocol.temperature(self.lr, variance, self.dim, self.training.weight_decay)
+        return found
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -100,7 +128,8 @@ class Members:
         return np.stack([value - half, value + half], axis=1)
 
     def _without(self, seed: int) -> "Members":
-        return Members(self.means.drop_isel(seed=seed), np.delete(self.losses, seed, axis=1), self.dim)
+        means, losses = self.means.drop_isel(seed=seed), np.delete(self.losses, seed, axis=1)
+        return replace(self, means=means, losses=losses)
 
 
 def _of_known(statistic: Callable[..., Floats], values: Floats) -> Floats:

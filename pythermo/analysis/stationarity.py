@@ -131,11 +131,11 @@ def stationarity(sweep: xr.Dataset, k: int = FIGURE_K, confidence: float = 0.9) 
 def _watched(members: xr.Dataset, k: int) -> dict[str, xr.DataArray]:
     """Return what must not drift, by its name in the result."""
     watched = {"energy": members["loss"], "entropy": members["entropy"].sel(k=k, drop=True)}
-    if "config" in members.attrs and "radius" in members.data_vars:
+    if "config" in members.attrs and "mean_r2" in members.data_vars:  # of all steps, not of some iterates
         training = RunConfig.from_toml(members.attrs["config"]).training
         if training.protocol != "sphere":
-            logarithm: Any = np.log(members["radius"])
-            watched["log_radius"] = logarithm
+            logarithm: Any = np.log(members["mean_r2"])
+            watched["log_radius"] = logarithm / 2.0
     return watched
 
 

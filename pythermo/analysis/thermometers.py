@@ -11,7 +11,6 @@ from pythermo.analysis.derived import (
     FROM_MEMBERS,
     NATS,
     TEMPERATURE,
-    noise_temperature,
     of_batch,
     of_floor,
     of_path,
@@ -179,7 +178,7 @@ def _log_crossing(members: Members, fitted: NDArray[np.bool_]) -> Floats:
     except ValueError:
         return np.array([np.nan])
     between = slice(1, -1)  # at the ends dU/dS is that of half a step away
-    noise = noise_temperature(members)[np.isin(members.lr, found.lr)]
+    noise = members.noise_temperature[np.isin(members.lr, found.lr)]
     with np.errstate(divide="ignore"):
         above = np.log(found.temperature / noise)[between]
     lr = np.log(found.lr[between])

@@ -1,8 +1,9 @@
 """Figures of the paper and of our own experiments: Datasets in, matplotlib Figure out."""
 
 from pythermo.figures import _backend  # noqa: F401  # before all that imports matplotlib
-from pythermo.figures.calibration import calibration
+from pythermo.figures.calibration import calibration, calibration_free_energies, calibration_gibbs
 from pythermo.figures.gas import (
+    gas_collapse,
     gas_compressibility,
     gas_gibbs,
     gas_isentropes,
@@ -30,8 +31,11 @@ from pythermo.figures.toy import toy_meridians, toy_runs, toy_spheres, toy_therm
 
 __all__ = [
     "calibration",
+    "calibration_free_energies",
+    "calibration_gibbs",
     "drifts",
     "entropy_by_neighbors",
+    "gas_collapse",
     "gas_compressibility",
     "gas_gibbs",
     "gas_isentropes",

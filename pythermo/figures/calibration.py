@@ -1,13 +1,14 @@
 """Figure of the calibration: measured values beside theory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pythermo.figures.style import BLUE, GRAY, GREEN, LR_LABEL, ORANGE, own_style
+from pythermo._checks import Floats
+from pythermo.figures.style import BLUE, GRAY, GREEN, LR_LABEL, ORANGE, legend_beside, own_style, shades
 
 _UNITS = {"energy": "loss U", "entropy": "entropy S (nats)", "temperature": "temperature T"}
 _COLORS = (BLUE, ORANGE)
@@ -45,6 +46,93 @@ def calibration(spheres: Sequence[xr.Dataset], gases: Sequence[xr.Dataset]) -> F
         _draw_radius(below[1], gases)
         _draw_gas_entropy(below[2], gases)
         return figure
+
+
+def calibration_gibbs(gases: Sequence[xr.Dataset], energies: Sequence[Floats]) -> Figure:
+    """Draw the Gibbs energy of all states at the T and p of nine of them: it is least at their own.
+
+    Parameters
+    ----------
+    gases : sequence of Dataset
+        As `pythermo.studies.gas.gas_sweep` makes them.
+    energies : sequence of array [cells, cells]
+        As `gibbs_energies` there makes them of each.
+
+    Returns
+    -------
+    Figure
+        A row of nine panels for each gas: rings are the cell whose T and p it is, crosses the least energy.
+    """
+    with own_style({"axes.grid": False}):
+        figure = Figure(figsize=(15.0, 2.1 * len(gases) + 0.6), layout="constrained")
+        rows = figure.subplots(len(gases), 9, squeeze=False)
+        for gas, energy, row in zip(gases, energies, rows, strict=True):
+            shape = gas["energy"].shape
+            places = [(i, j) for i in _three(shape[0]) for j in _three(shape[1])]
+            for axes, (i, j) in zip(row, places, strict=True):
+                _draw_gibbs(axes, energy.reshape(*shape, *shape)[i, j], (i, j))
+                lr, decay = float(gas["lr"][i]), float(gas["weight_decay"][j])
+                axes.set_title(f"η {lr:.2g}, λ {decay:.2g}", fontsize=8)
+            row[0].set_ylabel(f"{gas.attrs['protocol']}\nlog λ", fontsize=8)
+            for axes in row:
+                axes.set_xlabel("log η", fontsize=8)
+        return figure
+
+
+def _three(count: int) -> tuple[int, int, int]:
+    return 0, count // 2, count - 1
+
+
+def _draw_gibbs(axes: Axes, energy: Floats, own: tuple[int, int]) -> None:
+    above = energy - energy.min()
+    axes.imshow(np.sqrt(above.T), origin="lower", cmap="viridis", aspect="auto")
+    least = np.unravel_index(int(energy.argmin()), energy.shape)
+    axes.plot(*own, "o", mfc="none", mec="white", ms=11)
+    axes.plot(*least, "x", color=ORANGE, ms=7, mew=2)
+    axes.set(xticks=[], yticks=[])
+
+
+def calibration_free_energies(sweeps: Mapping[float, xr.Dataset]) -> Figure:
+    """Draw F = U - T S of all learning rates at the T of some of them, on spheres of several radii.
+
+    Chains on a sphere of radius r are those on the unit sphere, r times as large: their S is larger by
+    (D - 1) log r, and F is least at the same learning rate.
+
+    Parameters
+    ----------
+    sweeps : mapping of float to Dataset
+        By radius, as `pythermo.studies.calibration.sphere_sweep` makes them, each with draws of its own.
+
+    Returns
+    -------
+    Figure
+        A panel for each radius; rings are the learning rate whose T it is, crosses the least F.
+    """
+    with own_style():
+        figure = Figure(figsize=(3.5 * len(sweeps), 3.6), layout="constrained")
+        panels = figure.subplots(1, len(sweeps), squeeze=False)[0]
+        for axes, (radius, sweep) in zip(panels, sweeps.items(), strict=True):
+            for place, color in zip(
+                range(2, sweep.sizes["lr"] - 1, 2), shades(sweep.sizes["lr"] // 2), strict=False
+            ):
+                free = free_energies(sweep, radius)[place]
+                temperature = float(sweep["temperature_theory"][place])
+                scaled = (free - free.min()) / temperature
+                axes.plot(sweep["lr"], scaled, "-", color=color, lw=1.2, label=f"T = {temperature:.2g}")
+                axes.plot(sweep["lr"][place], scaled[place], "o", mfc="none", color=color, ms=10)
+                axes.plot(sweep["lr"][int(free.argmin())], 0.0, "x", color=color, ms=7)
+            axes.set(xscale="log", xlabel="effective learning rate η", title=f"r = {radius:g}")
+            axes.set_ylim(-0.1, 3.0)
+        figure.axes[0].set_ylabel("(F - least F) / T (nats)")
+        legend_beside(figure.axes[-1], figure.axes[-1])
+        return figure
+
+
+def free_energies(sweep: xr.Dataset, radius: float) -> Floats:
+    """Return F on a sphere of a radius [lr whose T it is at, lr of the state] (loss units)."""
+    entropy = sweep["entropy"].values + (sweep.attrs["dim"] - 1) * np.log(radius)
+    found: Floats = sweep["energy"].values - sweep["temperature_theory"].values[:, None] * entropy
+    return found
 
 
 def _draw_errors(axes: Axes, sweep: xr.Dataset) -> None:

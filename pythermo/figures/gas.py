@@ -9,7 +9,7 @@ from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
 from pythermo.analysis.gas import second_axis
-from pythermo.analysis.gas_laws import GasAnalysis
+from pythermo.analysis.gas_laws import GasAnalysis, longest_side
 from pythermo.figures.style import (
     BLUE,
     GRAY,
@@ -25,6 +25,10 @@ from pythermo.figures.style import (
 
 AXIS_LABELS = {"weight_decay": "weight decay λ", "radius": "radius r"}
 SHORT = {"weight_decay": "λ", "radius": "r"}
+ALONG_PATH = {
+    "lr": f"{LR_LABEL}, λ changing with it",
+    "weight_decay": f"{AXIS_LABELS['weight_decay']}, η changing with it",
+}
 _STATES = ("norm", "temperature", "energy", "entropy")
 
 
@@ -87,6 +91,55 @@ def _points(
     axes.errorbar(x, value, errors, fmt=style, color=color, label=text, elinewidth=1.0, linewidth=1.2)
 
 
+# What T and the noise are functions of in theory, alone.
+_COLLAPSE = {
+    "fixed-elr": "effective learning rate η",
+    "fixed-lr": "ηλ",
+    "sphere": "effective learning rate η/r²",
+}
+
+
+def collapsed(cells: xr.Dataset) -> xr.DataArray:
+    """Return that of which T and the noise are functions in theory, of each cell."""
+    match cells.attrs["protocol"]:
+        case "fixed-lr":
+            return cells["lr"] * cells["weight_decay"]
+        case "fixed-elr":
+            return cells["lr"] + 0.0 * cells[second_axis(cells)]
+        case _:
+            return cells["lr"] / cells["radius"] ** 2
+
+
+def gas_collapse(titled: Mapping[str, GasAnalysis]) -> Figure:
+    """Draw the noise's variance and T against that of which they are functions in theory, a row per sweep.
+
+    Parameters
+    ----------
+    titled : mapping of str to GasAnalysis
+        Analyzed sweeps by title.
+
+    Returns
+    -------
+    Figure
+    """
+    require_some("titled", titled)
+    with own_style():
+        figure = Figure(figsize=(9.6, 3.2 * len(titled)), layout="constrained")
+        rows = figure.subplots(len(titled), 2, squeeze=False)
+        for (title, found), row in zip(titled.items(), rows, strict=True):
+            cells, other = found.cells, second_axis(found.cells)
+            for axes, name in zip(row, ("noise_variance", "temperature"), strict=True):
+                for value, color in zip(cells[other].values, shades(cells.sizes[other]), strict=True):
+                    one, x = cells.sel({other: value}), collapsed(cells).sel({other: value}).values
+                    _points(axes, x, one, name, f"{SHORT[other]} = {value:.3g}", color)
+                axes.set(xscale="log", yscale="log", xlabel=_COLLAPSE[cells.attrs["protocol"]])
+                axes.set_ylabel(label(cells, name))
+                label_short_axis(axes.yaxis)
+            row[0].set_title(title)
+            legend_beside(row[1], row[1])
+        return figure
+
+
 def gas_isotherms(titled: Mapping[str, GasAnalysis]) -> Figure:
     """Draw p against V at each learning rate, dashed that of an ideal gas with the same T, a panel per sweep.
 
@@ -142,11 +195,8 @@ def gas_compressibility(titled: Mapping[str, GasAnalysis]) -> Figure:
             largest = max(largest, float(np.nanmax(x, initial=1.0)))
         axes.plot([1.0, largest], [1.0, largest], color=GRAY, linewidth=1.0, label="Z = 1 + SNR²")
         axes.axhline(1.0, color=GRAY, linestyle="--", linewidth=1.0, label="ideal gas")
-        axes.set(xscale="log", yscale="log")
         axes.set_xlabel("1 + SNR² of minibatch gradients")
         axes.set_ylabel(label(next(iter(titled.values())).cells, "compressibility"))
-        label_short_axis(axes.xaxis)
-        label_short_axis(axes.yaxis)
         legend_beside(axes, axes)
         return figure
 
@@ -197,26 +247,29 @@ def gas_isentropes(titled: Mapping[str, GasAnalysis]) -> Figure:
     Parameters
     ----------
     titled : mapping of str to GasAnalysis
-        Analyzed sweeps by title; in those on spheres there is none.
+        Analyzed sweeps by title, one of them in full space at least.
 
     Returns
     -------
     Figure
     """
     require_some("titled", titled)
+    free = {title: found for title, found in titled.items() if second_axis(found.cells) == "weight_decay"}
+    require_some("titled", free)
     with own_style():
-        figure = Figure(figsize=(4.8 * len(titled), 3.8), layout="constrained")
-        row = figure.subplots(1, len(titled), squeeze=False)[0]
-        for (title, found), axes in zip(titled.items(), row, strict=True):
+        figure = Figure(figsize=(4.8 * len(free), 3.8), layout="constrained")
+        row = figure.subplots(1, len(free), squeeze=False)[0]
+        for (title, found), axes in zip(free.items(), row, strict=True):
             axes.set_title(title)
             path = found.isentrope
             if isinstance(path, str) or path.sizes["point"] == 0:
                 say(axes, path if isinstance(path, str) else "the grid holds no T r² = const")
                 continue
-            _points(axes, path["lr"].values, path, "entropy_change", "measured", BLUE)
+            along = longest_side(path)
+            _points(axes, path[along].values, path, "entropy_change", "measured", BLUE)
             axes.axhline(0.0, color=GRAY, linestyle="--", linewidth=1.0, label="ideal gas")
             axes.set_xscale("log")
-            axes.set_xlabel(f"{LR_LABEL}, λ changing with it")
+            axes.set_xlabel(ALONG_PATH[along])
             axes.set_ylabel("change of S (nats)")
             label_short_axis(axes.xaxis)
             axes.legend(fontsize=8)

@@ -1,6 +1,6 @@
 """The whole way from chains by entropy to temperature, where the temperature is known: isotropic noise."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,18 +11,21 @@ from pythermo import figures, sphere
 from pythermo._progress import ProgressBar
 from pythermo.estimators.absolute_entropy import kozachenko_leonenko_entropy
 from pythermo.estimators.temperature import fit_temperature
+from pythermo.figures.calibration import free_energies
 from pythermo.reports.sections import Plot, Report, Section, Table
 from pythermo.sphere.protocols import FullSpaceName
 from pythermo.studies import intervals
 from pythermo.studies.chains import stationary_samples
 from pythermo.studies.checks import Check, checks_headline, require_passed
-from pythermo.studies.gas import GAS_REPLICAS, SIGMA, gas_checks, gas_section, gas_sweep
+from pythermo.studies.gas import GAS_REPLICAS, SIGMA, gas_checks, gas_section, gas_sweep, gibbs_energies
 from pythermo.studies.report import write_report
 from pythermo.sweeps import files
 from pythermo.training.torch_settings import own_settings
 
 # The first and the last learning rate only serve as neighbors in the fit of the temperature.
 SPHERE_LRS = np.logspace(-3.25, -0.75, 11)
+# Of the published toy; each sphere has draws of its own.
+RADII, RADII_REPLICAS = (0.10, 0.42, 1.78, 7.50), 2048
 # Replicas by dimension: k-d trees are slow in 16 dimensions.
 SPHERE_REPLICAS = {3: 8192, 16: 1024}
 
@@ -103,6 +106,16 @@ def sphere_checks(sweep: xr.Dataset) -> list[Check]:
     return checks
 
 
+def free_energy_checks(sweeps: Mapping[float, xr.Dataset]) -> list[Check]:
+    """Look for the least F at the T of each learning rate, by the radius of the sphere."""
+    checks = []
+    for radius, sweep in sweeps.items():
+        inner = np.arange(1, sweep.sizes["lr"] - 1)
+        misplaced = int((free_energies(sweep, radius).argmin(axis=1)[inner] != inner).sum())
+        checks.append(Check(f"r = {radius:g}: least F at another learning rate", misplaced, 0, "rates"))
+    return checks
+
+
 @own_settings(threads=None)
 def calibrate(out: str | Path, progress: bool = True) -> list[Path]:
     """Measure everything, write Datasets, figure and summary into a folder, and check it.
@@ -128,6 +141,10 @@ def calibrate(out: str | Path, progress: bool = True) -> list[Path]:
     ]
     checks = [check for one in spheres for check in sphere_checks(one)]
     checks += [check for one in gases for check in gas_checks(one)]
+    of_radii = {
+        radius: sphere_sweep(3, RADII_REPLICAS, seed, progress) for seed, radius in enumerate(RADII, start=1)
+    }
+    checks += free_energy_checks(of_radii)
     checks += intervals.closed_form_checks(closed)
     checks += [check for one in chains for check in intervals.chain_checks(one)]
     written = []
@@ -142,6 +159,9 @@ def calibrate(out: str | Path, progress: bool = True) -> list[Path]:
         written.append(folder / f"{name}.nc")
         files.write_dataset(written[-1], trials)
     written += figures.save(figures.calibration(spheres, gases), folder / "calibration")
+    maps = figures.calibration_gibbs(gases, [gibbs_energies(gas) for gas in gases])
+    written += figures.save(maps, folder / "gibbs")
+    written += figures.save(figures.calibration_free_energies(of_radii), folder / "free_energies")
     report = calibration_report(spheres, gases, checks)
     sections = [*report.sections, intervals.intervals_section(closed, chains)]
     written += write_report(folder, Report(report.title, sections))

@@ -17,8 +17,8 @@ Floats = NDArray[np.float64]
 SIGMA = 1.0
 GAS_DIM, GAS_REPLICAS = 3, 1024
 GAS_GRIDS = {
-    "fixed-elr": (np.logspace(-1.75, -1.0, 4), np.logspace(-3.0, -1.5, 4)),
-    "fixed-lr": (np.logspace(-1.75, -1.0, 4), np.logspace(-2.25, -1.0, 4)),
+    "fixed-elr": (np.logspace(-2.0, -1.0, 5), np.logspace(-3.5, -1.5, 5)),
+    "fixed-lr": (np.logspace(-2.0, -1.0, 5), np.logspace(-2.5, -1.0, 5)),
 }
 # arXiv 2511.07308, D = 3: slopes of the entropy by the logarithm of lr and of weight decay.
 THEORY_SLOPES = {"fixed-elr": {"weight_decay": -1.0}, "fixed-lr": {"lr": 1.0, "weight_decay": 0.0}}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from made import planted_gas
 from tiny import TINY
 
 import pythermo as pt
@@ -122,52 +123,32 @@ def test_isotropic_noise_is_an_ideal_gas(isotropic_noise, protocol):
     assert abs(float(shown["temperature_collapse"])) < 0.02
 
 
-def planted(protocol: str, seeds: int = 3, radius_by_axis=None) -> xr.Dataset:
-    """Return a sweep of ideal gases, D = 101, whose U is (D - 1) T / 2: dU = T dS along learning rates."""
-    lr, other = np.logspace(-2, -1, 4), np.logspace(-2, -1, 3)
-    axis = "radius" if protocol == "sphere" else "weight_decay"
-    grid = xr.Dataset(coords={"lr": lr, axis: other, "seed": range(seeds), "iteration": [100, 200, 300, 400]})
-    dim, variance = 101, 0.05
-    shape = xr.zeros_like(grid["lr"] * 1.0 + grid[axis] + grid["seed"] + grid["iteration"] * 1.0)
-    jitter = shape + np.random.default_rng(0).normal(size=shape.shape) * 1e-3
-    decay = grid[axis] if axis == "weight_decay" else 0.0
-    protocols = pt.sphere.protocols.PROTOCOLS
-    own = pt.sphere.protocols.Sphere(grid["radius"]) if protocol == "sphere" else protocols[protocol]
-    trace = variance * (dim - 1)
-    r2 = shape + own.radius(grid["lr"], variance, dim, decay) ** 2
-    temperature = shape + own.temperature(grid["lr"], variance, dim, decay)
-    g2 = trace / r2
-    eta = own.step_size(grid["lr"], r2**0.5)
-    entropy = (dim - 1) / 2.0 * np.log(temperature * r2)
-    dataset = xr.Dataset(
-        {
-            "loss": (dim - 1) * temperature / 2.0 * (1.0 + jitter),
-            "entropy": entropy.expand_dims(k=[50]) + jitter,
-            "squared_full_grad_norm": shape + 0.0,
-            "rms_noise_norm": g2**0.5,
-            "log_radius": np.log(r2) / 2.0,
-            "noise_trace": shape + trace,
-            "squared_signal": shape + 0.0,
-            "mean_r2": r2,
-            "mean_r4": r2**2,
-            "mean_r6": r2**3,
-            "mean_g2": g2,
-            "mean_r2_g2": r2 * g2,
-            "mean_r4_g2": r2**2 * g2,
-            "mean_next_r2": r2 + eta**2 * g2 if protocol == "sphere" else r2,
+@pytest.mark.parametrize("protocol", ["fixed-lr", "fixed-elr"])
+def test_a_norm_that_still_settles_is_not_stationary(isotropic_noise, protocol):
+    """From r = 1, 2 relaxation times of the norm are too few, and 40 are not."""
+    rates, decay = ([0.7, 2.8], 2e-3) if protocol == "fixed-lr" else ([0.015, 0.03], 0.05)
+    a = SIGMA**2 * 386
+    time = 1.0 / (4.0 * rates[0] * decay) if protocol == "fixed-lr" else 1.0 / (rates[0] ** 2 * a)
+    members = [pt.Member(lr, seed) for lr in rates for seed in range(SEEDS)]
+    judged = []
+    for times in (2, 40):
+        stride = max(1, int(times * time / 4 / 52))
+        changes = {
+            "training.protocol": protocol,
+            "training.weight_decay": decay,
+            "measurement.stride": stride,
         }
-    )
-    changes = {"training.protocol": protocol}
-    changes |= {} if protocol == "sphere" else {"training.weight_decay": 0.1}
-    config = TINY.changed(**changes, **{"measurement.stationary": 2})
-    return dataset.assign_attrs(
-        config=config.to_toml(), weights=dim, full_gradient="mean", constant_loss=99.0
-    )
+        changes |= {"training.iterations": int(times * time), "measurement.late": 24}
+        found = pt.stationarity(sweep(NOISE.changed(**changes), members)).sel(lr=rates[0])
+        low, high = found["log_radius_interval"].values
+        tolerance = float(found["log_radius_tolerance"])
+        judged.append((low > tolerance, max(-low, high) <= tolerance, bool(found["stationary"])))
+    assert judged == [(True, False, False), (False, True, True)]
 
 
 @pytest.mark.parametrize("protocol", ["fixed-elr", "fixed-lr", "sphere"])
 def test_an_ideal_gas_that_is_planted_is_found(protocol):
-    found = pt.analyze_gas(planted(protocol))
+    found = pt.analyze_gas(planted_gas(protocol))
     cells = found.cells
     assert cells.attrs["protocol"] == protocol
     np.testing.assert_allclose(cells["compressibility"], 1.0, rtol=1e-9)
@@ -193,7 +174,7 @@ def test_an_ideal_gas_that_is_planted_is_found(protocol):
 
 def test_a_state_that_is_not_an_ideal_gas_is_seen():
     """Twice the norm: Z is fourfold, the law of growth is off; an S that ignores the norm fails its relation."""
-    true = planted("fixed-elr")
+    true = planted_gas("fixed-elr")
     false = true.assign(
         mean_r2=4.0 * true["mean_r2"], mean_r4=16.0 * true["mean_r4"], mean_r6=64 * true["mean_r6"]
     )
@@ -207,10 +188,10 @@ def test_a_state_that_is_not_an_ideal_gas_is_seen():
 
 
 def test_intervals_are_over_seeds_and_absent_with_one():
-    cells = pt.gas(planted("fixed-lr", seeds=3))
+    cells = pt.gas(planted_gas("fixed-lr", seeds=3))
     width = cells["energy_interval"].sel(bound="high") - cells["energy_interval"].sel(bound="low")
     assert (width > 0.0).all()
-    one = pt.analyze_gas(planted("fixed-lr", seeds=1))
+    one = pt.analyze_gas(planted_gas("fixed-lr", seeds=1))
     assert one.cells["energy_interval"].isnull().all()
     assert one.maxwell["slope_interval"].isnull().all()
     assert one.gibbs["mean_off_interval"].isnull().all()
@@ -218,7 +199,7 @@ def test_intervals_are_over_seeds_and_absent_with_one():
 
 
 def test_what_lacks_is_named():
-    sweep_ = planted("fixed-lr")
+    sweep_ = planted_gas("fixed-lr")
     with pytest.raises(ValueError, match=r"sweep: lacks mean_r2, .* moments of their steps"):
         pt.gas(sweep_.drop_vars(["mean_r2", "mean_g2"]))
     with pytest.raises(ValueError, match="last: must leave a measurement before"):

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 from pythermo import sphere
 from pythermo.cli import app
 from pythermo.studies import calibration, chains, intervals
-from pythermo.studies.calibration import sphere_checks, sphere_sweep
+from pythermo.studies.calibration import free_energy_checks, sphere_checks, sphere_sweep
 from pythermo.studies.checks import Check
 from pythermo.studies.gas import gas_checks, gas_sweep, gibbs_energies
 
@@ -57,7 +57,7 @@ def small_sphere():
 
 @pytest.fixture(scope="module")
 def small_gases():
-    return [gas_sweep(protocol, 256, progress=False) for protocol in ("fixed-elr", "fixed-lr")]
+    return [gas_sweep(protocol, 1024, progress=False) for protocol in ("fixed-elr", "fixed-lr")]
 
 
 def test_temperature_energy_and_entropy_are_those_of_theory(small_sphere):
@@ -83,18 +83,23 @@ def test_checks_fail_where_they_should(small_sphere, small_gases):
         entropy=small_sphere["entropy"] + 0.1,
     )
     assert not any(check.passed for check in sphere_checks(wrong))
+    radii = dict.fromkeys((0.1, 7.5), small_sphere)
+    assert all(check.passed for check in free_energy_checks(radii))
+    rolled = small_sphere.assign(entropy=small_sphere["entropy"].roll(lr=1))
+    assert not any(check.passed for check in free_energy_checks({1.0: rolled}))
     gas = small_gases[1]
     tilt = gas["entropy"] + 0.1 * np.log(gas["lr"]) + 0.1 * np.log(gas["weight_decay"])
     wrong = gas.assign(radius=1.1 * gas["radius"], entropy=tilt)
     assert [check.passed for check in gas_checks(wrong)][:3] == [False, False, False]
     shifted = gas.assign(entropy=gas["entropy"].roll(lr=1))
-    assert (gibbs_energies(shifted).argmin(axis=1) != np.arange(16)).any()
+    assert (gibbs_energies(shifted).argmin(axis=1) != np.arange(25)).any()
     assert not Check("nan", np.nan, 1.0, "1").passed
 
 
 def test_the_command_writes_everything_and_fails_loudly(tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "SPHERE_REPLICAS", {3: 16, 16: 16})
     monkeypatch.setattr(calibration, "GAS_REPLICAS", 16)
+    monkeypatch.setattr(calibration, "RADII_REPLICAS", 16)
     monkeypatch.setattr(intervals, "REPETITIONS", 2)
     monkeypatch.setattr(calibration, "SPHERE_LRS", np.logspace(-1.75, -0.75, 5))
     result = CliRunner().invoke(app, ["reproduce", "calibration", "--out", str(tmp_path)])
@@ -109,10 +114,14 @@ def test_the_command_writes_everything_and_fails_loudly(tmp_path, monkeypatch):
         "intervals-16.nc",
         "calibration.png",
         "calibration.pdf",
+        "gibbs.png",
+        "gibbs.pdf",
+        "free_energies.png",
+        "free_energies.pdf",
         "summary.md",
         "report.html",
     }
-    assert xr.load_dataset(tmp_path / "fixed-lr.nc")["radius"].shape == (4, 4)
+    assert xr.load_dataset(tmp_path / "fixed-lr.nc")["radius"].shape == (5, 5)
     # 16 replicas are too few for the tolerances.
     assert result.exit_code == 1
     assert "checks failed" in result.output

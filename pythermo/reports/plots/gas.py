@@ -8,8 +8,9 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from pythermo.analysis.gas import second_axis
+from pythermo.analysis.gas_laws import longest_side
 from pythermo.analysis.setup import Setup
-from pythermo.figures.gas import AXIS_LABELS, SHORT, label
+from pythermo.figures.gas import ALONG_PATH, AXIS_LABELS, SHORT, label
 from pythermo.figures.style import BLUE, LR_LABEL
 from pythermo.reports.plots.style import GRAY, add_points, blank, say, shades
 
@@ -93,10 +94,13 @@ def gibbs_plot(setup: Setup) -> go.Figure:
 def isentrope_plot(setup: Setup) -> go.Figure:
     """Plot the change of S along T r^2 = const."""
     path = setup.gas.isentrope
-    figure = blank(setup.title, f"{LR_LABEL}, λ changing with it", "change of S (nats)")
     if isinstance(path, str) or path.sizes["point"] == 0:
-        return say(figure, path if isinstance(path, str) else "the grid holds no T r² = const")
-    _add(figure, path["lr"].values, path, "entropy_change", "measured", BLUE)
+        return say(
+            blank(setup.title, "", ""), path if isinstance(path, str) else "the grid holds no T r² = const"
+        )
+    along = longest_side(path)
+    figure = blank(setup.title, ALONG_PATH[along], "change of S (nats)")
+    _add(figure, path[along].values, path, "entropy_change", "measured", BLUE)
     figure.add_hline(y=0.0, line={"color": GRAY, "dash": "dash", "width": 1}, annotation_text="ideal gas")
     return figure
 
