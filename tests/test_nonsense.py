@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from made import made_sweep
+from made import made_sweep, planted_gas
 from matplotlib.figure import Figure
 
 import pythermo as pt
@@ -100,6 +100,7 @@ CALLS = {
             "lr": POSITIVE, "energy": POSITIVE, "entropy": VECTOR, "confidence": 0.9, "resamples": 10, "seed": 0,
         },
     ),
+    "gas": (pt.gas, {"sweep": planted_gas("fixed-lr"), "last": 2, "k": 50, "confidence": 0.9}),
     "stationarity": (pt.stationarity, {"sweep": TWO_SEEDS, "k": 50, "confidence": 0.9}),
     "thermometers": (
         pt.thermometers,
@@ -222,9 +223,9 @@ CALLS = {
 # Results, whose fields are what a function found; tables of their own; what has tests of its own.
 NOT_HERE = {
     "pt": {
-        "Analysis", "CorrelatedWindowWarning", "DEFAULT_KS", "EntropyEstimate", "GradientNoise", "Member",
+        "Analysis", "GasAnalysis", "CorrelatedWindowWarning", "DEFAULT_KS", "EntropyEstimate", "GradientNoise", "Member",
         "PowerLaw", "Preset", "ProjectedSGD", "RunConfig", "SweepError", "TemperatureEstimate", "TemperatureFit",
-        "ThermometerReading", "WeightDecaySGD", "analyze", "data",
+        "ThermometerReading", "WeightDecaySGD", "analyze", "analyze_gas", "data",
         "figures", "load_network", "load_sweep", "models", "ops", "project_", "report", "run", "sphere", "sweep",
     },
     "ops": {"exponential_sgd_step_", "fixed_elr_step_", "fixed_lr_step_", "projected_sgd_step_", "raise_failed_steps"},

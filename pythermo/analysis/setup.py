@@ -101,7 +101,7 @@ class Setup:
     @property
     def is_gas(self) -> bool:
         """Whether it goes over weight decay or radii too."""
-        return second_axis(self.dataset) is not None
+        return bool(second_axis(self.dataset))
 
     @cached_property
     def gas(self) -> GasAnalysis:
