@@ -170,8 +170,8 @@ def _advice_on_relaxation(setup: Setup) -> Sequence[Advice]:
 def _states_table(cells: xr.Dataset) -> Table:
     other = second_axis(cells)
     header = [
-        "η", _SYMBOLS[other], "r", "r / predicted", "growth / decay", "T", "U", "S (nats)", "p", "V", "Z",
-        "1 + SNR²", "relaxation (iterations)",
+        "η", _SYMBOLS[other], "r", "r / first order", "r / discrete", "growth / decay", "T", "U", "S (nats)",
+        "p", "V", "Z", "1 + SNR²", "relaxation (iterations)",
     ]  # fmt: skip
     rows = []
     for lr in cells["lr"].values:
@@ -181,6 +181,7 @@ def _states_table(cells: xr.Dataset) -> Table:
             rows.append(
                 [
                     f"{lr:.3g}", f"{value:.3g}", f"{v['norm']:.4g}", f"{v['norm'] / v['norm_predicted']:.4f}",
+                    f"{v['norm'] / v['norm_discrete']:.4f}",
                     _with_error(one, "growth_over_decay", ".4f"), _with_error(one, "temperature", ".3g"),
                     _with_error(one, "energy", ".4g"), _with_error(one, "entropy", ".0f"),
                     f"{v['pressure']:.3g}", f"{v['volume']:.3g}", _with_error(one, "compressibility", ".3g"),

@@ -68,14 +68,13 @@ def of_layout(
     lr = torch.full((layout.members,), 0.1, dtype=torch.float64, device=device)
     with contextlib.nullcontext() if place is None else place.in_place_of_the_cpu():
         losses = network.losses_and_gradient(batch, squared_error=False).losses[: len(weights)]
-        network.step("projection", lr, 1.0)
+        network.step("lanes_projected_step", lr, torch.ones_like(lr))
     assert int(network.status.abs().sum()) == 0
     results = losses, network.grad.get(len(weights)), network.weights.get(len(weights))
     return [one.double().cpu() for one in results]
 
 
 def captured() -> str:
-    from pythermo.config.schema import TrainingConfig
     from pythermo.training.lane_step import LaneSteps
 
     model, device = models.ConvNet(2, in_channels=1), torch.device("cuda")
@@ -91,7 +90,7 @@ def captured() -> str:
         def batch_of(chosen: torch.Tensor, network: LaneNetwork = network) -> Batch:
             return Batch.of_members(network.layout, samples, chosen, labels[chosen])
 
-        steps = LaneSteps(network, batch_of, TrainingConfig(iterations=3, batch_size=16), False)
+        steps = LaneSteps(network, batch_of, "lanes_projected_step", [1.0] * 40, 16, False)
         if name == "_make":
             steps._replay = steps._make
         for _ in range(3):

@@ -8,8 +8,10 @@ from tiny import TINY
 
 import pythermo as pt
 from pythermo.config.preset import Preset
+from pythermo.sweeps.group import ERROR_LOG
 from pythermo.sweeps.plan import plan
 from pythermo.sweeps.preset import BASELINE, PRESET, run_preset
+from pythermo.sweeps.run import MEASUREMENTS
 from pythermo.training.lane_trainer import LaneTrainer
 from pythermo.training.trainer import Trainer
 
@@ -58,6 +60,21 @@ def test_axes_that_do_not_go_together_are_refused_before_anything_is_written(tmp
     pt.sweep(GAS, RATES[:1], out, weight_decay=DECAYS[:1], executor=one_worker)
     with pytest.raises(ValueError, match=r"has the run lr_0.02_seed_0_weight_decay_0.1, and this sweep goes"):
         pt.sweep(GAS, RATES, out, executor=one_worker)
+
+
+@pytest.mark.parametrize("engine", ["torch", "lanes"])
+def test_a_norm_that_is_lost_ends_that_run_alone(tmp_path, one_worker, engine):
+    config = GAS.changed(**{"training.protocol": "fixed-elr", "training.engine": engine})
+    with pytest.raises(
+        pt.SweepError, match=r"lr 0.5, seed 0, weight decay 0.5: .*their norm is lost"
+    ) as error:
+        pt.sweep(config, [0.001, 0.5], tmp_path, weight_decay=[1e-6, 0.5], executor=one_worker)
+    lost = pt.Member(0.5, 0, 0.5)
+    assert lost in error.value.failures
+    assert not (tmp_path / lost.folder / MEASUREMENTS).exists()
+    assert "take a smaller lr" in (tmp_path / lost.folder / ERROR_LOG).read_text()
+    found = pt.load_sweep(tmp_path)
+    assert np.isfinite(found["loss"].sel(lr=0.001)).all()
 
 
 TEXT = """
