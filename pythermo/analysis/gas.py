@@ -1,7 +1,7 @@
 """A sweep over learning rates and weight decay, or radii, as a gas: its stationary states, cell by cell."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,9 @@ from pythermo.sphere.protocols import PROTOCOLS, Protocol, Sphere
 # Means over the steps between two measurements, which weigh as many as these are.
 _OF_STEPS = ("mean_r2", "mean_r4", "mean_r6", "mean_g2", "mean_r2_g2", "mean_r4_g2", "mean_next_r2")
 _OF_MOMENTS = ("energy", "entropy", "log_radius", "noise_trace", "squared_signal")
+
+
+_SETTLED = 0.1
 
 
 def second_axis(values: xr.Dataset) -> str:
@@ -87,6 +90,16 @@ class Gas:
     def axis(self) -> str:
         """What it goes over beside the learning rate; empty if nothing."""
         return second_axis(self.means)
+
+    @property
+    def settled(self) -> xr.DataArray:
+        """The cells whose norm is stationary: it grows as much as it decays, within a tenth."""
+        growth = self.state(self.means.mean("seed", skipna=False)).growth_over_decay
+        return (growth >= 1.0 - _SETTLED) & (growth <= 1.0 + _SETTLED)
+
+    def where_settled(self) -> "Gas":
+        """Return the same with the means of all other cells not known."""
+        return replace(self, means=self.means.where(self.settled))
 
     def state(self, means: xr.Dataset) -> "State":
         """Return the state of the cells with some means over seeds."""
@@ -300,7 +313,8 @@ def gas(sweep: xr.Dataset, last: int | None = None, k: int = FIGURE_K, confidenc
         ``growth_over_decay``, which is 1 in a stationary state, ``effective_lr``, ``noise_variance``,
         ``squared_snr``, ``temperature``, ``local_temperature``, ``pressure``, ``pressure_ideal``, ``volume``,
         ``compressibility`` Z, which is 1 + squared_snr in theory, ``free_energy``, ``gibbs_energy``,
-        ``relaxation_time``. Units are in their attributes.
+        ``relaxation_time``. Units are in their attributes. Beside them ``settled``: where growth_over_decay
+        is 1 within a tenth.
 
     Raises
     ------
@@ -322,7 +336,7 @@ def gas(sweep: xr.Dataset, last: int | None = None, k: int = FIGURE_K, confidenc
     """
     confidence = require_open_unit("confidence", confidence)
     own = Gas.of(sweep, last, k)
-    found = own.over_seeds(cells_of, confidence)
+    found = own.over_seeds(cells_of, confidence).assign(settled=own.settled)
     for quoted in CELLS:
         for name in (quoted.name, f"{quoted.name}_interval"):
             found[name].attrs = {"long_name": quoted.long_name, "units": quoted.unit}

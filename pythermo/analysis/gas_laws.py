@@ -22,6 +22,8 @@ _ON_PATH = 9
 class GasAnalysis:
     """A sweep as a gas: its states, and what theory says of them put to the test; or why it cannot be.
 
+    The latter in the cells whose norm has settled.
+
     Attributes
     ----------
     cells : xarray.Dataset
@@ -75,7 +77,7 @@ def analyze_gas(
     >>> found.maxwell["slope"], found.maxwell["slope_interval"]  # doctest: +SKIP
     """
     cells = gas(sweep, last, k, confidence)
-    own = Gas.of(sweep, last, k)
+    own = Gas.of(sweep, last, k).where_settled()
     return GasAnalysis(
         cells,
         _or_reason(lambda: stationarity(sweep, k, confidence)),
@@ -319,7 +321,9 @@ def gibbs_maps(own: Gas, resamples: int = 200, seed: int = 0, confidence: float 
         raise ValueError("sweep: must have several values of weight decay or radius")
     energy = _energies(own.state(means.mean("seed", skipna=False)), axis)
     found = xr.Dataset({"energy": energy, "off": (("lr", axis), _off(energy, axis))})
-    found["mean_off"] = found["off"].mean()
+    if not found["off"].notnull().any():
+        raise ValueError("sweep: in no cell the norm has settled, and all is known")
+    found["mean_off"] = found["off"].mean(skipna=True)
     random, count = np.random.default_rng(seed), means.sizes["seed"]
     offs = [found["off"].values]
     if count > 1:
@@ -330,7 +334,8 @@ def gibbs_maps(own: Gas, resamples: int = 200, seed: int = 0, confidence: float 
         ]
     tails = [0.5 - confidence / 2, 0.5 + confidence / 2]
     unknown = count == 1
-    each, mean = np.quantile(offs, tails, axis=0), np.quantile(np.mean(offs, axis=(1, 2)), tails)
+    each = np.quantile(offs, tails, axis=0)
+    mean = np.quantile([one[np.isfinite(one)].mean() for one in offs], tails)
     found["off_interval"] = (("bound", "lr", axis), np.full_like(each, np.nan) if unknown else each)
     found["mean_off_interval"] = ("bound", np.full(2, np.nan) if unknown else mean)
     return found.assign_coords(bound=["low", "high"]).transpose(..., "bound")
@@ -361,5 +366,6 @@ def _off(energy: xr.DataArray, axis: str) -> NDArray[np.float64]:
     least = values.reshape(rows, columns, -1).argmin(axis=2)
     by_lr = np.abs(least // columns - np.arange(rows)[:, None])
     by_axis = np.abs(least % columns - np.arange(columns)[None, :])
-    off: NDArray[np.float64] = np.maximum(by_lr, by_axis).astype(np.float64)
+    known = np.isfinite(values.reshape(rows, columns, -1)).any(axis=2)
+    off: NDArray[np.float64] = np.where(known, np.maximum(by_lr, by_axis), np.nan)
     return off

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
@@ -25,6 +26,7 @@ from pythermo.figures.style import (
 
 AXIS_LABELS = {"weight_decay": "weight decay λ", "radius": "radius r"}
 SHORT = {"weight_decay": "λ", "radius": "r"}
+_CROWDED = 30.0
 ALONG_PATH = {
     "lr": f"{LR_LABEL}, λ changing with it",
     "weight_decay": f"{AXIS_LABELS['weight_decay']}, η changing with it",
@@ -36,6 +38,13 @@ def label(cells: xr.Dataset, name: str) -> str:
     """Return a value's meaning and unit."""
     attrs = cells[name].attrs
     return str(attrs["long_name"]) + ("" if attrs["units"] == "1" else f" ({attrs['units']})")
+
+
+def _label(axis: Axis) -> None:
+    """Label more than powers of ten where there is room for it."""
+    low, high = axis.get_view_interval()
+    if high < _CROWDED * low:
+        label_short_axis(axis)
 
 
 def gas_states(titled: Mapping[str, GasAnalysis]) -> Figure:
@@ -75,10 +84,10 @@ def _draw_states(axes: Axes, cells: xr.Dataset, name: str) -> None:
     axes.set_xscale("log")
     if name in ("norm", "temperature"):
         axes.set_yscale("log")
-        label_short_axis(axes.yaxis)
+        _label(axes.yaxis)
     axes.set_xlabel(LR_LABEL)
     axes.set_ylabel(label(cells, name))
-    label_short_axis(axes.xaxis)
+    _label(axes.xaxis)
 
 
 def _points(
@@ -134,7 +143,7 @@ def gas_collapse(titled: Mapping[str, GasAnalysis]) -> Figure:
                     _points(axes, x, one, name, f"{SHORT[other]} = {value:.3g}", color)
                 axes.set(xscale="log", yscale="log", xlabel=_COLLAPSE[cells.attrs["protocol"]])
                 axes.set_ylabel(label(cells, name))
-                label_short_axis(axes.yaxis)
+                _label(axes.yaxis)
             row[0].set_title(title)
             legend_beside(row[1], row[1])
         return figure
@@ -165,7 +174,7 @@ def gas_isotherms(titled: Mapping[str, GasAnalysis]) -> Figure:
             axes.set(xscale="log", yscale="log", title=title)
             axes.set_xlabel(label(cells, "volume"))
             axes.set_ylabel(label(cells, "pressure"))
-            label_short_axis(axes.xaxis)
+            _label(axes.xaxis)
             axes.plot([], [], "--", color=GRAY, label="ideal gas")
             legend_beside(axes, axes)
         return figure
@@ -229,12 +238,12 @@ def gas_gibbs(titled: Mapping[str, GasAnalysis]) -> Figure:
 def _draw_offsets(axes: Axes, gibbs: xr.Dataset) -> None:
     other = second_axis(gibbs)
     off = gibbs["off"].transpose(other, "lr").values
-    most = max(int(off.max()), 1)
+    most = max(int(np.nanmax(off, initial=0.0)), 1)
     colors = BoundaryNorm(np.arange(-0.5, most + 1.5), 256)
     axes.imshow(off, origin="lower", cmap="viridis_r", norm=colors, aspect="auto")
     for (row, column), value in np.ndenumerate(off):
-        dark = value > most / 2
-        axes.text(column, row, f"{value:.0f}", ha="center", va="center", color="white" if dark else "black")
+        dark, text = value > most / 2, f"{value:.0f}" if np.isfinite(value) else ""
+        axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
     axes.set_xticks(range(off.shape[1]), [f"{lr:.2g}" for lr in gibbs["lr"].values])
     axes.set_yticks(range(off.shape[0]), [f"{value:.2g}" for value in gibbs[other].values])
     axes.set_xlabel(LR_LABEL)
@@ -271,6 +280,6 @@ def gas_isentropes(titled: Mapping[str, GasAnalysis]) -> Figure:
             axes.set_xscale("log")
             axes.set_xlabel(ALONG_PATH[along])
             axes.set_ylabel("change of S (nats)")
-            label_short_axis(axes.xaxis)
+            _label(axes.xaxis)
             axes.legend(fontsize=8)
         return figure

@@ -34,7 +34,6 @@ _PROTOCOLS = {
 _SYMBOLS = {"weight_decay": "λ", "radius": "r"}
 
 _SEEN = 0.05
-
 HOW_TO_READ = (
     "U: full training loss; S: entropy of the last window, (D - 1) log r included, up to a constant common "
     "to a sweep; T of the noise, by the protocol; p: weight decay, or on spheres what brings back the norm; "
@@ -50,7 +49,8 @@ HOW_TO_READ = (
 def gas_headline(setup: Setup) -> Section:
     """Return the section that says what a sweep was, what it found, and what to be careful with."""
     found = setup.gas
-    facts = [_norms_fact(found.cells), _compressibility_fact(found.cells)]
+    settled = found.cells["settled"]
+    facts = [*_norms_fact(found.cells, settled), *_jump_fact(found.cells, settled)]
     if not isinstance(found.maxwell, str):
         relation = found.maxwell.attrs["relation"]
         facts.append(
@@ -72,7 +72,7 @@ def gas_headline(setup: Setup) -> Section:
     facts.append(_drifts_fact(found.stationarity))
     advice = [
         *advice_on_progress(setup.progress), *_advice_on_seeds(setup), *advice_on_lost_members(setup),
-        *_advice_on_relaxation(setup),
+        *_advice_on_relaxation(setup), *_advice_on_norms(found.cells, settled),
     ]  # fmt: skip
     return Section(setup.title, [_described(setup)], facts=facts, advice=advice)
 
@@ -90,13 +90,16 @@ def _described(setup: Setup) -> str:
     sizes = setup.dataset.sizes
     other = second_axis(setup.dataset)
     values = setup.dataset[other].values
-    many = f"{sizes[other]} {'radii' if other == 'radius' else 'weight decays'} from {values.min():.3g} to "
+    named = ("radius", "radii") if other == "radius" else ("weight decay", "weight decays")
+    many = f"{named[0]} {values[0]:.3g}"
+    if len(values) > 1:
+        many = f"{sizes[other]} {named[1]} from {values.min():.3g} to {values.max():.3g}"
     rates, training = setup.dataset["lr"].values, run.training
     text = (
         f"{run.model.title}, D = {setup.dataset.attrs['weights']} scale-invariant weights, on "
         f"{run.data.name}; {_PROTOCOLS[training.protocol]} for {training.iterations} iterations at "
         f"{sizes['lr']} learning rates from {rates.min():.3g} to {rates.max():.3g} and "
-        f"{many}{values.max():.3g}, {sizes['seed']} seed{'s' if sizes['seed'] > 1 else ''} each; batches of "
+        f"{many}, {sizes['seed']} seed{'s' if sizes['seed'] > 1 else ''} each; batches of "
         f"{training.batch_size}, engine {training.engine} on {training.device}."
     )
     description = setup.preset.description
@@ -110,22 +113,57 @@ def _interval(values: xr.Dataset, name: str) -> str:
     return f"[{low:.3g}, {high:.3g}]"
 
 
-def _norms_fact(cells: xr.Dataset) -> Fact:
-    off = 100.0 * np.abs(cells["growth_over_decay"].values - 1.0)
-    return Fact(
-        "growth of the norm over its decay",
-        f"within {np.nanmax(off, initial=0.0):.2g} %",
-        "of 1, in moments of every step, in all cells",
-    )
+def _norms_fact(cells: xr.Dataset, settled: xr.DataArray) -> list[Fact]:
+    """Say how far the laws of the norm hold, where it has settled."""
+    label, count = "growth of the norm over its decay", int(settled.sum())
+    if count == 0:
+        return [Fact(label, "settled in no cell")]
+    known = cells.where(settled)
+    off = 100.0 * float(np.abs(known["growth_over_decay"] - 1.0).max())
+    z, theory = known["compressibility"], 1.0 + known["squared_snr"]
+    apart = 100.0 * float(np.abs(z / theory - 1.0).max())
+    where = f"in {count} of {settled.size} cells"
+    return [
+        Fact(label, f"within {off:.2g} %", f"of 1, in moments of every step, {where}"),
+        Fact(
+            "compressibility Z",
+            f"{float(z.min()):.2f} to {float(z.max()):.2f}",
+            f"within {apart:.0f} % of 1 + SNR² {where}",
+        ),
+    ]
 
 
-def _compressibility_fact(cells: xr.Dataset) -> Fact:
-    z, theory = cells["compressibility"].values, 1.0 + cells["squared_snr"].values
-    low, high = np.nanmin(z, initial=np.inf), np.nanmax(z, initial=0.0)
-    off = 100.0 * np.nanmax(np.abs(z / theory - 1.0), initial=0.0)
-    return Fact(
-        "compressibility Z", f"{low:.2f} to {high:.2f}", f"within {off:.0f} % of 1 + SNR² in all cells"
-    )
+def _jump_fact(cells: xr.Dataset, settled: xr.DataArray) -> list[Fact]:
+    """Say where a network that converges goes over into one whose norm has settled: its jump."""
+    other = second_axis(cells)
+    for value in cells[other].values:
+        one, which = cells.sel({other: value}).sortby("lr"), settled.sel({other: value}).sortby("lr").values
+        if not which[0] and which.any():
+            place = int(which.argmax())
+            before, after = one.isel(lr=place - 1), one.isel(lr=place)
+            return [
+                Fact(
+                    f"jump at {_SYMBOLS[other]} = {value:.3g}",
+                    f"from η = {float(before['lr']):.3g} to {float(after['lr']):.3g}",
+                    f"U goes from {float(before['energy']):.2g} to {float(after['energy']):.2g}, r from "
+                    f"{float(before['norm']):.2g} to {float(after['norm']):.3g}",
+                )
+            ]
+    return []
+
+
+def _advice_on_norms(cells: xr.Dataset, settled: xr.DataArray) -> Sequence[Advice]:
+    lacking = int((~settled).sum())
+    if lacking == 0:
+        return []
+    rates = cells["lr"].values[(~settled).any(second_axis(cells)).values]
+    return [
+        Advice(
+            f"The norm has not settled in {lacking} of {settled.size} cells, at η from {rates.min():.3g} to "
+            f"{rates.max():.3g}: it still falls by weight decay where gradients vanish, or the run is short.",
+            "Laws and potentials are of the other cells; where U falls towards 0 no run is long enough.",
+        )
+    ]
 
 
 def _drifts_fact(found: xr.Dataset | str) -> Fact:

@@ -191,6 +191,20 @@ def test_a_state_that_is_not_an_ideal_gas_is_seen():
     assert float(shown["temperature_collapse"]) == pytest.approx(0.3, abs=1e-9)
 
 
+def test_laws_are_of_the_cells_whose_norm_has_settled():
+    true = planted_gas("fixed-lr")
+    lost = true["lr"] < 0.02
+    half = true.assign({name: true[name] * (1.0 - 0.5 * lost) for name in ("mean_g2", "noise_trace")})
+    found = pt.analyze_gas(half)
+    assert (found.cells["settled"] == ~lost).all()
+    assert found.gibbs["off"].sel(lr=0.01).isnull().all()
+    assert found.gibbs["off"].isel(lr=slice(1, None)).notnull().all()
+    assert float(found.maxwell["slope"]) == pytest.approx(1.0, abs=1e-3)
+    none = pt.analyze_gas(true.assign(mean_g2=0.0 * true["mean_g2"]))
+    assert "in no cell the norm has settled" in none.gibbs
+    assert "0 cells are known" in none.maxwell
+
+
 def test_intervals_are_over_seeds_and_absent_with_one():
     cells = pt.gas(planted_gas("fixed-lr", seeds=3))
     width = cells["energy_interval"].sel(bound="high") - cells["energy_interval"].sel(bound="low")

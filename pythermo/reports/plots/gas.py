@@ -82,7 +82,7 @@ def gibbs_plot(setup: Setup) -> go.Figure:
         x=[f"{lr:.3g}" for lr in found["lr"].values],
         y=[f"{value:.3g}" for value in found[other].values],
         z=off,
-        text=[[f"{value:.0f}" for value in row] for row in off],
+        text=[[f"{value:.0f}" if np.isfinite(value) else "" for value in row] for row in off],
         texttemplate="%{text}",
         colorscale="Viridis",
         reversescale=True,
