@@ -143,6 +143,7 @@ def gas_collapse(titled: Mapping[str, GasAnalysis]) -> Figure:
                     _points(axes, x, one, name, f"{SHORT[other]} = {value:.3g}", color)
                 axes.set(xscale="log", yscale="log", xlabel=_COLLAPSE[cells.attrs["protocol"]])
                 axes.set_ylabel(label(cells, name))
+                _label(axes.xaxis)
                 _label(axes.yaxis)
             row[0].set_title(title)
             legend_beside(row[1], row[1])

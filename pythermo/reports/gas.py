@@ -153,10 +153,11 @@ def _jump_fact(cells: xr.Dataset, settled: xr.DataArray) -> list[Fact]:
 
 
 def _advice_on_norms(cells: xr.Dataset, settled: xr.DataArray) -> Sequence[Advice]:
-    lacking = int((~settled).sum())
+    unsettled = ~settled & cells["growth_over_decay"].notnull()
+    lacking = int(unsettled.sum())
     if lacking == 0:
         return []
-    rates = cells["lr"].values[(~settled).any(second_axis(cells)).values]
+    rates = cells["lr"].values[unsettled.any(second_axis(cells)).values]
     return [
         Advice(
             f"The norm has not settled in {lacking} of {settled.size} cells, at η from {rates.min():.3g} to "
@@ -248,7 +249,7 @@ def _laws_table(setup: Setup) -> Table:
             found.maxwell,
             {
                 "slope": "Maxwell relation, {relation}: mean slope on the grid",
-                "slope_at_one": "the same at η = λ = 1, as published",
+                "slope_at_one": "the same at η = {axis} = 1",
                 "largest_error": "its largest error on the grid",
                 "fit_residual": "what the quadratic fit of S leaves",
             },
