@@ -9,7 +9,7 @@ import xarray as xr
 from scipy.stats import t as student
 
 from pythermo._checks import require_open_unit
-from pythermo.analysis.stationary import jackknife_error, require_sweep, tail_of
+from pythermo.analysis.stationary import jackknife_error, require_sweep, second_axis, tail_of
 from pythermo.analysis.temperatures import stationary_of
 from pythermo.config.preset import FIGURE_K
 from pythermo.config.schema import RunConfig
@@ -21,11 +21,6 @@ _OF_MOMENTS = ("energy", "entropy", "log_radius", "noise_trace", "squared_signal
 
 
 _SETTLED = 0.1
-
-
-def second_axis(values: xr.Dataset) -> str:
-    """Return what a sweep, or its cells, goes over beside learning rates and seeds; empty if nothing."""
-    return next((axis for axis in ("weight_decay", "radius") if axis in values.dims), "")
 
 
 @dataclass(frozen=True)
@@ -78,11 +73,11 @@ class Gas:
             means[name] = (tail[name] * steps).sum("iteration", skipna=False) / steps.sum()
         training = RunConfig.from_toml(sweep.attrs["config"]).training
         named = PROTOCOLS[training.protocol]
-        radius: Any = sweep["radius"] if "radius" in sweep.dims else training.radius
+        radius: Any = sweep["radius"] if "radius" in sweep.coords else training.radius
         return cls(
             means,
             named if named.in_full_space else Sphere(radius),
-            sweep["weight_decay"] if "weight_decay" in sweep.dims else training.weight_decay,
+            sweep["weight_decay"] if "weight_decay" in sweep.coords else training.weight_decay,
             int(sweep.attrs["weights"]),
         )
 

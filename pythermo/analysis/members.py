@@ -13,6 +13,8 @@ from pythermo.analysis.stationary import tail_of
 from pythermo.config.schema import RunConfig, TrainingConfig
 from pythermo.sphere.protocols import PROTOCOLS
 
+# What a sweep over two axes has of one of them, once one of its values is taken.
+_SECOND = ("weight_decay", "radius")
 _NEEDED = ("energy", "entropy", "squared_noise")
 
 
@@ -49,7 +51,11 @@ class Members:
         known = means[list(_NEEDED)].to_array().notnull().all("variable")
         means = means[[name for name, one in means.items() if one.notnull().any()]]
         losses = np.where(known.values[..., None], tail["energy"].values, np.nan)
-        training = RunConfig.from_toml(sweep.attrs["config"]).training if "config" in sweep.attrs else None
+        training = None
+        if "config" in sweep.attrs:
+            config = RunConfig.from_toml(sweep.attrs["config"])
+            taken = {f"training.{axis}": float(sweep[axis]) for axis in _SECOND if axis in sweep.coords}
+            training = config.changed(**taken).training
         return cls(means.where(known), losses, int(sweep.attrs["weights"]), training)
 
     def __getitem__(self, name: str) -> Floats:

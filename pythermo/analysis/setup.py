@@ -6,11 +6,10 @@ from functools import cached_property
 
 import xarray as xr
 
-from pythermo.analysis.gas import second_axis
 from pythermo.analysis.gas_laws import GasAnalysis, analyze_gas
 from pythermo.analysis.gradients import GradientLaw, gradient_law
 from pythermo.analysis.regimes import Regime
-from pythermo.analysis.stationary import stationary
+from pythermo.analysis.stationary import second_axis, stationary
 from pythermo.analysis.temperatures import Analysis, analyze, estimate_of_fit
 from pythermo.analysis.thermometers import read_thermometers
 from pythermo.config.preset import Preset

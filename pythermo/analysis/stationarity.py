@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from pythermo._checks import Floats, require_open_unit
-from pythermo.analysis.stationary import require_neighbors, require_sweep, standard_error, with_seeds
+from pythermo.analysis.stationary import (
+    require_neighbors,
+    require_sweep,
+    second_axis,
+    standard_error,
+    with_seeds,
+)
 from pythermo.config.preset import FIGURE_K
 from pythermo.config.schema import RunConfig
 
@@ -94,8 +100,8 @@ def stationarity(sweep: xr.Dataset, k: int = FIGURE_K, confidence: float = 0.9) 
     k, confidence = require_neighbors(sweep, k), require_open_unit("confidence", confidence)
     if sweep.sizes["lr"] < 2:
         raise ValueError("sweep: must have 2 learning rates at least; a drift is compared with their step")
-    second = next((axis for axis in ("weight_decay", "radius") if axis in sweep.dims), None)
-    if second is not None:
+    second = second_axis(sweep)
+    if second:
         each = [
             stationarity(sweep.isel({second: [i]}).squeeze(second), k, confidence)
             for i in range(sweep.sizes[second])

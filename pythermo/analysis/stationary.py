@@ -24,6 +24,21 @@ def require_sweep(sweep: object) -> None:
         raise ValueError(f"sweep: lacks {', '.join(lacking)}, which pythermo.sweep's Datasets have")
 
 
+def second_axis(values: xr.Dataset) -> str:
+    """Return what a sweep goes over beside learning rates and seeds; empty if nothing."""
+    return next((axis for axis in ("weight_decay", "radius") if axis in values.dims), "")
+
+
+def require_one_axis(sweep: xr.Dataset) -> None:
+    """Raise ValueError for a sweep over two axes, which has no one curve U(S)."""
+    axis = second_axis(sweep)
+    if axis:
+        raise ValueError(
+            f"sweep: goes over {axis} beside the learning rate; pythermo.gas takes it, and this takes one of "
+            f"its values: sweep.isel({axis}=0)"
+        )
+
+
 def require_neighbors(sweep: xr.Dataset, k: object) -> int:
     """Return ``k``; raise ValueError unless a sweep has entropies for so many neighbors."""
     k = require_integer("k", k, 1)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pythermo.analysis.regimes import Regime, longest_stretch, of_most_seeds, regimes
 from pythermo.analysis.stationarity import stationarity
-from pythermo.analysis.stationary import require_sweep, stationary, stationary_members
+from pythermo.analysis.stationary import require_one_axis, require_sweep, stationary, stationary_members
 from pythermo.config.preset import FIGURE_K, FitConfig
 from pythermo.config.schema import RunConfig
 from pythermo.estimators.temperature import TemperatureFit, fit_temperature
@@ -78,6 +78,7 @@ def analyze(
     >>> pt.analyze(sweep).fit.temperature  # doctest: +SKIP
     """
     require_sweep(sweep)
+    require_one_axis(sweep)
     if last is None:
         last = stationary_of(sweep)
     if fit is not None and not isinstance(fit, FitConfig):

@@ -17,7 +17,7 @@ from pythermo.analysis.derived import (
     on_path,
 )
 from pythermo.analysis.members import Members
-from pythermo.analysis.stationary import require_neighbors, require_sweep
+from pythermo.analysis.stationary import require_neighbors, require_one_axis, require_sweep
 from pythermo.analysis.temperatures import analyze, estimate_of_fit, stationary_of
 from pythermo.config.preset import FIGURE_K, FitConfig
 from pythermo.estimators.temperature import TemperatureFit
@@ -99,6 +99,7 @@ def thermometers(
     >>> pt.thermometers(sweep)[["entropy_slope", "noise"]].to_dataframe()  # doctest: +SKIP
     """
     require_sweep(sweep)
+    require_one_axis(sweep)
     k, confidence = require_neighbors(sweep, k), require_open_unit("confidence", confidence)
     last = stationary_of(sweep) if last is None else last
     found = analyze(sweep, last, fit, k).fit

@@ -6,8 +6,10 @@ from pythermo.figures.gas import (
     gas_collapse,
     gas_compressibility,
     gas_gibbs,
+    gas_gibbs_maps,
     gas_isentropes,
     gas_isotherms,
+    gas_runs,
     gas_states,
 )
 from pythermo.figures.lemma import snr_near_an_optimum
@@ -38,8 +40,10 @@ __all__ = [
     "gas_collapse",
     "gas_compressibility",
     "gas_gibbs",
+    "gas_gibbs_maps",
     "gas_isentropes",
     "gas_isotherms",
+    "gas_runs",
     "gas_states",
     "gradients_along_runs",
     "save",

@@ -68,25 +68,26 @@ def calibration_gibbs(gases: Sequence[xr.Dataset], energies: Sequence[Floats]) -
         rows = figure.subplots(len(gases), 9, squeeze=False)
         for gas, energy, row in zip(gases, energies, rows, strict=True):
             shape = gas["energy"].shape
-            places = [(i, j) for i in _three(shape[0]) for j in _three(shape[1])]
-            for axes, (i, j) in zip(row, places, strict=True):
-                _draw_gibbs(axes, energy.reshape(*shape, *shape)[i, j], (i, j))
-                lr, decay = float(gas["lr"][i]), float(gas["weight_decay"][j])
-                axes.set_title(f"η {lr:.2g}, λ {decay:.2g}", fontsize=8)
+            draw_nine_maps(row, energy.reshape(*shape, *shape), gas["lr"].values, gas["weight_decay"].values)
             row[0].set_ylabel(f"{gas.attrs['protocol']}\nlog λ", fontsize=8)
-            for axes in row:
-                axes.set_xlabel("log η", fontsize=8)
         return figure
 
 
-def _three(count: int) -> tuple[int, int, int]:
-    return 0, count // 2, count - 1
+def draw_nine_maps(row: Sequence[Axes], energies: Floats, lr: Floats, weight_decay: Floats) -> None:
+    """Draw, on nine axes, energies [lr, decay, lr of state, decay of state] at corners, edges and middle."""
+    first, second = energies.shape[:2]
+    places = [(i, j) for i in (0, first // 2, first - 1) for j in (0, second // 2, second - 1)]
+    for axes, (i, j) in zip(row, places, strict=True):
+        axes.set_title(f"η {lr[i]:.2g}, λ {weight_decay[j]:.2g}", fontsize=8)
+        axes.set_xlabel("log η", fontsize=8)
+        if np.isfinite(energies[i, j]).any():
+            _draw_gibbs(axes, energies[i, j], (i, j))
 
 
 def _draw_gibbs(axes: Axes, energy: Floats, own: tuple[int, int]) -> None:
-    above = energy - energy.min()
+    above = energy - np.nanmin(energy)
     axes.imshow(np.sqrt(above.T), origin="lower", cmap="viridis", aspect="auto")
-    least = np.unravel_index(int(energy.argmin()), energy.shape)
+    least = np.unravel_index(int(np.nanargmin(energy)), energy.shape)
     axes.plot(*own, "o", mfc="none", mec="white", ms=11)
     axes.plot(*least, "x", color=ORANGE, ms=7, mew=2)
     axes.set(xticks=[], yticks=[])

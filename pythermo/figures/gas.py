@@ -9,8 +9,9 @@ from matplotlib.axis import Axis
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
-from pythermo.analysis.gas import second_axis
 from pythermo.analysis.gas_laws import GasAnalysis, longest_side
+from pythermo.analysis.stationary import second_axis, with_seeds
+from pythermo.figures.calibration import draw_nine_maps
 from pythermo.figures.style import (
     BLUE,
     GRAY,
@@ -23,6 +24,7 @@ from pythermo.figures.style import (
     say,
     shades,
 )
+from pythermo.training.quantities import QUANTITIES
 
 AXIS_LABELS = {"weight_decay": "weight decay λ", "radius": "radius r"}
 SHORT = {"weight_decay": "λ", "radius": "r"}
@@ -251,6 +253,80 @@ def _draw_offsets(axes: Axes, gibbs: xr.Dataset) -> None:
     axes.set_ylabel(AXIS_LABELS[other])
 
 
+def gas_gibbs_maps(titled: Mapping[str, GasAnalysis]) -> Figure:
+    """Draw the Gibbs energy of all states at the T and p of nine cells, a row per sweep.
+
+    Rings are the cell whose T and p it is, crosses the least energy.
+
+    Parameters
+    ----------
+    titled : mapping of str to GasAnalysis
+        Analyzed sweeps by title, one of them in full space at least.
+
+    Returns
+    -------
+    Figure
+    """
+    free = _in_full_space(titled)
+    with own_style({"axes.grid": False}):
+        figure = Figure(figsize=(15.0, 2.1 * len(free) + 0.6), layout="constrained")
+        rows = figure.subplots(len(free), 9, squeeze=False)
+        for (title, found), row in zip(free.items(), rows, strict=True):
+            row[0].set_ylabel(f"{title}\nlog λ", fontsize=8)
+            if isinstance(found.gibbs, str):
+                say(row[4], found.gibbs)
+                continue
+            energies = found.gibbs["energy"].values
+            draw_nine_maps(row, energies, found.gibbs["lr"].values, found.gibbs["weight_decay"].values)
+        return figure
+
+
+def _in_full_space(titled: Mapping[str, GasAnalysis]) -> dict[str, GasAnalysis]:
+    require_some("titled", titled)
+    free = {title: found for title, found in titled.items() if second_axis(found.cells) == "weight_decay"}
+    require_some("titled", free)
+    return free
+
+
+def gas_runs(titled: Mapping[str, xr.Dataset]) -> Figure:
+    """Draw norm and U along runs at each learning rate, at the middle of the other axis, a row per sweep.
+
+    On spheres, whose norm is given, the pressure in the place of the norm.
+
+    Parameters
+    ----------
+    titled : mapping of str to Dataset
+        Sweeps over two axes by title, as `pythermo.sweep` returns them.
+
+    Returns
+    -------
+    Figure
+        Means over seeds, of norm and pressure over the steps between two measurements.
+    """
+    require_some("titled", titled)
+    with own_style():
+        figure = Figure(figsize=(10.4, 3.2 * len(titled)), layout="constrained")
+        rows = figure.subplots(len(titled), 2, squeeze=False)
+        for (title, sweep), row in zip(titled.items(), rows, strict=True):
+            other = second_axis(sweep)
+            middle = sweep.isel({other: sweep.sizes[other] // 2})
+            free, text = middle["mean_r2"] ** 0.5, "rms norm r (weight units)"
+            if other == "radius":
+                free = (middle["mean_next_r2"] / middle["mean_r2"] - 1.0) / (2.0 * middle["lr"])
+                text = QUANTITIES["pressure"].label
+            shown = ((free, text), (middle["loss"], QUANTITIES["loss"].label))
+            for axes, (values, meaning) in zip(row, shown, strict=True):
+                means = with_seeds(values.to_dataset(name="value"))["value"].mean("seed")
+                for lr, color in zip(means["lr"].values, shades(means.sizes["lr"]), strict=True):
+                    one = means.sel(lr=lr)
+                    axes.plot(one["iteration"] + 1, one, color=color, label=f"η = {lr:.3g}")
+                axes.set(xscale="log", yscale="log", xlabel="iteration + 1", ylabel=meaning)
+                _label(axes.yaxis)
+            row[0].set_title(f"{title}, {SHORT[other]} = {float(middle[other]):.3g}")
+            legend_beside(row[1], row[1])
+        return figure
+
+
 def gas_isentropes(titled: Mapping[str, GasAnalysis]) -> Figure:
     """Draw the change of S along T r^2 = const, where an ideal gas has none, beside that of a whole sweep.
 
@@ -263,9 +339,7 @@ def gas_isentropes(titled: Mapping[str, GasAnalysis]) -> Figure:
     -------
     Figure
     """
-    require_some("titled", titled)
-    free = {title: found for title, found in titled.items() if second_axis(found.cells) == "weight_decay"}
-    require_some("titled", free)
+    free = _in_full_space(titled)
     with own_style():
         figure = Figure(figsize=(4.8 * len(free), 3.8), layout="constrained")
         row = figure.subplots(1, len(free), squeeze=False)[0]

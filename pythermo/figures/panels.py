@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from pythermo._checks import require_integer, require_one_of
 from pythermo.analysis.stationarity import stationarity
-from pythermo.analysis.stationary import require_sweep
+from pythermo.analysis.stationary import require_one_axis, require_sweep
 from pythermo.analysis.temperatures import analyze, estimate_of_fit, stationary_of
 from pythermo.analysis.thermometers import thermometers
 from pythermo.config.preset import FitConfig
@@ -225,6 +225,7 @@ def plot_along_runs(sweep: xr.Dataset, name: str = "loss", ax: Axes | None = Non
     """
     _require_axes(ax)
     require_sweep(sweep)
+    require_one_axis(sweep)
     require_one_of("name", name, [one for one in QUANTITIES if one in sweep])
     runs = require_integer("runs", runs, 1)
     with _panel(ax) as ax:

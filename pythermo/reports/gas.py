@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from pythermo.analysis.gas import second_axis
 from pythermo.analysis.setup import Setup
+from pythermo.analysis.stationary import second_axis
 from pythermo.config.schema import RunConfig
 from pythermo.reports.headline import advice_on_lost_members, advice_on_progress
 from pythermo.reports.sections import Advice, Fact, Section, Table

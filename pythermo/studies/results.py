@@ -63,8 +63,8 @@ def write_results(out: str | Path) -> list[Path]:
         ``sweep.nc`` (where there are several, along the dimension ``setup``; those over two axes stay apart),
         the figures as PNG and PDF, ``summary.md``, and ``report.html``, the page with interactive plots. Of
         sweeps over two axes the figures are ``gas_states``, ``gas_collapse``, ``gas_isotherms``,
-        ``gas_compressibility``, ``gas_gibbs`` and ``gas_isentropes`` (`pythermo.figures`). Of the others
-        figures 1 to 3 are the paper's;
+        ``gas_compressibility``, ``gas_gibbs``, ``gas_gibbs_maps``, ``gas_isentropes`` and ``gas_runs``
+        (`pythermo.figures`). Of the others figures 1 to 3 are the paper's;
         ``surface`` shows U against S and the temperature with its intervals, ``drifts`` what is stationary,
         ``thermometers`` all temperatures, ``runs`` U and S along the runs, ``gradients`` and
         ``gradient_norms`` the norms and the SNR of gradients, ``snr`` its stationary value, and
@@ -107,8 +107,10 @@ def _gas_figures(setups: Sequence[Setup]) -> "dict[str, Figure]":
         "gas_isotherms": figures.gas_isotherms(titled),
         "gas_compressibility": figures.gas_compressibility(titled),
         "gas_gibbs": figures.gas_gibbs(titled),
+        "gas_runs": figures.gas_runs({one.title: one.dataset for one in setups}),
     }
     if any("weight_decay" in one.dataset.dims for one in setups):
+        drawn["gas_gibbs_maps"] = figures.gas_gibbs_maps(titled)
         drawn["gas_isentropes"] = figures.gas_isentropes(titled)
     return drawn
 

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import xarray as xr
+from made import planted_gas
 from quick import QUICK
 
 import pythermo as pt
+from pythermo.analysis.members import Members
 from pythermo.sphere.protocols import PROTOCOLS
 from pythermo.sweeps.sweep import combined
 from pythermo.training.lane_trainer import LaneTrainer
@@ -45,3 +47,17 @@ def test_the_temperature_of_the_noise_is_that_of_the_protocol(protocol):
     dim = found.attrs["weights"]
     expected = PROTOCOLS[protocol].temperature(found["lr"], trace / (dim - 1), dim, 0.02)
     np.testing.assert_allclose(shown["noise"], expected, rtol=1e-9)
+
+
+def test_what_takes_one_axis_says_so_of_two():
+    two = planted_gas("fixed-lr")
+    for take in (pt.analyze, pt.thermometers, pt.plot_energy, pt.plot_along_runs):
+        with pytest.raises(
+            ValueError, match=r"sweep: goes over weight_decay beside .* sweep.isel\(weight_decay=0\)"
+        ):
+            take(two)
+    for place in (0, 2):  # the configuration's own weight decay is another
+        one = pt.gas(two.isel(weight_decay=place))
+        xr.testing.assert_allclose(one["temperature"], pt.gas(two)["temperature"].isel(weight_decay=place))
+        noise = Members.of(two.isel(weight_decay=place), 2, 50).noise_temperature
+        np.testing.assert_allclose(noise, one["temperature"])

@@ -14,6 +14,7 @@ DRAWN = (
     figures.gas_isotherms,
     figures.gas_compressibility,
     figures.gas_gibbs,
+    figures.gas_gibbs_maps,
     figures.gas_isentropes,
 )
 
@@ -37,6 +38,18 @@ def test_nothing_is_refused_by_name(draw):
         draw({})
     with pytest.raises(TypeError, match="titled: must be a mapping"):
         draw([])
+
+
+def test_runs_are_drawn_at_the_middle_of_the_other_axis(tmp_path):
+    sweep = planted_gas("fixed-lr")
+    drawn = figures.gas_runs({"a gas": sweep, "spheres": planted_gas("sphere", seeds=1)})
+    line = drawn.axes[0].lines[0]
+    middle = sweep["mean_r2"].isel(weight_decay=1, lr=0).mean("seed") ** 0.5
+    np.testing.assert_allclose(line.get_ydata(), middle)
+    assert "λ = 0.0316" in drawn.axes[0].get_title()
+    assert all(path.stat().st_size > 5000 for path in figures.save(drawn, tmp_path / "runs"))
+    with pytest.raises(ValueError, match="titled: at least one"):
+        figures.gas_runs({})
 
 
 def test_what_is_drawn_is_what_was_found(titled):

@@ -27,7 +27,16 @@ def test_an_experiment_writes_sweeps_figures_and_report(tmp_path, one_worker):
     written = reproduce(
         {name: Preset.load(gas[name], [*SHORT, few[name]]) for name in few}, tmp_path, one_worker
     )
-    names = ("states", "collapse", "isotherms", "compressibility", "gibbs", "isentropes")
+    names = (
+        "states",
+        "collapse",
+        "isotherms",
+        "compressibility",
+        "gibbs",
+        "gibbs_maps",
+        "isentropes",
+        "runs",
+    )
     expected = {f"gas_{one}.{kind}" for one in names for kind in ("png", "pdf")} | {
         "summary.md",
         "report.html",

@@ -7,9 +7,9 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from pythermo.analysis.gas import second_axis
 from pythermo.analysis.gas_laws import longest_side
 from pythermo.analysis.setup import Setup
+from pythermo.analysis.stationary import second_axis
 from pythermo.figures.gas import ALONG_PATH, AXIS_LABELS, SHORT, label
 from pythermo.figures.style import BLUE, LR_LABEL
 from pythermo.reports.plots.style import GRAY, add_points, blank, say, shades
