@@ -7,11 +7,16 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pythermo._parameters import count
-from pythermo.config.schedule import kept_iterations, measured_iterations, window_is_full
+from pythermo.config.schedule import (
+    kept_iterations,
+    measured_iterations,
+    rescaled_iterations,
+    window_is_full,
+)
 from pythermo.config.schema import MeasurementConfig, TrainingConfig
 from pythermo.estimators.entropy import default_ks
 from pythermo.models.layers import trained_parameters
-from pythermo.training.measure import gradients_are_kept
+from pythermo.training.measure import START_GRADIENTS, gradients_are_kept
 from pythermo.training.quantities import measured_numbers
 
 _FLOAT32, _FLOAT64 = 4, 8
@@ -57,7 +62,8 @@ class Cost:
     passes : float
         Forward and backward passes of a batch, for steps and for measured gradients.
     training, gradients, entropies, evaluations : float
-        Floating-point operations of the training steps and, of all measurements, those of the gradients,
+        Floating-point operations of the training steps and, of all measurements, and of a predicted norm,
+        those of the gradients,
         the entropies, and the losses and accuracies.
     window_bytes : int
         Memory of the entropy's window of iterates; a checkpoint is as large, and some megabytes more.
@@ -118,6 +124,13 @@ def curvature_images(measurement: MeasurementConfig, batch_size: int, train_imag
     return (1 + 2 * products) * train_images + along_gradients if products else 0
 
 
+def start_gradients(training: TrainingConfig) -> int:
+    """Count the minibatch gradients by which a run predicts its norm."""
+    if training.start != "predicted":
+        return 0
+    return START_GRADIENTS * len(rescaled_iterations(training.iterations))
+
+
 def window_bytes(measurement: MeasurementConfig, weights: int) -> int:
     """Return the memory of the entropy's window of float32 iterates."""
     return measurement.window * weights * _FLOAT32
@@ -160,6 +173,7 @@ def cost_of_run(
     gradients = len(measured) * once.forward_and_back + stationary * curvature_images(
         measurement, training.batch_size, train_images
     )
+    gradients += start_gradients(training) * training.batch_size
     numbers = 1 + measured_numbers(len(default_ks(measurement.window)))  # and the iteration
     return Cost(
         weights=weights,

@@ -12,7 +12,7 @@ from pythermo import ops
 from pythermo.config.preset import Preset
 from pythermo.config.schedule import measured_iterations
 from pythermo.estimators.entropy import default_ks
-from pythermo.sweeps.cost import curvature_images, measurement_images, window_bytes
+from pythermo.sweeps.cost import curvature_images, measurement_images, start_gradients, window_bytes
 from pythermo.sweeps.engine import Prepared, runs_side_by_side, settled, trainer_of
 from pythermo.training.torch_settings import own_settings
 
@@ -36,6 +36,8 @@ class Plan:
         Number of runs that one process computes at a time.
     iterations, measurements, weights : int
         Of each run.
+    start_gradients : int
+        Minibatch gradients by which each run predicts its norm.
     window_bytes, data_bytes : int
         Memory of each run for the iterates of the entropy, and of each process for the images.
     step_seconds, measurement_seconds : float
@@ -49,6 +51,7 @@ class Plan:
     iterations: int
     measurements: int
     weights: int
+    start_gradients: int
     window_bytes: int
     data_bytes: int
     step_seconds: float
@@ -62,7 +65,8 @@ class Plan:
     @property
     def run_seconds(self) -> float:
         """An estimate of the time of one run, or of those side by side."""
-        return self.iterations * self.step_seconds + self.measurements * self.measurement_seconds
+        steps = self.iterations + self.start_gradients
+        return steps * self.step_seconds + self.measurements * self.measurement_seconds
 
     def sweep_seconds(self, jobs: int) -> float:
         """Return an estimate of the time of all runs, in so many processes."""
@@ -110,6 +114,7 @@ def plan(preset: Preset) -> Plan:
         iterations=config.training.iterations,
         measurements=measurements,
         weights=weights,
+        start_gradients=start_gradients(config.training),
         window_bytes=window_bytes(measurement, weights),
         data_bytes=images.train_images.nbytes + images.test_images.nbytes,
         step_seconds=step_seconds,

@@ -84,3 +84,17 @@ def test_costs_of_a_real_run(tmp_path):
     )
     entropies = int(dataset["entropy"].notnull().all("k").sum())
     assert counted.entropies == entropies * 10 * 3 * counted.weights
+
+
+def test_a_predicted_norm_costs_its_gradients():
+    """Of 200 minibatches, four times in the first tenth of a run; where that is short, less often."""
+    model, measurement = pt.models.ConvNet(2, in_channels=1), MeasurementConfig(window=5, gradients=2)
+    for iterations, times in ((12_000, 4), (200, 3), (9, 0)):
+        settings = {"iterations": iterations, "protocol": "fixed-lr", "weight_decay": 0.1}
+        at_once, predicted = (
+            cost_of_run(model, (1, 8, 8), 100, 10, TrainingConfig(**settings, start=start), measurement)
+            for start in ("radius", "predicted")
+        )
+        assert predicted.passes - at_once.passes == pytest.approx(200 * times)
+        assert predicted.training == at_once.training
+        assert (predicted.gradients > at_once.gradients) == (times > 0)
