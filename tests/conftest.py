@@ -99,6 +99,11 @@ def one_figure(monkeypatch):
 
     monkeypatch.setattr(
         results,
+        "_gas_figures",
+        lambda setups: {"gas_states": figures.gas_states({one.title: one.gas for one in setups})},
+    )
+    monkeypatch.setattr(
+        results,
         "_figures",
         lambda setups: {"drifts": figures.drifts({one.title: one.analysis.stationarity for one in setups})},
     )

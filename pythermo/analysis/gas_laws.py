@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from pythermo._checks import Floats
@@ -320,25 +319,31 @@ def gibbs_maps(own: Gas, resamples: int = 200, seed: int = 0, confidence: float 
     if not axis:
         raise ValueError("sweep: must have several values of weight decay or radius")
     energy = _energies(own.state(means.mean("seed", skipna=False)), axis)
-    found = xr.Dataset({"energy": energy, "off": (("lr", axis), _off(energy, axis))})
+    found = xr.Dataset({"energy": energy, "off": _off(energy, axis)})
     if not found["off"].notnull().any():
         raise ValueError("sweep: in no cell the norm has settled, and all is known")
     found["mean_off"] = found["off"].mean(skipna=True)
-    random, count = np.random.default_rng(seed), means.sizes["seed"]
-    offs = [found["off"].values]
-    if count > 1:
-        chosen = random.integers(0, count, (resamples, count))
-        offs = [
-            _off(_energies(own.state(means.isel(seed=one).mean("seed", skipna=False)), axis), axis)
-            for one in chosen
-        ]
-    tails = [0.5 - confidence / 2, 0.5 + confidence / 2]
-    unknown = count == 1
-    each = np.quantile(offs, tails, axis=0)
-    mean = np.quantile([one[np.isfinite(one)].mean() for one in offs], tails)
-    found["off_interval"] = (("bound", "lr", axis), np.full_like(each, np.nan) if unknown else each)
-    found["mean_off_interval"] = ("bound", np.full(2, np.nan) if unknown else mean)
+    found["off_interval"], found["mean_off_interval"] = _intervals_of_off(own, resamples, seed, confidence)
     return found.assign_coords(bound=["low", "high"]).transpose(..., "bound")
+
+
+def _intervals_of_off(
+    own: Gas, resamples: int, seed: int, confidence: float
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return the quantiles, over draws of seeds, of how far each cell's least is off, and of their mean."""
+    count = own.means.sizes["seed"]
+    if count == 1:
+        unknown = xr.DataArray([np.nan, np.nan], dims="bound")
+        return unknown + 0.0 * own.means["energy"].isel(seed=0, drop=True), unknown
+    chosen = np.random.default_rng(seed).integers(0, count, (resamples, count))
+    drawn = own.means.isel(seed=xr.DataArray(chosen, dims=("draw", "seed"))).mean("seed", skipna=False)
+    off = _off(_energies(own.state(drawn), own.axis), own.axis)
+    tails = [0.5 - confidence / 2, 0.5 + confidence / 2]
+    each, mean = (
+        one.quantile(tails, "draw", skipna=False).rename(quantile="bound").drop_vars("bound")
+        for one in (off, off.mean(("lr", own.axis), skipna=True))
+    )
+    return each, mean
 
 
 def _energies(state: State, axis: str) -> xr.DataArray:
@@ -356,16 +361,17 @@ def _energies(state: State, axis: str) -> xr.DataArray:
         found = found + same
     else:
         found, own = found + state.pressure * state.volume.rename(other), own + state.pressure * state.volume
-    return (found - own).transpose("lr", axis, other["lr"], other[axis])
+    return (found - own).transpose("lr", axis, ..., other["lr"], other[axis])
 
 
-def _off(energy: xr.DataArray, axis: str) -> NDArray[np.float64]:
-    """Return by how many cells the least energy is off [lr, axis]."""
-    values = np.where(np.isnan(energy.values), np.inf, energy.values)
-    rows, columns = values.shape[:2]
-    least = values.reshape(rows, columns, -1).argmin(axis=2)
-    by_lr = np.abs(least // columns - np.arange(rows)[:, None])
-    by_axis = np.abs(least % columns - np.arange(columns)[None, :])
-    known = np.isfinite(values.reshape(rows, columns, -1)).any(axis=2)
-    off: NDArray[np.float64] = np.where(known, np.maximum(by_lr, by_axis), np.nan)
+def _off(energy: xr.DataArray, axis: str) -> xr.DataArray:
+    """Return by how many cells the least energy is off [lr, axis, ...]."""
+    states = ["lr_of_state", f"{axis}_of_state"]
+    known = energy.notnull().any(states)
+    least = energy.fillna(np.inf).argmin(states)
+    steps = [
+        np.abs(least[state] - xr.DataArray(np.arange(energy.sizes[of]), dims=of))
+        for state, of in zip(states, ("lr", axis), strict=True)
+    ]
+    off: xr.DataArray = xr.where(steps[0] > steps[1], *steps).astype(np.float64).where(known)
     return off

@@ -14,12 +14,12 @@ from pythermo.cli import app
 
 DOCS = Path(__file__).parents[2] / "docs"
 QUICKLY = [
-    "run.training.iterations=300",
-    "run.measurement.window=60",
+    "run.training.iterations=220",
+    "run.measurement.window=52",
     "run.measurement.stride=1",
     "run.data.samples_per_class=20",
     "run.measurement.gradients=4",
-    "run.measurement.count=30",
+    "run.measurement.count=10",
     "fit={}",
 ]
 FEW_RATES = "grid=[{start=-2.0, stop=-1.0, count=4}]"  # fmt: skip
@@ -47,7 +47,11 @@ def run_command(line: str) -> None:
     assert result.exit_code == 0, result.output
 
 
-@pytest.mark.parametrize("name", SHORTER)
+# Dask has tests of its own.
+SELDOM = {"cluster": pytest.mark.slow}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SELDOM.get(name, ())) for name in SHORTER])
 def test_a_tutorial_runs_from_its_beginning_to_its_end(name, tmp_path, monkeypatch, one_figure):
     page = DOCS / "tutorials" / f"{name}.md"
     monkeypatch.chdir(tmp_path)
