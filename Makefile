@@ -16,10 +16,10 @@ demo: $(VENV)/installed
 	$(BIN)/pythermo reproduce digits --quick --out demo
 
 test: $(VENV)/installed lint docs test-native
-	$(BIN)/python -m pytest -m "not slow" -n logical
+	$(BIN)/python -m pytest -m "not slow" -n logical --dist worksteal
 
 test-slow: $(VENV)/installed
-	$(BIN)/python -m pytest -n logical
+	$(BIN)/python -m pytest -n logical --dist worksteal
 
 # The site, as build/docs/index.html; a warning, such as a link to nothing, ends it.
 docs: $(VENV)/installed
