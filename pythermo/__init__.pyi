@@ -44,9 +44,10 @@ from .figures.panels import (
 )
 from .optim import ProjectedSGD, WeightDecaySGD, project_
 from .studies.report import report
+from .sweeps.members import load_sweep
 from .sweeps.run import run
 from .sweeps.snapshots import load_network
-from .sweeps.sweep import SweepError, load_sweep, sweep
+from .sweeps.sweep import SweepError, sweep
 from .training.ensemble import Ensemble
 from .training.reading import ThermometerReading
 from .training.thermometer import Thermometer

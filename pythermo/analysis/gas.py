@@ -19,12 +19,12 @@ from pythermo.sphere.protocols import PROTOCOLS, Protocol, Sphere
 _OF_STEPS = ("mean_r2", "mean_r4", "mean_r6", "mean_g2", "mean_r2_g2", "mean_r4_g2", "mean_next_r2")
 _OF_MOMENTS = ("energy", "entropy", "log_radius", "noise_trace", "squared_signal")
 
-
+# Growth of the norm over its decay farther from 1 is not that of a stationary state.
 _SETTLED = 0.1
 
 
 @dataclass(frozen=True)
-class Quoted:
+class CellValue:
     """A value of a cell: its names, its unit, and how it follows from means and conditions."""
 
     name: str
@@ -147,20 +147,16 @@ class State:
     @property
     def discrete_norm(self) -> xr.DataArray:
         """The norm that steps of their size lead to, by the mean of A, where theory has small ones."""
-        a, decay, lr = self["mean_r2_g2"], self.gas.weight_decay, self.lr
-        match self.gas.protocol.name:
-            case "fixed-lr":
-                return (lr * a / (decay * (2.0 - lr * decay))) ** 0.25
-            case "fixed-elr":
-                lost = 1.0 - lr**2 * a  # negative where no norm is stationary
-                return ((1.0 - lost.where(lost >= 0.0) ** 0.5) / (lr * decay)) ** 0.5
-            case _:
-                return self.radius(a)
+        found = self.gas.protocol.discrete_radius(self.lr, self["mean_r2_g2"], self.gas.weight_decay)
+        return self._of_cells(found)
 
     @property
     def local_temperature(self) -> xr.DataArray:
         """T of the noise at the norm that was measured, not at that of an ideal gas (loss units per nat)."""
-        return self.effective_lr * self["noise_trace"] / (2.0 * (self.gas.dim - 1))
+        found: xr.DataArray = self.gas.protocol.local_temperature(
+            self.lr, self["noise_trace"] / (self.gas.dim - 1), self["mean_r2"] ** 0.5
+        )
+        return found
 
     @property
     def ideal_pressure(self) -> xr.DataArray:
@@ -175,9 +171,9 @@ class State:
     @property
     def pressure(self) -> xr.DataArray:
         """Weight decay or, on a sphere, p by the growth of the norm in a step (loss units/weight unit^2)."""
-        if self.gas.protocol.in_full_space:
-            return xr.zeros_like(self["mean_r2"]) + self.gas.weight_decay
-        return (self["mean_next_r2"] - self["mean_r2"]) / (2.0 * self.lr * self["mean_r2"])
+        gas = self.gas
+        found = gas.protocol.pressure(self.lr, gas.weight_decay, self["mean_r2"], self["mean_next_r2"])
+        return self._of_cells(found)
 
     @property
     def effective_lr(self) -> xr.DataArray:
@@ -188,10 +184,13 @@ class State:
     def radius(self, squared_gradient: xr.DataArray) -> xr.DataArray:
         """Return the norm that theory has for a squared gradient on the unit sphere, to first order."""
         gas = self.gas
-        found: xr.DataArray = gas.protocol.radius(
-            self.lr, squared_gradient / (gas.dim - 1), gas.dim, gas.weight_decay
-        )
-        return xr.zeros_like(self["mean_r2"]) + found
+        found = gas.protocol.radius(self.lr, squared_gradient / (gas.dim - 1), gas.dim, gas.weight_decay)
+        return self._of_cells(found)
+
+    def _of_cells(self, value: Any) -> xr.DataArray:
+        """Return a value, which may be one for all, as one of each cell."""
+        found: xr.DataArray = xr.zeros_like(self["mean_r2"]) + value
+        return found
 
     @property
     def squared_snr(self) -> xr.DataArray:
@@ -201,26 +200,15 @@ class State:
     @property
     def growth_over_decay(self) -> xr.DataArray:
         """Growth of the norm by gradients over its loss by decay: 1 in a stationary state, in moments."""
-        m, decay = self.means, self.gas.weight_decay
-        match self.gas.protocol.name:
-            case "fixed-lr":
-                return self.lr * m["mean_g2"] / (decay * (2.0 - self.lr * decay) * m["mean_r2"])
-            case "fixed-elr":
-                lost = 2.0 * decay * m["mean_r4"] - self.lr * decay**2 * m["mean_r6"]
-                return self.lr * m["mean_r4_g2"] / lost
-            case _:  # on a sphere the loss is what is brought back
-                return self.lr**2 * m["mean_g2"] / (m["mean_next_r2"] - m["mean_r2"])
+        gas = self.gas
+        found: xr.DataArray = gas.protocol.growth_over_decay(self.lr, gas.weight_decay, self.means)
+        return found
 
     @property
     def relaxation_time(self) -> xr.DataArray:
         """Steps in which the norm forgets where it was: NaN on a sphere."""
-        match self.gas.protocol.name:
-            case "fixed-lr":
-                return xr.zeros_like(self["mean_r2"]) + 0.25 / (self.lr * self.gas.weight_decay)
-            case "fixed-elr":
-                return 1.0 / (self.lr**2 * self["mean_r2_g2"])
-            case _:
-                return xr.full_like(self["mean_r2"], np.nan)
+        found = self.gas.protocol.relaxation_time(self.lr, self["mean_r2_g2"], self.gas.weight_decay)
+        return self._of_cells(found)
 
     @property
     def sphere_entropy(self) -> xr.DataArray:
@@ -236,50 +224,50 @@ class State:
 _LOSS, _WEIGHT = "loss units", "weight units"
 
 CELLS = (
-    Quoted("energy", "training loss U", _LOSS, lambda s: s["energy"]),
-    Quoted("entropy", "entropy S", "nats", lambda s: s["entropy"]),
-    Quoted("sphere_entropy", "entropy S of the directions", "nats", lambda s: s.sphere_entropy),
-    Quoted("norm", "rms norm r", _WEIGHT, lambda s: s["mean_r2"] ** 0.5),
-    Quoted(
+    CellValue("energy", "training loss U", _LOSS, lambda s: s["energy"]),
+    CellValue("entropy", "entropy S", "nats", lambda s: s["entropy"]),
+    CellValue("sphere_entropy", "entropy S of the directions", "nats", lambda s: s.sphere_entropy),
+    CellValue("norm", "rms norm r", _WEIGHT, lambda s: s["mean_r2"] ** 0.5),
+    CellValue(
         "norm_predicted", "rms norm r by the mean of A, to first order", _WEIGHT,
         lambda s: s.radius(s["mean_r2_g2"]),
     ),
-    Quoted(
+    CellValue(
         "norm_discrete", "norm r by the mean of A, of steps of their size", _WEIGHT, lambda s: s.discrete_norm
     ),
-    Quoted(
+    CellValue(
         "norm_ideal", "norm r of an ideal gas, by the noise", _WEIGHT, lambda s: s.radius(s["noise_trace"])
     ),
-    Quoted(
+    CellValue(
         "growth_over_decay", "growth of the norm over its decay, in moments", "1",
         lambda s: s.growth_over_decay,
     ),
-    Quoted("effective_lr", "effective learning rate", "1", lambda s: s.effective_lr),
-    Quoted(
+    CellValue("effective_lr", "effective learning rate", "1", lambda s: s.effective_lr),
+    CellValue(
         "noise_variance", "noise variance σ²", f"({_LOSS})²",
         lambda s: s["noise_trace"] / (s.gas.dim - 1),
     ),
-    Quoted("squared_snr", "squared signal-to-noise ratio", "1", lambda s: s.squared_snr),
-    Quoted("temperature", "T of the noise", "loss units per nat", lambda s: s.temperature),
-    Quoted(
+    CellValue("squared_snr", "squared signal-to-noise ratio", "1", lambda s: s.squared_snr),
+    CellValue("temperature", "T of the noise", "loss units per nat", lambda s: s.temperature),
+    CellValue(
         "local_temperature", "T of the noise at the measured norm", "loss units per nat",
         lambda s: s.local_temperature,
     ),
-    Quoted("pressure", "pressure p", "loss units per weight unit²", lambda s: s.pressure),
-    Quoted(
+    CellValue("pressure", "pressure p", "loss units per weight unit²", lambda s: s.pressure),
+    CellValue(
         "pressure_ideal", "pressure (D - 1)T/r² of an ideal gas", "loss units per weight unit²",
         lambda s: s.ideal_pressure,
     ),
-    Quoted("volume", "volume V = r²/2", f"{_WEIGHT}²", lambda s: s.volume),
-    Quoted(
+    CellValue("volume", "volume V = r²/2", f"{_WEIGHT}²", lambda s: s.volume),
+    CellValue(
         "compressibility", "compressibility Z = 2pV/((D - 1)T)", "1",
         lambda s: s.pressure / s.ideal_pressure,
     ),
-    Quoted("free_energy", "free energy F = U - TS", _LOSS, lambda s: s.free_energy),
-    Quoted(
+    CellValue("free_energy", "free energy F = U - TS", _LOSS, lambda s: s.free_energy),
+    CellValue(
         "gibbs_energy", "Gibbs energy G = U - TS + pV", _LOSS, lambda s: s.free_energy + s.pressure * s.volume
     ),
-    Quoted("relaxation_time", "relaxation time of the norm", "iterations", lambda s: s.relaxation_time),
+    CellValue("relaxation_time", "relaxation time of the norm", "iterations", lambda s: s.relaxation_time),
 )  # fmt: skip
 
 
@@ -330,14 +318,17 @@ def gas(sweep: xr.Dataset, last: int | None = None, k: int = FIGURE_K, confidenc
     >>> cells["compressibility"].sel(lr=0.01, method="nearest")  # doctest: +SKIP
     """
     confidence = require_open_unit("confidence", confidence)
-    own = Gas.of(sweep, last, k)
-    found = own.over_seeds(cells_of, confidence).assign(settled=own.settled)
-    for quoted in CELLS:
-        for name in (quoted.name, f"{quoted.name}_interval"):
-            found[name].attrs = {"long_name": quoted.long_name, "units": quoted.unit}
+    return cells_of(Gas.of(sweep, last, k), confidence)
+
+
+def cells_of(own: Gas, confidence: float) -> xr.Dataset:
+    """Return the values of all cells, as `gas` does."""
+
+    def of(state: State) -> xr.Dataset:
+        return xr.Dataset({one.name: one.value(state) for one in CELLS})
+
+    found = own.over_seeds(of, confidence).assign(settled=own.settled)
+    for one in CELLS:
+        for name in (one.name, f"{one.name}_interval"):
+            found[name].attrs = {"long_name": one.long_name, "units": one.unit}
     return found.assign_attrs(protocol=own.protocol.name, weights=own.dim)
-
-
-def cells_of(state: State) -> xr.Dataset:
-    """Return the values of all cells."""
-    return xr.Dataset({quoted.name: quoted.value(state) for quoted in CELLS})

@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 from scipy.optimize import brentq
 
-from pythermo._checks import Floats
-from pythermo.analysis.gas import Gas, State, gas
+from pythermo._checks import Floats, require_open_unit
+from pythermo.analysis.gas import Gas, State, cells_of
 from pythermo.analysis.stationarity import stationarity
 from pythermo.config.preset import FIGURE_K
 
@@ -75,10 +75,10 @@ def analyze_gas(
     >>> found = pt.analyze_gas(pt.load_sweep("out/gas/fixed-elr"))  # doctest: +SKIP
     >>> found.maxwell["slope"], found.maxwell["slope_interval"]  # doctest: +SKIP
     """
-    cells = gas(sweep, last, k, confidence)
-    own = Gas.of(sweep, last, k).where_settled()
+    confidence, every = require_open_unit("confidence", confidence), Gas.of(sweep, last, k)
+    own = every.where_settled()
     return GasAnalysis(
-        cells,
+        cells_of(every, confidence),
         _or_reason(lambda: stationarity(sweep, k, confidence)),
         _or_reason(lambda: maxwell(own, confidence)),
         _or_reason(lambda: exponents(own, confidence)),
@@ -144,8 +144,8 @@ class Quadratic:
 
 
 def _log(values: xr.DataArray) -> xr.DataArray:
-    found: Any = np.log(values)
-    return found  # type: ignore[no-any-return]
+    logarithm: Any = np.log(values)
+    return xr.DataArray(logarithm)
 
 
 def _terms(x: Floats | float, y: Floats | float) -> Floats:
@@ -160,6 +160,10 @@ class Relation:
     by_lr: float
     by_axis: float
     theory: float
+
+    def along(self, by_lr: Floats, by_axis: Floats) -> Floats:
+        """Return the slope in its direction, along which theory has one T and one noise."""
+        return self.by_lr * by_lr + self.by_axis * by_axis
 
 
 # (dS/dp)_T = -(dV/dT)_p, and on the sphere (dS/dV)_T = (dp/dT)_V.
@@ -189,7 +193,7 @@ def maxwell(own: Gas, confidence: float = 0.9) -> xr.Dataset:
 
         def slope(x: Floats | float, y: Floats | float) -> Floats:
             by_lr, by_axis = fit.slopes(x, y)
-            return (relation.by_lr * by_lr + relation.by_axis * by_axis) / half
+            return relation.along(by_lr, by_axis) / half
 
         on_grid = slope(fit.x, fit.y)
         return xr.Dataset(
@@ -219,8 +223,7 @@ def exponents(own: Gas, confidence: float = 0.9) -> xr.Dataset:
         depend on: weight decay at a fixed effective learning rate; half of log(lr / weight decay) at a
         fixed one, where they are functions of the product; log r on spheres, at a fixed effective one.
     """
-    half = (own.dim - 1) / 2.0
-    direction = {"fixed-elr": (0.0, 1.0), "fixed-lr": (1.0, -1.0), "sphere": (2.0, 1.0)}[own.protocol.name]
+    relation, half = RELATIONS[own.protocol.name], (own.dim - 1) / 2.0
 
     def of(state: State) -> xr.Dataset:
         found = {}
@@ -234,7 +237,7 @@ def exponents(own: Gas, confidence: float = 0.9) -> xr.Dataset:
         for name, values in (("temperature", state.temperature), ("noise_variance", state["noise_trace"])):
             fit = Quadratic.of(_log(values), state)
             by_lr, by_axis = fit.slopes(fit.x, fit.y)
-            found[f"{name}_collapse"] = (direction[0] * by_lr + direction[1] * by_axis).mean()
+            found[f"{name}_collapse"] = relation.along(by_lr, by_axis).mean()
         return xr.Dataset(found)
 
     return own.over_seeds(of, confidence)

@@ -28,6 +28,8 @@ from pythermo.training.quantities import QUANTITIES
 
 AXIS_LABELS = {"weight_decay": "weight decay λ", "radius": "radius r"}
 SHORT = {"weight_decay": "λ", "radius": "r"}
+
+# The end of an axis over its beginning from which labels between powers of ten have no room.
 _CROWDED = 30.0
 ALONG_PATH = {
     "lr": f"{LR_LABEL}, λ changing with it",

@@ -9,13 +9,8 @@ from pythermo.config.preset import Preset
 from pythermo.sweeps import files
 from pythermo.sweeps.baseline import uniform_baseline
 from pythermo.sweeps.engine import Prepared, settled
-from pythermo.sweeps.sweep import (
-    Workers,
-    claim_sweep,
-    members_of,
-    stored_values,
-    sweep_members,
-)
+from pythermo.sweeps.members import claim_sweep, members_of, stored_values
+from pythermo.sweeps.sweep import Workers, sweep_members
 
 PRESET, BASELINE = "preset.toml", "baseline.nc"
 

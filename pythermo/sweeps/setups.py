@@ -14,10 +14,7 @@ from pythermo.config.schedule import measured_iterations
 from pythermo.config.schema import RunConfig
 from pythermo.sweeps import files
 from pythermo.sweeps.group import ERROR_LOG, read_progress
-from pythermo.sweeps.preset import BASELINE, PRESET, read_preset
-from pythermo.sweeps.run import SO_FAR, is_finished
-from pythermo.sweeps.snapshots import MEASUREMENTS
-from pythermo.sweeps.sweep import (
+from pythermo.sweeps.members import (
     combined,
     finished_members,
     members_of,
@@ -25,6 +22,9 @@ from pythermo.sweeps.sweep import (
     stored_members,
     stored_values,
 )
+from pythermo.sweeps.preset import BASELINE, PRESET, read_preset
+from pythermo.sweeps.run import SO_FAR, is_finished
+from pythermo.sweeps.snapshots import MEASUREMENTS
 
 
 def read_setups(out: str | Path) -> list[Setup]:

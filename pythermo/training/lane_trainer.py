@@ -1,9 +1,8 @@
 """Runs of a sweep side by side, in the processor's vectors or on a device: they step, and are measured."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,18 +10,17 @@ import xarray as xr
 from torch import Tensor, nn
 
 from pythermo import data
-from pythermo._checks import Floats
 from pythermo._parameters import flatten, write_
 from pythermo.config.schema import RunConfig
 from pythermo.estimators.curvature import Curvature, Gradient
-from pythermo.estimators.gradient_noise import GradientNoise, noise_about, noise_about_mean
 from pythermo.models.layers import trained_parameters
 from pythermo.ops._devices import require_device
 from pythermo.ops.lanes_gradient_sums import member_gradient_sums
 from pythermo.training.batches import BATCHES, BatchesOnDevice, Draw, Stream, iid_batches
-from pythermo.training.lane_layout import Batch, Layout, as_samples
+from pythermo.training.lane_layout import Batch, Layout
 from pythermo.training.lane_step import LaneSteps
-from pythermo.training.lanes import LaneNetwork, Pass
+from pythermo.training.lane_sums import Evaluations, GradientSums, Samples, squared_norms, stacked
+from pythermo.training.lanes import LaneNetwork
 from pythermo.training.measure import (
     START_GRADIENTS,
     Evaluation,
@@ -79,8 +77,8 @@ class LaneTrainer:
         self._training, self._measurement = first.training, first.measurement
         self._network = LaneNetwork(program, layout)
         self._network.weights.set(self._starts(configs))
-        self._train = _Samples(self.data.train_images, self.data.train_labels, layout)
-        self._test = _Samples(self.data.test_images, self.data.test_labels, layout)
+        self._train = Samples(self.data.train_images, self.data.train_labels, layout)
+        self._test = Samples(self.data.test_images, self.data.test_labels, layout)
         self._squared_error = first.training.loss == "mse"
         self._steps = LaneSteps(
             self._network,
@@ -264,8 +262,8 @@ class LaneTrainer:
         finally:
             flat.copy_(kept)
 
-    def _evaluate(self, samples: "_Samples") -> list[Evaluation]:
-        total = _Evaluations(self.layout)
+    def _evaluate(self, samples: Samples) -> list[Evaluation]:
+        total = Evaluations(self.layout)
         for batch in samples.batches(self._measurement.evaluation_batch):
             total.add(self._network.losses(batch, self._squared_error), len(batch))
         return total.means()
@@ -277,23 +275,23 @@ class LaneTrainer:
         return self._evaluate_with_gradient()
 
     def _evaluate_with_gradient(self) -> tuple[list[Evaluation], Tensor]:
-        total, gradient = _Evaluations(self.layout), self._zeros()
+        total, gradient = Evaluations(self.layout), self._zeros()
         for batch in self._train.batches(self._measurement.evaluation_batch):
             total.add(self._network.losses_and_gradient(batch, self._squared_error), len(batch))
             gradient += len(batch) * self._network.grad.flat.double()
         return total.means(), gradient / len(self._train)
 
-    def _gradient_sums(self, full_gradient: Tensor | None) -> "_GradientSums":
+    def _gradient_sums(self, full_gradient: Tensor | None) -> GradientSums:
         if full_gradient is not None:
             sums = (member_gradient_sums(grad, center=full_gradient) for grad in self._minibatch_gradients())
-            return _GradientSums(_stacked(sums), _squared_norms(full_gradient), None)
+            return GradientSums(stacked(sums), squared_norms(full_gradient), None)
         kept = gradients_are_kept(self._measurement, self.dim * self.layout.lanes)
         grads = [grad.clone() for grad in self._minibatch_gradients()] if kept else None
         total = self._zeros()
         sums = (member_gradient_sums(grad, total=total) for grad in grads or self._minibatch_gradients())
-        first, center = _stacked(sums), total / self._measurement.gradients
+        first, center = stacked(sums), total / self._measurement.gradients
         again = (member_gradient_sums(grad, center=center) for grad in grads or self._minibatch_gradients())
-        return _GradientSums(first, _squared_norms(total), _stacked(again))
+        return GradientSums(first, squared_norms(total), stacked(again))
 
     def _minibatches(self, stream: Stream, count: int) -> Iterator[Batch]:
         """Yield runs' own minibatches for a purpose."""
@@ -351,76 +349,3 @@ class LaneRun(Record):
         """Return the measurements so far."""
         dataset = self.dataset(self._trainer.data, self._trainer.model)
         return dataset.assign_attrs(instruction_set=self.instruction_set)
-
-
-class _Samples:
-    """Images, standardized once, and their labels, of which members take batches."""
-
-    def __init__(self, images: Tensor, labels: Tensor, layout: Layout) -> None:
-        self._layout = layout
-        self._samples, self._labels = as_samples(images).to(layout.device), labels.to(layout.device)
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def batch(self, indices: Tensor) -> Batch:
-        """Return the batch of indices [members, size]; of one member, it is all members'."""
-        return Batch.of_members(self._layout, self._samples, indices, self._labels[indices])
-
-    def batches(self, size: int) -> Iterator[Batch]:
-        """Yield all images in batches, the same for all members."""
-        for part in torch.arange(len(self), device=self._layout.device).split(size):
-            yield self.batch(part[None])
-
-
-class _Evaluations:
-    """Losses and right answers of the members, summed over batches."""
-
-    def __init__(self, layout: Layout) -> None:
-        self._images = 0
-        self._losses = layout.flat(dtype=torch.float64).zero_()
-        self._hits = layout.flat(dtype=torch.int64).zero_()
-
-    def add(self, found: Pass, images: int) -> None:
-        """Add the means over a batch of so many images."""
-        self._images += images
-        self._losses += images * found.losses
-        self._hits += found.hits
-
-    def means(self) -> list[Evaluation]:
-        """Return each member's means over all images."""
-        losses, hits = (self._losses / self._images).tolist(), (self._hits / self._images).tolist()
-        return [Evaluation(loss, accuracy) for loss, accuracy in zip(losses, hits, strict=True)]
-
-
-@dataclass(frozen=True)
-class _GradientSums:
-    """What the noise of each member's gradients is computed from.
-
-    |g_i|^2 and |g_i - G|^2 of a full gradient G that is known, and |G|^2; or, where it is not, |g_i|^2, the
-    squared norm of their sum, and ``again`` |g_i - mean|^2.
-    """
-
-    sums: Floats  # [m, 2, members]
-    squared: Floats  # [members]
-    again: Floats | None  # [m, 2, members]
-
-    def noise(self, lane: int) -> GradientNoise:
-        """Return the noise of one lane's gradients; ValueError if they are not finite."""
-        sums, squared = self.sums[:, :, lane], float(self.squared[lane])
-        if self.again is None:
-            return noise_about(sums, squared)
-        return noise_about_mean(sums, squared, self.again[:, :, lane])
-
-
-def _stacked(sums: Iterable[Tensor]) -> Floats:
-    """Return sums [..., 2, lanes] of several gradients as [gradients, 2, members]."""
-    each = torch.stack(list(sums))
-    stacked: Floats = each.movedim(-2, 1).flatten(2).cpu().numpy()
-    return stacked
-
-
-def _squared_norms(gradients: Tensor) -> Floats:
-    """Return the squared norm of each member's gradient [..., D, lanes]."""
-    norms: Floats = gradients.square().sum(dim=-2).flatten().cpu().numpy()
-    return norms

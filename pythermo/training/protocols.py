@@ -72,8 +72,8 @@ class Conditions:
 
     def local_temperature(self, trace: float, squared_norm: float) -> float:
         """Return T of the noise at a norm that was measured, not at that of an ideal gas."""
-        effective = self.protocol.effective_lr(self.lr, math.sqrt(squared_norm))
-        return float(effective) * trace / (2.0 * (self.dim - 1))
+        variance, norm = trace / (self.dim - 1), math.sqrt(squared_norm)
+        return float(self.protocol.local_temperature(self.lr, variance, norm))
 
     def radius(self, squared_gradient: float) -> float:
         """Return the norm that gradients and decay lead to, by the mean of A on the unit sphere."""
@@ -82,7 +82,4 @@ class Conditions:
 
     def pressure(self, squared_norm: float, next_squared_norm: float) -> float:
         """Return p of mean squared norms before and after a step, the latter not yet back on a sphere."""
-        if self.protocol.in_full_space:
-            return self.weight_decay
-        step = self.lr * squared_norm  # 2 eta_eff r^4 = 2 lr r^2
-        return (next_squared_norm - squared_norm) / (2.0 * step)
+        return float(self.protocol.pressure(self.lr, self.weight_decay, squared_norm, next_squared_norm))

@@ -79,7 +79,10 @@ class Trainer(Record):
     @own_settings(threads=None)
     def step(self) -> None:
         """Make one training step."""
-        self._step(self.batches.at(self.iteration))
+        try:
+            self._step(self.batches.at(self.iteration))
+        except ValueError as error:
+            raise ValueError(f"lr {self.config.lr:.6g}, iteration {self.iteration}: {error}") from error
         self._notes.count()
         self.iteration += 1
         if self._notes.full:

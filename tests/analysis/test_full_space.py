@@ -9,7 +9,7 @@ from quick import QUICK
 import pythermo as pt
 from pythermo.analysis.members import Members
 from pythermo.sphere.protocols import PROTOCOLS
-from pythermo.sweeps.sweep import combined
+from pythermo.sweeps.members import combined
 from pythermo.training.lane_trainer import LaneTrainer
 
 SETTINGS = {

@@ -11,7 +11,7 @@ import pythermo as pt
 from pythermo.analysis.gas import Gas
 from pythermo.analysis.gas_laws import exponents, gibbs_maps, maxwell
 from pythermo.ops.lanes_convolution import lanes_of_members
-from pythermo.sweeps.sweep import combined
+from pythermo.sweeps.members import combined
 from pythermo.training.lane_trainer import LaneTrainer
 from pythermo.training.lanes import LaneNetwork, Pass
 
@@ -173,7 +173,6 @@ def test_an_ideal_gas_that_is_planted_is_found(protocol):
         assert float(np.abs(found.isentrope["entropy_change"]).max()) < 0.05
     # U = (D - 1) T / 2 and S = (D - 1)/2 log(T r^2) have dU = T dS + ... at fixed p, and the least G at home.
     assert float(found.gibbs["off"].max()) <= 1.0
-    assert "needs" not in str(found.stationarity)
 
 
 def test_a_state_that_is_not_an_ideal_gas_is_seen():
@@ -229,6 +228,6 @@ def test_what_lacks_is_named():
     few = pt.analyze_gas(sweep_.isel(lr=slice(0, 2)))
     assert "3 learning rates and 3 values" in few.maxwell
     lost = pt.analyze_gas(sweep_.where(sweep_["lr"] < 0.05))
-    assert "6 at least are needed" in lost.maxwell or np.isfinite(lost.maxwell["slope"])
+    assert float(lost.maxwell["slope"]) == pytest.approx(1.0, abs=1e-3)  # of the 9 cells that are left
     with pytest.raises(ValueError, match="several values of weight decay or radius"):
         gibbs_maps(Gas.of(sweep_.isel(weight_decay=0)))

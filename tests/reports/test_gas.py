@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import xarray as xr
 from made import gas_setup, late_sweep, setup
 
 from pythermo.reports.html import html
@@ -44,9 +45,21 @@ def test_one_seed_and_little_time_are_warned_of():
     one = gas_setup("fixed-elr", seeds=1)
     text = markdown(sweeps_report([one]))
     assert "One seed says nothing of errors" in text
-    assert "of one seed: no interval" in text
+    assert "no interval" in text
     assert "relaxes in" in text  # 100 iterations from r = 1 at these learning rates are few
     assert 'Set run.training.start = "predicted"' in text
+
+
+def test_a_jump_is_from_norms_that_fall_to_those_that_have_settled():
+    """Not where cells are lacking, nor where norms still grow."""
+    for factor, found in ((0.1, True), (10.0, False), (np.nan, False)):
+        one = gas_setup("fixed-elr")
+        cold = one.dataset["lr"] < 0.02
+        changed = one.dataset["mean_r4_g2"] * xr.where(cold, factor, 1.0)
+        one.dataset["mean_r4_g2"] = changed.transpose(*one.dataset["mean_r4_g2"].dims)
+        assert ("jump at λ = 0.01" in markdown(sweeps_report([one]))) == found
+        if found:
+            assert "from η = 0.01 to 0.0215" in markdown(sweeps_report([one]))
 
 
 def test_json_has_the_cells_and_the_laws(gases):
