@@ -31,36 +31,66 @@ inline std::ptrdiff_t source_of_output(const ConvolutionShape& shape, std::size_
 // The loops, built for each instruction set.
 namespace pythermo::cpu {
 
+// Channels of the images that products are summed up for together, and taps at most. With so few channels,
+// taps side by side are, whose weights' gradients share what is loaded.
+constexpr std::size_t block_channels = 8, max_taps = 9, taps_together_channels = 2;
+
+// How images are packed: by blocks of channels, one block after the other, in each of which the channels of a
+// pixel lie side by side. So what is gone through together lies together: apart by powers of two, as the
+// channels of many pixels are, it would push itself out of the first cache. Steps are in pixels of a block.
+struct Packing {
+  std::size_t height, width, channels, block;
+  std::size_t before, after;  // pixels of zeros that each row gets
+  std::size_t image_step, row_step, pixel_step;
+  std::size_t block_size;  // in vectors
+};
+
 // One tap of a run: how far from the run's begin its vectors lie, and its number, [kernel * kernel].
 struct TapOffset {
   std::ptrdiff_t offset;  // in vectors
   std::size_t tap;
 };
 
-// Pixels that the same taps go to, at equal steps.
+// Pixels of a row that the same taps go to, at equal steps.
 struct TapRun {
-  std::size_t from, to;  // of the first pixel, in vectors
+  std::size_t to;  // the first pixel, in vectors
   std::size_t pixels;
   const TapOffset* taps;
   std::size_t tap_count;
 };
 
-// What pixels of `to` sum up over taps and the channels of `from`.
+// What pixels of `to` sum up over taps and the channels of packed images.
 struct TapSum {
   const TapRun* runs;
   std::size_t run_count;
-  std::size_t from_step, to_step;  // from pixel to pixel of a run, in vectors
-  std::size_t from_channels, to_channels;
+  std::size_t images;
+  bool by_image;                     // the first pixels of runs are added up in several images together
+  std::size_t from_image, to_image;  // from image to image, in vectors
+  std::size_t from_step, to_step;    // from pixel to pixel of those that are added up together, in vectors
+  std::size_t block_size;            // of packed images, in vectors
+  std::size_t from_channels, to_channels, taps;
   const float* weights;
   std::size_t from_stride, to_stride;  // of the weights, from channel to channel, in vectors
+};
+
+// What packed images and gradients of the output add to the gradients of weights.
+struct GradSum {
+  const lanes::ConvolutionShape& shape;
+  Packing images, grads;
+  std::size_t rows;  // that are gone through for each pair of blocks
+  std::size_t images_count;
+  bool by_image;       // packed so
+  bool taps_together;  // then each row has a border
 };
 
 // clang-format off
 PYTHERMO_FOR_EACH_ISA(
   std::size_t member_lanes();
+  void pack_images(const Packing& packing, std::size_t images, const float* from, float* to);
   void sum_taps(const TapSum& sum, const float* from, float* to);
-  void sum_weight_gradients(const lanes::ConvolutionShape& shape, const float* images, const float* grad,
-                            float* grad_weights);
+  // Channels of the output that gradients of weights are summed up for together.
+  std::size_t output_block();
+  void sum_weight_gradients(const GradSum& sum, const float* images, const float* grad, float* grad_weights);
 )
 // clang-format on
 

@@ -51,6 +51,16 @@ void add_gradients(const T* output, const T* grad, std::size_t pixels, std::size
   });
 }
 
+// Fetches what the next rows have at the same place: channel by channel, no row is read in order.
+template <class T, std::size_t pool>
+PYTHERMO_INLINE void fetch_next(const T* from, std::size_t row, std::size_t pixel) {
+  for (std::size_t y = 0; y < pool; ++y) {
+    for (std::size_t x = 0; x < pool; ++x) {
+      __builtin_prefetch(from + (pool + y) * row + x * pixel, 0, 2);
+    }
+  }
+}
+
 template <class T, std::size_t pool, bool rectify>
 void forward_row(const T* x, RowShape shape, const ChannelConstants<T>& constants, T* output) {
   const std::size_t channels = shape.channels, row = shape.width * channels;
@@ -59,6 +69,7 @@ void forward_row(const T* x, RowShape shape, const ChannelConstants<T>& constant
     for (std::size_t p = 0; p < shape.width / pool; ++p) {
       const T* const from = x + p * pool * channels + c;
       auto largest = load<size>(from);
+      fetch_next<T, pool>(from, row, channels);
       if constexpr (pool == 2) {
         const auto keep = [&](auto other) { largest = other > largest ? other : largest; };
         keep(load<size>(from + channels));
@@ -88,6 +99,7 @@ void backward_row(const T* x, RowShape shape, const ChannelConstants<T>& constan
     const std::size_t pooled = grad == nullptr ? 0 : shape.width / pool;
     for (std::size_t p = 0; p < pooled; ++p) {
       const std::size_t i = p * pool * channels + c;
+      fetch_next<T, pool>(x + i, row, channels);
       auto left = load<size>(grad + p * channels + c);
       if constexpr (pool == 1) {
         write(i, load<size>(x + i), left);

@@ -124,6 +124,16 @@ using Members = Vector<float, register_lanes<float>>;
 
 PYTHERMO_INLINE Members load_members(const float* from) { return load<register_lanes<float>>(from); }
 
+// Keeps the compiler from loading it again for each use.
+PYTHERMO_INLINE Members in_register(Members values) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(values));
+#elif defined(__SSE2__)
+  asm("" : "+x"(values));
+#endif
+  return values;
+}
+
 // By halves: the same order for every number of lanes in a register.
 template <std::size_t size>
 PYTHERMO_INLINE double sum_of_lanes(const double (&values)[size]) {

@@ -9,12 +9,8 @@ constexpr std::size_t lanes = register_lanes<float>;
 
 // A tile of so many pixels by so many channels is added up in registers: each vector loaded serves several
 // products, and there are more sums than an addition takes cycles.
-constexpr std::size_t tile_pixels = 4;
+constexpr std::size_t tile_pixels = vector_bytes == 64 ? 7 : 6;
 constexpr std::size_t tile_channels = vector_bytes == 64 ? 4 : 2;
-
-// So many channels of so many tiles are summed before the next ones: their weights stay in the first cache.
-constexpr std::size_t chunk_channels = 8;
-constexpr std::size_t strip_tiles = 8;
 
 PYTHERMO_INLINE std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
 
@@ -30,64 +26,108 @@ PYTHERMO_INLINE void with_count(std::size_t count, const Call& call) {
   }
 }
 
-// A few pixels of a run.
-struct Tile {
-  const float* from;
-  float* to;
-  const TapOffset* taps;
-  std::size_t tap_count, pixels;
+// The weights of a block of channels for a tile of outputs, [taps, channels, outputs, lanes]: side by side,
+// they stay in the first cache, in whose sets those of many channels push each other out.
+using TileWeights = float[max_taps * block_channels * tile_channels * lanes];
+
+template <std::size_t outputs>
+PYTHERMO_INLINE void pack_weights(const TapSum& sum, std::size_t first, std::size_t channels, std::size_t to,
+                                  TileWeights& packed) {
+  const std::size_t per_tap = sum.from_channels * sum.to_channels * lanes;
+  float* place = packed;
+  for (std::size_t tap = 0; tap < sum.taps; ++tap) {
+    for (std::size_t c = first; c < first + channels; ++c) {
+      const float* const weights =
+          sum.weights + tap * per_tap + (c * sum.from_stride + to * sum.to_stride) * lanes;
+#pragma GCC unroll 8
+      for (std::size_t q = 0; q < outputs; ++q, place += lanes) {
+        store(load_members(weights + q * sum.to_stride * lanes), place);
+      }
+    }
+  }
+}
+
+// What a tile is summed up from: pixels of a block of channels, and its weights.
+struct TileSum {
+  const TapRun& run;
+  const float *from, *weights;
+  std::size_t from_step, to_step;  // from pixel to pixel, in floats
+  std::size_t channels;
+  bool begins;  // with the first block, before which the sums are 0
 };
 
-// Adds the products of `channels` channels from `first` on to a tile of outputs from channel `to` on.
 template <std::size_t pixels, std::size_t outputs>
-void sum_tile(const TapSum& sum, const Tile& tile, std::size_t first, std::size_t channels, std::size_t to) {
-  const std::size_t from_step = sum.from_step * lanes, to_step = sum.to_step * lanes;
-  float* const target = tile.to + to * lanes;
+void sum_tile(const TileSum& tile, float* to) {
   Members acc[pixels][outputs];
 #pragma GCC unroll 8
   for (std::size_t p = 0; p < pixels; ++p) {
 #pragma GCC unroll 8
     for (std::size_t q = 0; q < outputs; ++q) {
-      acc[p][q] = first == 0 ? Members{} : load_members(target + p * to_step + q * lanes);
+      acc[p][q] = tile.begins ? Members{} : load_members(to + p * tile.to_step + q * lanes);
     }
   }
-  const std::size_t from_stride = sum.from_stride * lanes, to_stride = sum.to_stride * lanes;
-  const std::size_t per_tap = sum.from_channels * sum.to_channels * lanes;
-  for (const TapOffset* tap = tile.taps; tap < tile.taps + tile.tap_count; ++tap) {
-    const float* from =
-        tile.from + (tap->offset + static_cast<std::ptrdiff_t>(first)) * std::ptrdiff_t{lanes};
-    const float* weights = sum.weights + tap->tap * per_tap + first * from_stride + to * to_stride;
-    for (std::size_t c = 0; c < channels; ++c, weights += from_stride, from += lanes) {
-      Members values[pixels];
+  const std::size_t per_tap = tile.channels * outputs * lanes, from_step = tile.from_step;
+  for (const TapOffset* tap = tile.run.taps; tap < tile.run.taps + tile.run.tap_count; ++tap) {
+    const float* from = tile.from + tap->offset * std::ptrdiff_t{lanes};
+    const float* weights = tile.weights + tap->tap * per_tap;
+    for (const float* const end = weights + per_tap; weights < end;
+         weights += outputs * lanes, from += lanes) {
+      Members weight[outputs];
 #pragma GCC unroll 8
-      for (std::size_t p = 0; p < pixels; ++p) values[p] = load_members(from + p * from_step);
+      for (std::size_t q = 0; q < outputs; ++q) weight[q] = in_register(load_members(weights + q * lanes));
 #pragma GCC unroll 8
-      for (std::size_t q = 0; q < outputs; ++q) {
-        const Members weight = load_members(weights + q * to_stride);
+      for (std::size_t p = 0; p < pixels; ++p) {
+        const Members value = in_register(load_members(from + p * from_step));
 #pragma GCC unroll 8
-        for (std::size_t p = 0; p < pixels; ++p) acc[p][q] += values[p] * weight;
+        for (std::size_t q = 0; q < outputs; ++q) acc[p][q] += value * weight[q];
       }
     }
   }
 #pragma GCC unroll 8
   for (std::size_t p = 0; p < pixels; ++p) {
 #pragma GCC unroll 8
-    for (std::size_t q = 0; q < outputs; ++q) store(acc[p][q], target + p * to_step + q * lanes);
+    for (std::size_t q = 0; q < outputs; ++q) store(acc[p][q], to + p * tile.to_step + q * lanes);
   }
 }
 
-PYTHERMO_INLINE void sum_strip(const TapSum& sum, const Tile* tiles, std::size_t count) {
-  for (std::size_t c = 0; c < sum.from_channels; c += chunk_channels) {
-    const std::size_t channels = smaller(chunk_channels, sum.from_channels - c);
-    for (std::size_t to = 0; to < sum.to_channels; to += tile_channels) {
-      with_count<tile_channels>(smaller(tile_channels, sum.to_channels - to), [&](auto outputs) {
-        for (std::size_t t = 0; t < count; ++t) {
-          with_count<tile_pixels>(tiles[t].pixels, [&](auto pixels) {
-            sum_tile<pixels, outputs>(sum, tiles[t], c, channels, to);
-          });
-        }
-      });
+// Calls call(first, count) for tiles of so many pixels, which are alike.
+template <class Call>
+PYTHERMO_INLINE void each_tile(std::size_t pixels, const Call& call) {
+  std::size_t first = 0;
+  for (std::size_t tiles = (pixels + tile_pixels - 1) / tile_pixels; tiles > 0; --tiles) {
+    const std::size_t count = (pixels - first + tiles - 1) / tiles;
+    call(first, count);
+    first += count;
+  }
+}
+
+// Adds the products of a block of channels to a tile of outputs, at all pixels of all images.
+template <std::size_t outputs>
+PYTHERMO_INLINE void sum_outputs(const TapSum& sum, const float* from, const float* weights,
+                                 std::size_t channels, bool begins, float* to) {
+  const std::size_t from_step = sum.from_step * lanes, to_step = sum.to_step * lanes;
+  const auto add_tile = [&](const TapRun& run, const float* source, float* target, std::size_t first,
+                            std::size_t count) {
+    source += first * from_step;
+    target += run.to * lanes + first * to_step;
+    with_count<tile_pixels>(count, [&](auto pixels) {
+      sum_tile<pixels, outputs>({run, source, weights, from_step, to_step, channels, begins}, target);
+    });
+  };
+  const TapRun* const end = sum.runs + sum.run_count;
+  if (sum.by_image) {
+    each_tile(sum.images, [&](std::size_t first, std::size_t count) {
+      for (const TapRun* run = sum.runs; run < end; ++run) add_tile(*run, from, to, first, count);
+    });
+    return;
+  }
+  for (std::size_t image = 0; image < sum.images; ++image) {
+    for (const TapRun* run = sum.runs; run < end; ++run) {
+      each_tile(run->pixels,
+                [&](std::size_t first, std::size_t count) { add_tile(*run, from, to, first, count); });
     }
+    from += sum.from_image * lanes;
+    to += sum.to_image * lanes;
   }
 }
 
@@ -95,26 +135,47 @@ PYTHERMO_INLINE void sum_strip(const TapSum& sum, const Tile* tiles, std::size_t
 
 std::size_t member_lanes() { return lanes; }
 
-void sum_taps(const TapSum& sum, const float* from, float* to) {
-  Tile tiles[strip_tiles];
-  std::size_t count = 0;
-  for (const TapRun* run = sum.runs; run < sum.runs + sum.run_count; ++run) {
-    for (std::size_t p = 0; p < run->pixels; p += tile_pixels) {
-      tiles[count++] = {from + (run->from + p * sum.from_step) * lanes,
-                        to + (run->to + p * sum.to_step) * lanes, run->taps, run->tap_count,
-                        smaller(tile_pixels, run->pixels - p)};
-      if (count < strip_tiles) continue;
-      sum_strip(sum, tiles, count);
-      count = 0;
+void pack_images(const Packing& packing, std::size_t images, const float* from, float* to) {
+  const std::size_t pixel = packing.pixel_step * packing.block * lanes;
+  const auto clear = [&](float* place, std::size_t pixels) {
+    for (std::size_t i = 0; i < pixels * packing.block * lanes; i += lanes) store(Members{}, place + i);
+  };
+  for (std::size_t image = 0; image < images; ++image) {
+    for (std::size_t y = 0; y < packing.height; ++y, from += packing.width * packing.channels * lanes) {
+      float* row = to + (image * packing.image_step + y * packing.row_step) * packing.block * lanes;
+      for (std::size_t c = 0; c < packing.channels; c += packing.block, row += packing.block_size * lanes) {
+        const std::size_t channels = smaller(packing.block, packing.channels - c);
+        clear(row, packing.before);
+        float* const place = row + packing.before * pixel;
+        for (std::size_t x = 0; x < packing.width; ++x) {
+          const float* const source = from + (x * packing.channels + c) * lanes;
+          for (std::size_t i = 0; i < channels * lanes; i += lanes) {
+            store(load_members(source + i), place + x * pixel + i);
+          }
+        }
+        clear(place + packing.width * pixel, packing.after);
+      }
     }
   }
-  sum_strip(sum, tiles, count);
+}
+
+void sum_taps(const TapSum& sum, const float* from, float* to) {
+  alignas(64) TileWeights weights;
+  for (std::size_t c = 0; c < sum.from_channels; c += block_channels, from += sum.block_size * lanes) {
+    const std::size_t channels = smaller(block_channels, sum.from_channels - c);
+    for (std::size_t o = 0; o < sum.to_channels; o += tile_channels) {
+      with_count<tile_channels>(smaller(tile_channels, sum.to_channels - o), [&](auto outputs) {
+        pack_weights<outputs>(sum, c, channels, o, weights);
+        sum_outputs<outputs>(sum, from, weights, channels, c == 0, to + o * lanes);
+      });
+    }
+  }
 }
 
 namespace {
 
-// So many pixels are gone through for each pair of tiles of channels: they stay in the first cache.
-constexpr std::size_t strip_pixels = 64, tile_inputs = 4;
+// So many channels of the images are summed up together.
+constexpr std::size_t gradient_inputs = 4;
 
 // Pixels of the output at equal steps, and those of the images that a tap brings there.
 struct GradRun {
@@ -125,9 +186,9 @@ struct GradRun {
 // Adds the products of runs, which next(run) gives one after the other until it returns false, for taps side
 // by side, to their weights' gradients.
 template <std::size_t taps, std::size_t inputs, std::size_t outputs, class Next>
-PYTHERMO_INLINE void sum_gradient_tile(const lanes::ConvolutionShape& s, float* to, const Next& next) {
+PYTHERMO_INLINE void sum_gradient_tile(const lanes::ConvolutionShape& s, std::size_t pixel, float* to,
+                                       const Next& next) {
   const std::size_t tap_step = s.channels * s.out_channels * lanes, input_step = s.out_channels * lanes;
-  const std::size_t pixel = s.channels * lanes;
   Members acc[taps][inputs][outputs];
 #pragma GCC unroll 8
   for (std::size_t t = 0; t < taps; ++t) {
@@ -144,12 +205,12 @@ PYTHERMO_INLINE void sum_gradient_tile(const lanes::ConvolutionShape& s, float* 
     for (std::size_t n = 0; n < run.count; ++n) {
       Members grads[outputs];
 #pragma GCC unroll 8
-      for (std::size_t q = 0; q < outputs; ++q) grads[q] = load_members(run.grad + q * lanes);
+      for (std::size_t q = 0; q < outputs; ++q) grads[q] = in_register(load_members(run.grad + q * lanes));
 #pragma GCC unroll 8
       for (std::size_t t = 0; t < taps; ++t) {
 #pragma GCC unroll 8
         for (std::size_t i = 0; i < inputs; ++i) {
-          const Members value = load_members(run.images + t * pixel + i * lanes);
+          const Members value = in_register(load_members(run.images + t * pixel + i * lanes));
 #pragma GCC unroll 8
           for (std::size_t q = 0; q < outputs; ++q) acc[t][i][q] += value * grads[q];
         }
@@ -170,84 +231,66 @@ PYTHERMO_INLINE void sum_gradient_tile(const lanes::ConvolutionShape& s, float* 
   }
 }
 
-// What a strip of images or of rows adds to the gradients of weights.
+// What rows of packed images add to the gradients of weights.
 struct GradStrip {
-  const lanes::ConvolutionShape& s;
-  const float *images, *grad;
-  std::size_t first, last;  // images, or rows of the output counted through all images
-  bool by_image;            // runs go through images, pixel by pixel, or else through rows
+  const GradSum& sum;
+  const float *images, *grad;  // of a pair of blocks
+  std::size_t first, last;     // rows of the output
 
   PYTHERMO_INLINE bool inside(std::size_t at, std::size_t k, std::size_t size) const {
-    const std::size_t shifted = at * s.stride + k;
-    return shifted >= s.padding && shifted - s.padding < size;
-  }
-
-  PYTHERMO_INLINE const float* images_at(std::size_t image, std::size_t y, std::size_t ky, std::size_t x,
-                                         std::size_t kx, std::size_t c) const {
-    const std::size_t row = image * s.height + y * s.stride + ky - s.padding;
-    return images + ((row * s.width + x * s.stride + kx - s.padding) * s.channels + c) * lanes;
-  }
-  PYTHERMO_INLINE const float* grad_at(std::size_t image, std::size_t y, std::size_t x, std::size_t o) const {
-    return grad + (((image * s.out_height + y) * s.out_width + x) * s.out_channels + o) * lanes;
+    const std::size_t shifted = at * sum.shape.stride + k;
+    return shifted >= sum.shape.padding && shifted - sum.shape.padding < size;
   }
 
   // The columns of the output that tap `kx` reaches from inside the images.
   PYTHERMO_INLINE std::size_t begin_column(std::size_t kx) const {
     std::size_t x = 0;
-    while (x < s.out_width && !inside(x, kx, s.width)) ++x;
+    while (x < sum.shape.out_width && !inside(x, kx, sum.shape.width)) ++x;
     return x;
   }
   PYTHERMO_INLINE std::size_t end_column(std::size_t kx) const {
-    std::size_t x = s.out_width;
-    while (x > 0 && !inside(x - 1, kx, s.width)) --x;
+    std::size_t x = sum.shape.out_width;
+    while (x > 0 && !inside(x - 1, kx, sum.shape.width)) --x;
     return x;
   }
 
-  // Taps ky and kx to kx + taps - 1, at the columns [begin, end).
+  // Taps ky and kx to kx + taps - 1, at the columns [begin, end), to the gradients of the pair of blocks.
   template <std::size_t taps, std::size_t inputs, std::size_t outputs>
-  void add(std::size_t ky, std::size_t kx, std::size_t begin, std::size_t end, std::size_t c, std::size_t o,
-           float* grad_weights) const {
+  void add(std::size_t ky, std::size_t kx, std::size_t begin, std::size_t end, float* to) const {
     if (begin >= end) return;
-    float* const to = grad_weights + (((ky * s.kernel + kx) * s.channels + c) * s.out_channels + o) * lanes;
+    const lanes::ConvolutionShape& s = sum.shape;
+    const std::size_t pixel = sum.images.block * lanes, grad_pixel = sum.grads.block * lanes;
+    to += (ky * s.kernel + kx) * s.channels * s.out_channels * lanes;
     std::size_t row = first, x = begin;
-    if (by_image) row = 0;
-    sum_gradient_tile<taps, inputs, outputs>(s, to, [&](GradRun& run) {
-      if (by_image) {
-        while (row < s.out_height && !inside(row, ky, s.height)) ++row;
-        if (row == s.out_height) return false;
-        run = {images_at(first, row, ky, x, kx, c), grad_at(first, row, x, o), last - first,
-               s.height * s.width * s.channels * lanes, s.out_height * s.out_width * s.out_channels * lanes};
+    sum_gradient_tile<taps, inputs, outputs>(s, pixel, to, [&](GradRun& run) {
+      while (row < last && !inside(row, ky, s.height)) ++row;
+      if (row >= last) return false;
+      const std::size_t column = x * s.stride + kx + sum.images.before - s.padding;
+      run.images =
+          images +
+          ((row * s.stride + ky - s.padding) * sum.images.row_step + column * sum.images.pixel_step) * pixel;
+      run.grad = grad + (row * sum.grads.row_step + x * sum.grads.pixel_step) * grad_pixel;
+      if (sum.by_image) {
+        run.count = sum.images_count, run.images_step = pixel, run.grad_step = grad_pixel;
         if (++x == end) x = begin, ++row;
-        return true;
+      } else {
+        run.count = end - begin, run.images_step = s.stride * pixel, run.grad_step = grad_pixel;
+        ++row;
       }
-      while (row < last && !inside(row % s.out_height, ky, s.height)) ++row;
-      if (row == last) return false;
-      const std::size_t image = row / s.out_height, y = row % s.out_height;
-      run = {images_at(image, y, ky, begin, kx, c), grad_at(image, y, begin, o), end - begin,
-             s.stride * s.channels * lanes, s.out_channels * lanes};
-      ++row;
       return true;
     });
   }
 
-  // All taps of a pair of tiles of channels. Where there are few channels, taps side by side share what is
-  // loaded, in the columns that all of them reach.
+  // All taps. Where there are few channels, taps side by side share what is loaded.
   template <std::size_t inputs, std::size_t outputs>
-  void add_all(std::size_t c, std::size_t o, float* grad_weights) const {
-    for (std::size_t ky = 0; ky < s.kernel; ++ky) {
-      if (inputs <= 2 && s.kernel == 3) {
-        const std::size_t begin = smaller(begin_column(0), end_column(2)), end = end_column(2);
-        add<inputs <= 2 ? 3 : 1, inputs, outputs>(ky, 0, begin, end, c, o, grad_weights);
-        for (std::size_t kx = 0; kx < 3; ++kx) {
-          add<1, inputs, outputs>(ky, kx, begin_column(kx), smaller(begin, end_column(kx)), c, o,
-                                  grad_weights);
-          const std::size_t from = begin_column(kx) < end ? end : begin_column(kx);
-          add<1, inputs, outputs>(ky, kx, from, end_column(kx), c, o, grad_weights);
-        }
-      } else {
-        for (std::size_t kx = 0; kx < s.kernel; ++kx) {
-          add<1, inputs, outputs>(ky, kx, begin_column(kx), end_column(kx), c, o, grad_weights);
-        }
+  void add_all(float* to) const {
+    for (std::size_t ky = 0; ky < sum.shape.kernel; ++ky) {
+      if (inputs <= taps_together_channels && sum.taps_together) {
+        add<inputs <= taps_together_channels ? 3 : 1, inputs, outputs>(ky, 0, 0, sum.shape.out_width, to);
+        continue;
+      }
+      for (std::size_t kx = 0; kx < sum.shape.kernel; ++kx) {
+        add<1, inputs, outputs>(ky, kx, begin_column(kx), end_column(kx), to);
       }
     }
   }
@@ -255,19 +298,21 @@ struct GradStrip {
 
 }  // namespace
 
-void sum_weight_gradients(const lanes::ConvolutionShape& s, const float* images, const float* grad,
-                          float* grad_weights) {
-  const bool by_image = s.out_width < tile_pixels;
-  const std::size_t count = by_image ? s.images : s.images * s.out_height;
-  const std::size_t each = by_image ? s.out_height * s.out_width : s.out_width;
-  const std::size_t step = each < strip_pixels ? strip_pixels / each : 1;
-  for (std::size_t first = 0; first < count; first += step) {
-    const GradStrip strip{s, images, grad, first, smaller(first + step, count), by_image};
+std::size_t output_block() { return tile_channels; }
+
+void sum_weight_gradients(const GradSum& sum, const float* images, const float* grad, float* grad_weights) {
+  const lanes::ConvolutionShape& s = sum.shape;
+  for (std::size_t first = 0; first < s.out_height; first += sum.rows) {
+    const std::size_t last = smaller(first + sum.rows, s.out_height);
     for (std::size_t o = 0; o < s.out_channels; o += tile_channels) {
-      for (std::size_t c = 0; c < s.channels; c += tile_inputs) {
+      for (std::size_t c = 0; c < s.channels; c += gradient_inputs) {
+        const std::size_t block = c / block_channels * sum.images.block_size + c % block_channels;
+        const GradStrip strip{sum, images + block * lanes,
+                              grad + o / tile_channels * sum.grads.block_size * lanes, first, last};
+        float* const to = grad_weights + (c * s.out_channels + o) * lanes;
         with_count<tile_channels>(smaller(tile_channels, s.out_channels - o), [&](auto outputs) {
-          with_count<tile_inputs>(smaller(tile_inputs, s.channels - c),
-                                  [&](auto inputs) { strip.add_all<inputs, outputs>(c, o, grad_weights); });
+          with_count<gradient_inputs>(smaller(gradient_inputs, s.channels - c),
+                                      [&](auto inputs) { strip.add_all<inputs, outputs>(to); });
         });
       }
     }

@@ -139,8 +139,12 @@ void test_convolutions(const std::string& where) {
       test_convolution({3, 5, 6, channels, outputs, 3, 1, 1}, where);
     }
   }
-  for (const std::size_t side : {1u, 2u, 3u, 4u, 7u, 9u}) {
-    for (const std::size_t images : {1u, 3u, 4u, 17u}) {
+  // Three blocks of channels and tiles of outputs; more images than are packed at once.
+  test_convolution({2, 3, 16, 17, 9, 3, 1, 1}, where);
+  test_convolution({4, 7, 7, 17, 9, 3, 1, 1}, where);
+  test_convolution({43, 2, 3, 9, 5, 3, 1, 1}, where);
+  for (const std::size_t side : {1u, 2u, 3u, 4u, 7u, 8u, 13u}) {
+    for (const std::size_t images : {1u, 3u, 4u, 22u}) {
       test_convolution({images, side, side + 1, 2, 5, 3, 1, 1}, where);
       test_convolution({images, side + 1, side, 5, 2, 3, 2, 1}, where);
       test_convolution({images, side, side, 3, 4, 1, 2, 0}, where);
