@@ -5,45 +5,46 @@ float64, ``constants`` [4 * C * lanes] float32. A batch may be gone through a fe
 device images and outputs have a first dimension of groups, and sums and constants are those of all groups.
 """
 
+from typing import Any
+
 from torch import Tensor
 
-from pythermo.ops._lanes import call, register
-
-register("lanes_moments", "lanes_moments_workspace_size")
-register("lanes_statistics")
-register("lanes_normalization")
-register("lanes_gradient_moments", "lanes_moments_workspace_size")
-register("lanes_gradient_statistics")
-register("lanes_normalization_backward")
+from pythermo.ops._lanes import lane_kernel
 
 
-def add_moments(x: Tensor, batch: Tensor, sums: Tensor) -> None:
+@lane_kernel("lanes_moments", "lanes_moments_workspace_size")
+def add_moments(x: Tensor, batch: Tensor, sums: Tensor) -> tuple[Any, ...]:
     """Add images, less the first pixel of the whole batch, and their squares to the sums."""
-    call("lanes_moments", x, batch, sums)
+    return x, batch, sums
 
 
-def write_statistics(sums: Tensor, batch: Tensor, eps: float, constants: Tensor) -> None:
+@lane_kernel("lanes_statistics")
+def write_statistics(sums: Tensor, batch: Tensor, eps: float, constants: Tensor) -> tuple[Any, ...]:
     """Write mean and 1 / deviation of each channel of the batch, the first half of the constants."""
-    call("lanes_statistics", sums, batch, eps, constants)
+    return sums, batch, eps, constants
 
 
-def normalize(x: Tensor, pool: int, rectify: bool, constants: Tensor, output: Tensor) -> None:
+@lane_kernel("lanes_normalization")
+def normalize(x: Tensor, pool: int, rectify: bool, constants: Tensor, output: Tensor) -> tuple[Any, ...]:
     """Write images normalized, their largest of pool x pool pixels and, to rectify them, ReLU."""
-    call("lanes_normalization", x, pool, rectify, constants, output)
+    return x, pool, rectify, constants, output
 
 
-def add_gradient_moments(output: Tensor, rectify: bool, grad: Tensor, sums: Tensor) -> None:
+@lane_kernel("lanes_gradient_moments", "lanes_moments_workspace_size")
+def add_gradient_moments(output: Tensor, rectify: bool, grad: Tensor, sums: Tensor) -> tuple[Any, ...]:
     """Add the gradients of outputs, and their products with the outputs, to the sums."""
-    call("lanes_gradient_moments", output, rectify, grad, sums)
+    return output, rectify, grad, sums
 
 
-def write_gradient_statistics(sums: Tensor, batch: Tensor, constants: Tensor) -> None:
+@lane_kernel("lanes_gradient_statistics")
+def write_gradient_statistics(sums: Tensor, batch: Tensor, constants: Tensor) -> tuple[Any, ...]:
     """Write the means of what was added, the second half of the constants."""
-    call("lanes_gradient_statistics", sums, batch, constants)
+    return sums, batch, constants
 
 
+@lane_kernel("lanes_normalization_backward")
 def normalize_back(
     x: Tensor, pool: int, rectify: bool, constants: Tensor, grad: Tensor, grad_x: Tensor
-) -> None:
+) -> tuple[Any, ...]:
     """Write the gradients of images, which may take their place, from those of their outputs."""
-    call("lanes_normalization_backward", x, pool, rectify, constants, grad, grad_x)
+    return x, pool, rectify, constants, grad, grad_x

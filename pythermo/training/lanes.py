@@ -39,6 +39,9 @@ class Pass:
 Call = Callable[[], object]
 OfPart = Callable[[slice], Call]
 
+# Layers between two normalizations, with the values that they give.
+Stage = list[tuple[int, Layer]]
+
 # What gives the part of a tensor.
 Place = Callable[[slice], Tensor]
 
@@ -61,7 +64,6 @@ class _Memory:
         self._layout = layout
         self._shapes = [(height, width, channels) for channels, height, width in program.shapes]
         self._passing = () if layout.on_a_device else passing
-        self._part = max(1, _PART_BYTES // (4 * layout.lanes * max(map(prod, self._shapes))))
         self._images = 0
         self._flat: dict[tuple[int, int], Tensor] = {}
         self._constants: dict[tuple[int, str], Tensor] = {}
@@ -81,15 +83,18 @@ class _Memory:
         if images not in self.calls and len(self.calls) == _SIZES:
             self.calls.clear()
 
-    def parts(self, images: int) -> list[slice]:
-        """Return the parts of a batch, one after the other."""
-        step = images if self._layout.on_a_device else self._part
+    def parts(self, images: int, stage: Stage) -> list[slice]:
+        """Return the parts in which a batch goes through a stage, one after the other."""
+        values = {one for value, layer in stage for one in (value, *sources(layer))}
+        largest = 4 * self._layout.lanes * max(prod(self._shapes[value]) for value in values)
+        step = images if self._layout.on_a_device else max(1, _PART_BYTES // largest)
         return [slice(first, min(first + step, images)) for first in range(0, images, step)]
 
     def value(self, value: int, part: slice) -> Tensor:
         """Return the place of a value's part, [..., images, height, width, channels, lanes]."""
         if value in self._passing:
-            return self._at((value, 0), value, self._part, slice(0, part.stop - part.start))
+            images = part.stop - part.start  # of the first part the most
+            return self._at((value, 0), value, images, slice(0, images))
         return self._at((value, 0), value, self._images, part)
 
     def grad(self, value: int, use: int) -> Place:
@@ -113,9 +118,9 @@ class _Memory:
         if place not in self._flat:
             self._flat[place] = layout.flat(images * prod(shape))
         if layout.on_a_device:
-            own = layout.shape(part.stop, *shape)  # of a whole batch
-            return self._flat[place][: prod(own)].view(own)
-        return self._flat[place].view(layout.shape(images, *shape))[part]
+            images, part = part.stop, slice(None)  # of a whole batch
+        own = layout.shape(images, *shape)
+        return self._flat[place][: prod(own)].view(own)[part]
 
     def _of_channels(self, value: int, what: str, times: int, dtype: torch.dtype) -> Tensor:
         if (value, what) not in self._constants:
@@ -124,9 +129,9 @@ class _Memory:
         return self._constants[value, what]
 
 
-def _stages(layers: Iterable[tuple[int, Layer]]) -> list[list[tuple[int, Layer]]]:
+def _stages(layers: Iterable[tuple[int, Layer]]) -> list[Stage]:
     """Cut layers, with the values that they give, before each normalization: it waits for the whole batch."""
-    stages: list[list[tuple[int, Layer]]] = [[]]
+    stages: list[Stage] = [[]]
     for value, layer in layers:
         if isinstance(layer, BatchNorm) and stages[-1]:
             stages.append([])
@@ -224,28 +229,28 @@ class LaneNetwork:
         calls: list[Call] = [memory.sums(value).zero_ for value in normalized]
         for value in normalized & {0}:
             batch = memory.value(value, whole)
-            calls.append(partial(add_moments, batch, batch, memory.sums(value)))
+            calls.append(add_moments.prepared(batch, batch, memory.sums(value)))
         for stage in _stages(enumerate(layers, start=1)):
             value, first = stage[0]
             if isinstance(first, BatchNorm):
                 batch, sums = memory.value(first.source, whole), memory.sums(first.source)
-                calls.append(partial(write_statistics, sums, batch, first.eps, memory.constants(value)))
-            for part in memory.parts(whole.stop):
+                calls.append(write_statistics.prepared(sums, batch, first.eps, memory.constants(value)))
+            for part in memory.parts(whole.stop, stage):
                 for value, layer in stage:
                     output = memory.value(value, part)
                     calls.append(self._compute(layer, value, output, memory, part))
                     if value in normalized:
                         batch = memory.value(value, whole)
-                        calls.append(partial(add_moments, output, batch, memory.sums(value)))
+                        calls.append(add_moments.prepared(output, batch, memory.sums(value)))
         return calls
 
     def _compute(self, layer: Layer, value: int, output: Tensor, memory: _Memory, part: slice) -> Call:
         x = memory.value(layer.source, part)
         if isinstance(layer, Convolution):
             weights = self.weights.of_layer(layer.weights)
-            return partial(convolve, x, weights, layer.stride, layer.padding, output)
+            return convolve.prepared(x, weights, layer.stride, layer.padding, output)
         if isinstance(layer, BatchNorm):
-            return partial(normalize, x, layer.pool, layer.rectify, memory.constants(value), output)
+            return normalize.prepared(x, layer.pool, layer.rectify, memory.constants(value), output)
         return partial(torch.add, x, memory.value(layer.other, part), out=output)
 
     def _backward(self, memory: _Memory, whole: slice) -> list[Call]:
@@ -260,11 +265,11 @@ class LaneNetwork:
             value, first = stage[0]
             if isinstance(first, BatchNorm):
                 batch, sums = memory.value(first.source, whole), memory.gradient_sums(value)
-                calls.append(partial(write_gradient_statistics, sums, batch, memory.constants(value)))
+                calls.append(write_gradient_statistics.prepared(sums, batch, memory.constants(value)))
             steps = [step for value, layer in stage for step in self._back(layer, value, grads, memory)]
             if number + 1 < len(stages):
                 steps += self._add_sums(*stages[number + 1][0], grads, memory)
-            calls += [step(part) for part in memory.parts(whole.stop) for step in steps]
+            calls += [step(part) for part in memory.parts(whole.stop, stage) for step in steps]
         return calls
 
     def _add_sums(self, value: int, layer: Layer, grads: dict[int, Place], memory: _Memory) -> list[OfPart]:
@@ -273,8 +278,8 @@ class LaneNetwork:
             return []
         grad, sums = grads[value], memory.gradient_sums(value)
         return [
-            lambda part: partial(
-                add_gradient_moments, memory.value(value, part), layer.rectify, grad(part), sums
+            lambda part: add_gradient_moments.prepared(
+                memory.value(value, part), layer.rectify, grad(part), sums
             )
         ]
 
@@ -288,20 +293,20 @@ class LaneNetwork:
             at = layer.stride, layer.padding
             weights, own = self.weights.of_layer(layer.weights), self.grad.of_layer(layer.weights)
             steps: list[OfPart] = [
-                lambda part: partial(add_weight_gradients, memory.value(source, part), grad(part), *at, own)
+                lambda part: add_weight_gradients.prepared(memory.value(source, part), grad(part), *at, own)
             ]
             if source == 0:
                 return steps
             target = memory.grad(source, use)
-            steps.append(lambda part: partial(convolve_back, grad(part), weights, *at, target(part)))
+            steps.append(lambda part: convolve_back.prepared(grad(part), weights, *at, target(part)))
             return steps + self._add(source, target, grads, memory)
         # Nothing else needs what was normalized: its gradient takes the place.
         alone = source in self._used_once and source > 0
         target = partial(memory.value, source) if alone else memory.grad(source, use)
         pool, constants = (layer.pool, layer.rectify), memory.constants(value)
         steps = [
-            lambda part: partial(
-                normalize_back, memory.value(source, part), *pool, constants, grad(part), target(part)
+            lambda part: normalize_back.prepared(
+                memory.value(source, part), *pool, constants, grad(part), target(part)
             )
         ]
         return steps + self._add(source, target, grads, memory)
