@@ -10,7 +10,8 @@
   and 32 runs take at most 16 GiB.
 
 With 64 channels on 28 x 28 images torch is as fast where a vector has 8 lanes, and lanes are 1.5 times as
-fast where it has 16, ``python -m pythermo.bench ensemble``. On a device up to 64 channels were measured (docs/cuda.md): torch's share of the card grows with them.
+fast where it has 16, ``python -m pythermo.bench ensemble``. On a device up to 64 channels were measured
+(docs/cuda.md): torch's share of the card grows with them.
 """
 
 from collections.abc import Sequence
