@@ -39,8 +39,8 @@ constexpr std::size_t block_channels = 8, max_taps = 9, taps_together_channels =
 // pixel lie side by side. So what is gone through together lies together: apart by powers of two, as the
 // channels of many pixels are, it would push itself out of the first cache. Steps are in pixels of a block.
 struct Packing {
-  std::size_t height, width, channels, block;
-  std::size_t before, after;  // pixels of zeros that each row gets
+  std::size_t height, width, channels, block;  // channels of a block
+  std::size_t before, after;                   // pixels of zeros that each row gets
   std::size_t image_step, row_step, pixel_step;
   std::size_t block_size;  // in vectors
 };

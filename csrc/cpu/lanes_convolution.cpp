@@ -28,19 +28,34 @@ struct Size {
 };
 
 // Packed with the pixels of a row side by side, which gets a border of zeros.
-Packing packed_by_row(const Size& size, std::size_t block, std::size_t before, std::size_t after,
+Packing packed_by_row(const Size& size, std::size_t most, std::size_t before, std::size_t after,
                       std::size_t images) {
-  const std::size_t row = before + size.width + after, own_block = std::min(block, size.channels);
-  return {size.height, size.width,        size.channels, own_block, before,
-          after,       size.height * row, row,           1,         images * size.height * row * own_block};
+  const std::size_t row = before + size.width + after, block = std::min(most, size.channels);
+  return {.height = size.height,
+          .width = size.width,
+          .channels = size.channels,
+          .block = block,
+          .before = before,
+          .after = after,
+          .image_step = size.height * row,
+          .row_step = row,
+          .pixel_step = 1,
+          .block_size = images * size.height * row * block};
 }
 
 // Packed with a pixel of so many images side by side.
-Packing packed_by_image(const Size& size, std::size_t block, std::size_t images) {
-  const std::size_t own_block = std::min(block, size.channels);
-  return {
-      size.height, size.width, size.channels,       own_block, 0,
-      0,           1,          size.width * images, images,    images * size.height * size.width * own_block};
+Packing packed_by_image(const Size& size, std::size_t most, std::size_t images) {
+  const std::size_t block = std::min(most, size.channels);
+  return {.height = size.height,
+          .width = size.width,
+          .channels = size.channels,
+          .block = block,
+          .before = 0,
+          .after = 0,
+          .image_step = 1,
+          .row_step = size.width * images,
+          .pixel_step = images,
+          .block_size = images * size.height * size.width * block};
 }
 
 // Images packed, or themselves where they lie so already.
@@ -272,8 +287,13 @@ void lanes_convolution_weights_gradient(const TensorView& images, const TensorVi
                     : packed_by_row(input, block_channels, before, after, together));
   Packed dy(by_image ? packed_by_image(output, output_block, together)
                      : packed_by_row(output, output_block, 0, 0, together));
-  GradSum sum{s, x.packing(), dy.packing(), 0, 0, by_image, taps_together};
-  sum.rows = by_image ? output.height : std::max(strip_pixels / output.width, std::size_t{1});
+  GradSum sum{.shape = s,
+              .images = x.packing(),
+              .grads = dy.packing(),
+              .rows = by_image ? output.height : std::max(strip_pixels / output.width, std::size_t{1}),
+              .images_count = 0,
+              .by_image = by_image,
+              .taps_together = taps_together};
   const std::size_t lanes = lanes_of_members();
   each_part(s.images, together, [&](std::size_t first, std::size_t count) {
     sum.images_count = count;
