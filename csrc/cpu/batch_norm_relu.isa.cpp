@@ -70,6 +70,7 @@ void forward_row(const T* x, RowShape shape, const ChannelConstants<T>& constant
       const T* const from = x + p * pool * channels + c;
       auto largest = load<size>(from);
       fetch_next<T, pool>(from, row, channels);
+      __builtin_prefetch(output + (shape.width / pool + p) * channels + c, 1);
       if constexpr (pool == 2) {
         const auto keep = [&](auto other) { largest = other > largest ? other : largest; };
         keep(load<size>(from + channels));
@@ -100,6 +101,7 @@ void backward_row(const T* x, RowShape shape, const ChannelConstants<T>& constan
     for (std::size_t p = 0; p < pooled; ++p) {
       const std::size_t i = p * pool * channels + c;
       fetch_next<T, pool>(x + i, row, channels);
+      __builtin_prefetch(grad + (pooled + p) * channels + c);
       auto left = load<size>(grad + p * channels + c);
       if constexpr (pool == 1) {
         write(i, load<size>(x + i), left);

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <memory>
 #include <vector>
 
-#include "sized.hpp"
+#include "../lanes_winograd.hpp"
+#include "aligned_vectors.hpp"
 
 namespace pythermo::cpu {
 namespace {
@@ -61,31 +61,25 @@ Packing packed_by_image(const Size& size, std::size_t most, std::size_t images) 
 // Images packed, or themselves where they lie so already.
 class Packed {
  public:
-  explicit Packed(const Packing& packing) : packing_(packing) {
-    const std::size_t blocks = (packing.channels + packing.block - 1) / packing.block;
-    as_is_ = blocks == 1 && packing.pixel_step == 1 && packing.before + packing.after == 0;
-    size_ = as_is_ ? 0 : blocks * packing.block_size * lanes_of_members() * sizeof(float);
-    if (!as_is_) memory_ = std::make_unique_for_overwrite<std::byte[]>(size_ + alignment);
-  }
+  explicit Packed(const Packing& packing)
+      : packing_(packing),
+        blocks_((packing.channels + packing.block - 1) / packing.block),
+        as_is_(blocks_ == 1 && packing.pixel_step == 1 && packing.before + packing.after == 0),
+        memory_(as_is_ ? 0 : blocks_ * packing.block_size) {}
 
   const Packing& packing() const { return packing_; }
 
   const float* pack(const float* images, std::size_t count) {
     if (as_is_) return images;
-    void* begin = memory_.get();
-    std::size_t space = size_ + alignment;
-    auto* const to = static_cast<float*>(std::align(alignment, size_, begin, space));
-    PYTHERMO_DISPATCH(isa::pack_images(packing_, count, images, to));
-    return to;
+    PYTHERMO_DISPATCH(isa::pack_images(packing_, count, images, memory_.data()));
+    return memory_.data();
   }
 
  private:
-  static constexpr std::size_t alignment = 64;  // of cache lines: a vector in two takes twice as long to load
-
   Packing packing_;
+  std::size_t blocks_;
   bool as_is_;
-  std::size_t size_;
-  std::unique_ptr<std::byte[]> memory_;
+  AlignedVectors memory_;
 };
 
 // Calls call(first, count) for parts of the images, of so many at most.
@@ -253,6 +247,9 @@ std::size_t lanes_of_members() { return PYTHERMO_DISPATCH(isa::member_lanes()); 
 void lanes_convolution(const TensorView& images, const TensorView& weights, std::size_t stride,
                        std::size_t padding, const TensorView& output) {
   const ConvolutionShape s = shape_of(images, weights, output, stride, padding);
+  if (winograd_pays(s)) {
+    return winograd_convolution(s, images.array<float>(), weights.array<float>(), output.array<float>());
+  }
   const Sides sides{input_of(s), output_of(s), s.out_channels, 1, stride, 1};
   const auto source = [&](std::size_t at, std::size_t k) { return lanes::source_of_output(s, at, k); };
   TapSums(s, sides, weights.array<float>(), source).add_up(images.array<float>(), output.array<float>());
@@ -261,6 +258,10 @@ void lanes_convolution(const TensorView& images, const TensorView& weights, std:
 void lanes_convolution_images_gradient(const TensorView& grad, const TensorView& weights, std::size_t stride,
                                        std::size_t padding, const TensorView& grad_images) {
   const ConvolutionShape s = shape_of(grad_images, weights, grad, stride, padding);
+  if (winograd_pays(s)) {
+    return winograd_images_gradient(s, grad.array<float>(), weights.array<float>(),
+                                    grad_images.array<float>());
+  }
   const Sides sides{output_of(s), input_of(s), 1, s.out_channels, 1, stride};
   const auto source = [&](std::size_t at, std::size_t k) -> std::ptrdiff_t {
     const auto shifted = static_cast<std::ptrdiff_t>(at + padding) - static_cast<std::ptrdiff_t>(k);
@@ -273,6 +274,10 @@ void lanes_convolution_images_gradient(const TensorView& grad, const TensorView&
 void lanes_convolution_weights_gradient(const TensorView& images, const TensorView& grad, std::size_t stride,
                                         std::size_t padding, const TensorView& grad_weights) {
   const ConvolutionShape s = shape_of(images, grad_weights, grad, stride, padding);
+  if (winograd_pays(s)) {
+    return winograd_weights_gradient(s, images.array<float>(), grad.array<float>(),
+                                     grad_weights.array<float>());
+  }
   const Size input = input_of(s), output = output_of(s);
   const bool by_image = output.width < narrow_gradient && s.images >= fewest_images;
   const bool taps_together = !by_image && s.channels <= taps_together_channels && s.kernel == 3;

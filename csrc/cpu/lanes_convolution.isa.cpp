@@ -1,34 +1,13 @@
 #include "../lanes_convolution.hpp"
 
-#include "lanes.hpp"
+#include "lanes_tiles.hpp"
 
 namespace pythermo::cpu::PYTHERMO_ISA {
 namespace {
 
-constexpr std::size_t lanes = register_lanes<float>;
-
-// A tile of so many pixels by so many channels is added up in registers: each vector loaded serves several
-// products, and there are more sums than an addition takes cycles.
-constexpr std::size_t tile_pixels = vector_bytes == 64 ? 7 : 6;
-constexpr std::size_t tile_channels = vector_bytes == 64 ? 4 : 2;
-
-PYTHERMO_INLINE std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
-
-// Calls call(std::integral_constant<std::size_t, count>) for a count from 1 to `most`.
-template <std::size_t most, class Call>
-PYTHERMO_INLINE void with_count(std::size_t count, const Call& call) {
-  if constexpr (most > 0) {
-    if (count == most) {
-      call(std::integral_constant<std::size_t, most>{});
-    } else {
-      with_count<most - 1>(count, call);
-    }
-  }
-}
-
 // The weights of a block of channels for a tile of outputs, [taps, channels, outputs, lanes]: side by side,
 // they stay in the first cache, in whose sets those of many channels push each other out.
-using TileWeights = float[max_taps * block_channels * tile_channels * lanes];
+using TileWeights = float[max_taps * block_channels * tile_columns * lanes];
 
 template <std::size_t outputs>
 PYTHERMO_INLINE void pack_weights(const TapSum& sum, std::size_t first, std::size_t channels, std::size_t to,
@@ -58,47 +37,19 @@ struct TileSum {
 
 template <std::size_t pixels, std::size_t outputs>
 void sum_tile(const TileSum& tile, float* to) {
-  Members acc[pixels][outputs];
-#pragma GCC unroll 8
-  for (std::size_t p = 0; p < pixels; ++p) {
-#pragma GCC unroll 8
-    for (std::size_t q = 0; q < outputs; ++q) {
-      acc[p][q] = tile.begins ? Members{} : load_members(to + p * tile.to_step + q * lanes);
-    }
-  }
-  const std::size_t per_tap = tile.channels * outputs * lanes, from_step = tile.from_step;
+  Tile<pixels, outputs> sums;
+  tile.begins ? sums.clear() : sums.load(to, tile.to_step);
+  sums.fetch(to + pixels * tile.to_step, tile.to_step);
+  const std::size_t per_tap = tile.channels * outputs * lanes;
   for (const TapOffset* tap = tile.run.taps; tap < tile.run.taps + tile.run.tap_count; ++tap) {
     const float* from = tile.from + tap->offset * std::ptrdiff_t{lanes};
     const float* weights = tile.weights + tap->tap * per_tap;
     for (const float* const end = weights + per_tap; weights < end;
          weights += outputs * lanes, from += lanes) {
-      Members weight[outputs];
-#pragma GCC unroll 8
-      for (std::size_t q = 0; q < outputs; ++q) weight[q] = in_register(load_members(weights + q * lanes));
-#pragma GCC unroll 8
-      for (std::size_t p = 0; p < pixels; ++p) {
-        const Members value = in_register(load_members(from + p * from_step));
-#pragma GCC unroll 8
-        for (std::size_t q = 0; q < outputs; ++q) acc[p][q] += value * weight[q];
-      }
+      sums.add(from, tile.from_step, weights);
     }
   }
-#pragma GCC unroll 8
-  for (std::size_t p = 0; p < pixels; ++p) {
-#pragma GCC unroll 8
-    for (std::size_t q = 0; q < outputs; ++q) store(acc[p][q], to + p * tile.to_step + q * lanes);
-  }
-}
-
-// Calls call(first, count) for tiles of so many pixels, which are alike.
-template <class Call>
-PYTHERMO_INLINE void each_tile(std::size_t pixels, const Call& call) {
-  std::size_t first = 0;
-  for (std::size_t tiles = (pixels + tile_pixels - 1) / tile_pixels; tiles > 0; --tiles) {
-    const std::size_t count = (pixels - first + tiles - 1) / tiles;
-    call(first, count);
-    first += count;
-  }
+  sums.store_to(to, tile.to_step);
 }
 
 // Adds the products of a block of channels to a tile of outputs, at all pixels of all images.
@@ -110,20 +61,20 @@ PYTHERMO_INLINE void sum_outputs(const TapSum& sum, const float* from, const flo
                             std::size_t count) {
     source += first * from_step;
     target += run.to * lanes + first * to_step;
-    with_count<tile_pixels>(count, [&](auto pixels) {
+    with_count<tile_rows>(count, [&](auto pixels) {
       sum_tile<pixels, outputs>({run, source, weights, from_step, to_step, channels, begins}, target);
     });
   };
   const TapRun* const end = sum.runs + sum.run_count;
   if (sum.by_image) {
-    each_tile(sum.images, [&](std::size_t first, std::size_t count) {
+    each_tile(sum.images, tile_rows, [&](std::size_t first, std::size_t count) {
       for (const TapRun* run = sum.runs; run < end; ++run) add_tile(*run, from, to, first, count);
     });
     return;
   }
   for (std::size_t image = 0; image < sum.images; ++image) {
     for (const TapRun* run = sum.runs; run < end; ++run) {
-      each_tile(run->pixels,
+      each_tile(run->pixels, tile_rows,
                 [&](std::size_t first, std::size_t count) { add_tile(*run, from, to, first, count); });
     }
     from += sum.from_image * lanes;
@@ -163,8 +114,8 @@ void sum_taps(const TapSum& sum, const float* from, float* to) {
   alignas(64) TileWeights weights;
   for (std::size_t c = 0; c < sum.from_channels; c += block_channels, from += sum.block_size * lanes) {
     const std::size_t channels = smaller(block_channels, sum.from_channels - c);
-    for (std::size_t o = 0; o < sum.to_channels; o += tile_channels) {
-      with_count<tile_channels>(smaller(tile_channels, sum.to_channels - o), [&](auto outputs) {
+    for (std::size_t o = 0; o < sum.to_channels; o += tile_columns) {
+      with_count<tile_columns>(smaller(tile_columns, sum.to_channels - o), [&](auto outputs) {
         pack_weights<outputs>(sum, c, channels, o, weights);
         sum_outputs<outputs>(sum, from, weights, channels, c == 0, to + o * lanes);
       });
@@ -298,19 +249,19 @@ struct GradStrip {
 
 }  // namespace
 
-std::size_t output_block() { return tile_channels; }
+std::size_t output_block() { return tile_columns; }
 
 void sum_weight_gradients(const GradSum& sum, const float* images, const float* grad, float* grad_weights) {
   const lanes::ConvolutionShape& s = sum.shape;
   for (std::size_t first = 0; first < s.out_height; first += sum.rows) {
     const std::size_t last = smaller(first + sum.rows, s.out_height);
-    for (std::size_t o = 0; o < s.out_channels; o += tile_channels) {
+    for (std::size_t o = 0; o < s.out_channels; o += tile_columns) {
       for (std::size_t c = 0; c < s.channels; c += gradient_inputs) {
         const std::size_t block = c / block_channels * sum.images.block_size + c % block_channels;
         const GradStrip strip{sum, images + block * lanes,
-                              grad + o / tile_channels * sum.grads.block_size * lanes, first, last};
+                              grad + o / tile_columns * sum.grads.block_size * lanes, first, last};
         float* const to = grad_weights + (c * s.out_channels + o) * lanes;
-        with_count<tile_channels>(smaller(tile_channels, s.out_channels - o), [&](auto outputs) {
+        with_count<tile_columns>(smaller(tile_columns, s.out_channels - o), [&](auto outputs) {
           with_count<gradient_inputs>(smaller(gradient_inputs, s.channels - c),
                                       [&](auto inputs) { strip.add_all<inputs, outputs>(to); });
         });

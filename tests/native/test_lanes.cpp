@@ -1,10 +1,9 @@
-// The kernels of members side by side against plain loops in double, on every instruction set, at the edges
-// of tiles, strips and chunks. Built with sanitizers: arrays are allocated to their exact size.
+// Normalization, head, steps and sums of members side by side against plain loops in double, on every
+// instruction set. Built with sanitizers: arrays are allocated to their exact size.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -14,157 +13,11 @@
 #include "lanes_gradient_sums.hpp"
 #include "lanes_head.hpp"
 #include "lanes_step.hpp"
-#include "testing.hpp"
+#include "lanes_testing.hpp"
 
 using namespace pythermo;
 
 namespace {
-
-using Floats = Array<float>;
-
-Floats random_array(std::vector<std::int64_t> shape, unsigned seed) {
-  Floats array(std::move(shape));
-  std::mt19937 generator(seed);
-  std::normal_distribution<float> normal;
-  for (float& value : array.values) value = normal(generator);
-  return array;
-}
-
-std::size_t at(const Floats& array, std::initializer_list<std::size_t> index) {
-  std::size_t place = 0, axis = 0;
-  for (const std::size_t i : index) place = place * static_cast<std::size_t>(array.shape[axis++]) + i;
-  return place;
-}
-
-// The largest deviation in units of the largest expected number.
-double deviation(const std::vector<float>& found, const std::vector<double>& expected) {
-  double apart = 0.0, largest = 0.0;
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    apart = std::max(apart, std::fabs(static_cast<double>(found[i]) - expected[i]));
-    largest = std::max(largest, std::fabs(expected[i]));
-  }
-  return largest > 0.0 ? apart / largest : apart;
-}
-
-struct Case {
-  std::size_t images, height, width, channels, outputs, kernel, stride, padding;
-
-  std::size_t out(std::size_t size) const { return (size + 2 * padding - kernel) / stride + 1; }
-  std::string text() const {
-    return std::to_string(images) + " images of " + std::to_string(height) + "x" + std::to_string(width) +
-           "x" + std::to_string(channels) + " to " + std::to_string(outputs) + ", kernel " +
-           std::to_string(kernel) + ", stride " + std::to_string(stride) + ", padding " +
-           std::to_string(padding);
-  }
-
-  // Calls visit(image, y, x, c, out y, out x, o, ky, kx) for each product of a lane.
-  template <class Visit>
-  void each_product(const Visit& visit) const {
-    for (std::size_t n = 0; n < images; ++n) {
-      for (std::size_t oy = 0; oy < out(height); ++oy) {
-        for (std::size_t ox = 0; ox < out(width); ++ox) {
-          for (std::size_t ky = 0; ky < kernel; ++ky) {
-            for (std::size_t kx = 0; kx < kernel; ++kx) {
-              const std::size_t y = oy * stride + ky - padding, x = ox * stride + kx - padding;
-              if (y >= height || x >= width) continue;  // below 0 it is beyond all sizes
-              for (std::size_t c = 0; c < channels; ++c) {
-                for (std::size_t o = 0; o < outputs; ++o) visit(n, y, x, c, oy, ox, o, ky, kx);
-              }
-            }
-          }
-        }
-      }
-    }
-  }
-};
-
-void test_convolution(const Case& one, const std::string& where) {
-  const auto size = [](std::size_t value) { return static_cast<std::int64_t>(value); };
-  const std::size_t lanes = cpu::lanes_of_members();
-  Floats images =
-      random_array({size(one.images), size(one.height), size(one.width), size(one.channels), size(lanes)}, 1);
-  Floats weights = random_array(
-      {size(one.kernel), size(one.kernel), size(one.channels), size(one.outputs), size(lanes)}, 2);
-  Floats grad = random_array(
-      {size(one.images), size(one.out(one.height)), size(one.out(one.width)), size(one.outputs), size(lanes)},
-      3);
-  Floats output(grad.shape), grad_images(images.shape), grad_weights = weights;
-  std::vector<double> expected(output.values.size()), expected_images(images.values.size()),
-      expected_weights(weights.values.begin(), weights.values.end());
-  one.each_product([&](auto n, auto y, auto x, auto c, auto oy, auto ox, auto o, auto ky, auto kx) {
-    for (std::size_t l = 0; l < lanes; ++l) {
-      const std::size_t i = at(images, {n, y, x, c, l}), w = at(weights, {ky, kx, c, o, l}),
-                        g = at(grad, {n, oy, ox, o, l});
-      expected[g] += static_cast<double>(images.values[i]) * static_cast<double>(weights.values[w]);
-      expected_images[i] += static_cast<double>(grad.values[g]) * static_cast<double>(weights.values[w]);
-      expected_weights[w] += static_cast<double>(grad.values[g]) * static_cast<double>(images.values[i]);
-    }
-  });
-  cpu::lanes_convolution(images.view("images"), weights.view("weights"), one.stride, one.padding,
-                         output.view("output"));
-  cpu::lanes_convolution_images_gradient(grad.view("grad"), weights.view("weights"), one.stride, one.padding,
-                                         grad_images.view("grad_images"));
-  cpu::lanes_convolution_weights_gradient(images.view("images"), grad.view("grad"), one.stride, one.padding,
-                                          grad_weights.view("grad_weights"));
-  // Up to some hundreds of products in float: 2^-24 each, of which most cancel.
-  check(deviation(output.values, expected) < 2e-6, where + ": convolution, " + one.text());
-  check(deviation(grad_images.values, expected_images) < 2e-6, where + ": images' gradient, " + one.text());
-  check(deviation(grad_weights.values, expected_weights) < 5e-6,
-        where + ": weights' gradient, " + one.text());
-}
-
-// What the tolerance is worth: one product of the wrong tap is more than it allows.
-void test_that_a_wrong_tap_is_seen(const std::string& where) {
-  const Case one{3, 8, 8, 8, 4, 3, 1, 1};
-  const auto lanes = static_cast<std::int64_t>(cpu::lanes_of_members());
-  Floats images = random_array({3, 8, 8, 8, lanes}, 1), weights = random_array({3, 3, 8, 4, lanes}, 2);
-  Floats output({3, 8, 8, 4, lanes});
-  std::vector<double> wrong(output.values.size());
-  one.each_product([&](auto n, auto y, auto x, auto c, auto oy, auto ox, auto o, auto ky, auto kx) {
-    const bool planted = n == 1 && oy == 3 && ox == 7 && c == 7 && ky == 2 && kx == 0;
-    for (std::size_t l = 0; l < static_cast<std::size_t>(lanes); ++l) {
-      wrong[at(output, {n, oy, ox, o, l})] +=
-          static_cast<double>(images.values[at(images, {n, y, x, c, l})]) *
-          static_cast<double>(weights.values[at(weights, {ky, planted ? 1 : kx, c, o, l})]);
-    }
-  });
-  cpu::lanes_convolution(images.view("images"), weights.view("weights"), 1, 1, output.view("output"));
-  check(deviation(output.values, wrong) > 1e-3, where + ": a wrong tap is seen");
-}
-
-void test_convolutions(const std::string& where) {
-  test_that_a_wrong_tap_is_seen(where);
-  for (const std::size_t channels : {1u, 2u, 3u, 4u, 5u, 8u, 9u}) {
-    for (const std::size_t outputs : {1u, 2u, 3u, 4u, 6u}) {
-      test_convolution({3, 5, 6, channels, outputs, 3, 1, 1}, where);
-    }
-  }
-  // Three blocks of channels and tiles of outputs; more images than are packed at once.
-  test_convolution({2, 3, 16, 17, 9, 3, 1, 1}, where);
-  test_convolution({4, 7, 7, 17, 9, 3, 1, 1}, where);
-  test_convolution({43, 2, 3, 9, 5, 3, 1, 1}, where);
-  for (const std::size_t side : {1u, 2u, 3u, 4u, 7u, 8u, 13u}) {
-    for (const std::size_t images : {1u, 3u, 4u, 22u}) {
-      test_convolution({images, side, side + 1, 2, 5, 3, 1, 1}, where);
-      test_convolution({images, side + 1, side, 5, 2, 3, 2, 1}, where);
-      test_convolution({images, side, side, 3, 4, 1, 2, 0}, where);
-      test_convolution({images, side, side, 3, 4, 1, 1, 0}, where);
-    }
-  }
-  test_convolution({2, 6, 5, 3, 3, 3, 1, 2}, where);
-  test_convolution({2, 6, 7, 3, 3, 3, 2, 0}, where);
-  test_convolution({5, 4, 3, 3, 3, 3, 1, 0}, where);
-  test_convolution({1, 2, 70, 2, 2, 3, 1, 1}, where);
-}
-
-Floats image_of(const Floats& all, std::size_t image) {
-  std::vector<std::int64_t> shape = all.shape;
-  shape[0] = 1;
-  Floats one(shape);
-  std::copy_n(all.values.begin() + static_cast<std::ptrdiff_t>(image * one.values.size()), one.values.size(),
-              one.values.begin());
-  return one;
-}
 
 // Each lane of the batch normalization is that of batch_norm_relu in double.
 void test_batch_norm(std::size_t images, std::size_t height, std::size_t width, std::size_t channels,
@@ -417,7 +270,6 @@ void test_gather(const std::string& where) {
 
 int main() {
   on_each_instruction_set([](const std::string& where) {
-    test_convolutions(where);
     for (const std::size_t pool : {1u, 2u}) {
       for (const bool rectify : {true, false}) {
         for (const std::size_t channels : {1u, 2u, 3u, 4u, 7u}) {

@@ -51,6 +51,7 @@ NETWORKS = {
     "ConvNet(2)": (lambda: pt.models.ConvNet(2, in_channels=1), (1, 8, 8)),
     "ConvNet(3), odd": (lambda: pt.models.ConvNet(3, in_channels=3), (3, 11, 13)),
     "ConvNet(8)": (lambda: pt.models.ConvNet(8, in_channels=1), (1, 8, 8)),
+    "ConvNet(8), 32": (lambda: pt.models.ConvNet(8), (3, 32, 32)),
     "ConvNet(2), 28": (lambda: pt.models.ConvNet(2, in_channels=1), (1, 28, 28)),
     "ResNet18(1)": (lambda: pt.models.ResNet18(1, in_channels=1), (1, 8, 8)),
     "ResNet18(2)": (lambda: pt.models.ResNet18(2), (3, 9, 14)),
@@ -131,8 +132,11 @@ def test_steps_follow_the_optimizer(options, optimizer_of):
 
 
 def trajectory(order: list[int], steps: int = 3, threads: int = 1) -> torch.Tensor:
-    """Return the weights of members, in this order, after some steps with batches of their own."""
-    model = pt.models.initialize_(pt.models.ConvNet(2, in_channels=1))
+    """Return the weights of members, in this order, after some steps with batches of their own.
+
+    The network's layers are convolved by sums over taps and by both of Winograd's.
+    """
+    model = pt.models.initialize_(pt.models.ConvNet(4, in_channels=1))
     ensemble = pt.Ensemble(model, lr=[0.01 * (i + 1) for i in order])
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

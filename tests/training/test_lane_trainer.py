@@ -48,8 +48,11 @@ def finish(trainer):
     ids=["mean", "evaluation", "mse, epochs", "exponential, strided", "fixed LR", "fixed ELR", "curvature"],
 )
 def test_what_is_measured_is_what_torch_measures(changes):
-    """Six steps from one point: rounding grows tenfold every two, and a prediction of 360 may jump."""
-    few = {"training.iterations": 6, "measurement.window": 3, "measurement.gradients": 5}
+    """Four steps from one point: rounding grows tenfold every two, and a prediction of 360 may jump.
+
+    So may a gradient, by some thousandths, where the larger of two pixels is another one by rounding.
+    """
+    few = {"training.iterations": 4, "measurement.window": 3, "measurement.gradients": 5}
     config = TINY.changed(**(few | changes))
     for run in finish(LaneTrainer(members(config))):
         here, there = run.to_dataset(), finish(Trainer(run.config))[0].to_dataset()
@@ -58,7 +61,7 @@ def test_what_is_measured_is_what_torch_measures(changes):
             tolerance = (
                 0.05
                 if name in ("hessian_trace", "largest_curvature", "batch_sharpness") or "accuracy" in name
-                else 2e-3
+                else 5e-3
             )
             least = 0.02 if name in ("free_energy", "gibbs_energy") else 1e-3  # U less as large a TS
             np.testing.assert_allclose(here[name], there[name], rtol=tolerance, atol=least, err_msg=name)
