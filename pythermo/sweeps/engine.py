@@ -4,14 +4,14 @@
 
 * a single run: torch;
 * a sweep of fewer than 8 runs: torch;
-* a larger one on the CPU: lanes, if its network has only layers that lanes have, at most 64 channels, and
-  takes at most 2 GiB for 16 runs;
+* a larger one on the CPU: lanes, if its network has only layers that lanes have, at most 64 channels, or 128
+  in a sweep of 32 runs and more, and takes at most 2 GiB for 16 runs;
 * a larger one on a CUDA device: lanes, if its network has only layers that lanes have, at most 128 channels,
   and 32 runs take at most 16 GiB.
 
-With 64 channels on 28 x 28 images torch is as fast where a vector has 8 lanes, and lanes are 1.5 times as
-fast where it has 16, ``python -m pythermo.bench ensemble``. On a device up to 64 channels were measured
-(docs/cuda.md): torch's share of the card grows with them.
+With 128 channels on 28 x 28 images lanes are 1.1 times as fast as torch where a vector has 8 of them, and 1.4
+times where it has 16 (``bench/results/ensemble.md``), if all are taken. On a device up to 64 channels were
+measured (docs/cuda.md): torch's share of the card grows with them.
 """
 
 from collections.abc import Sequence
@@ -36,9 +36,9 @@ from pythermo.training.program import LayerNotKnownError, Program, read_program
 from pythermo.training.torch_settings import own_settings
 from pythermo.training.trainer import Trainer
 
-_FEWEST_RUNS = 8
-_WIDEST, _MOST_BYTES = 64, 2**31
-_WIDEST_ON_DEVICE, _MOST_BYTES_ON_DEVICE = 128, 2**34
+_WIDEST = 128
+_FEWEST_RUNS, _MOST_BYTES_ON_DEVICE = 8, 2**34
+_WIDE, _FEWEST_WIDE_RUNS, _MOST_BYTES = 64, 32, 2**31  # on the CPU
 _FLOAT32 = 4
 
 # Of a device's free memory, what runs side by side may take.
@@ -133,10 +133,13 @@ def _lanes_by_table(config: RunConfig, runs: int, prepared: Prepared) -> bool:
     except LayerNotKnownError:
         return False
     widest = max(channels for channels, _, _ in program.shapes)
+    if widest > _WIDEST:
+        return False
     if config.training.device != "cpu":
-        own = DEVICE_LANES * bytes_of_run(config, program, passing=False)
-        return widest <= _WIDEST_ON_DEVICE and own <= _MOST_BYTES_ON_DEVICE
-    return widest <= _WIDEST and 16 * bytes_of_run(config, program, passing=True) <= _MOST_BYTES
+        return DEVICE_LANES * bytes_of_run(config, program, passing=False) <= _MOST_BYTES_ON_DEVICE
+    if widest > _WIDE and runs < _FEWEST_WIDE_RUNS:
+        return False
+    return 16 * bytes_of_run(config, program, passing=True) <= _MOST_BYTES
 
 
 def bytes_of_run(config: RunConfig, program: Program, passing: bool) -> int:

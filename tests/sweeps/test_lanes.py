@@ -113,8 +113,11 @@ def test_a_folder_from_before_there_were_engines_is_torchs(tmp_path, one_worker)
         ({}, 8, "lanes"),
         ({"model.width": 8}, 8, "lanes"),
         ({"model.width": 9}, 8, "torch"),
+        ({"model.width": 9}, 31, "torch"),
+        ({"model.width": 9}, 32, "lanes"),
         ({"model.width": 8, "data.side": 28}, 8, "lanes"),
-        ({"model.width": 9, "data.side": 28}, 8, "torch"),
+        ({"model.width": 16, "data.side": 28, "measurement.evaluation_batch": 128}, 32, "lanes"),
+        ({"model.width": 17}, 32, "torch"),
         ({"model.name": "ResNet18", "model.width": 4}, 8, "lanes"),
         ({"measurement.full_gradient": "evaluation", "measurement.evaluation_batch": 10**5}, 8, "torch"),
         ({"model.name": "ResNet18", "model.width": 4, "data.side": 32}, 8, "torch"),  # 3 GB to evaluate 1024
