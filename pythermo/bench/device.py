@@ -13,7 +13,9 @@ import torch
 
 from pythermo import ops, sphere
 from pythermo.bench.device_clock import DeviceClock
+from pythermo.bench.device_ensemble import ensemble_seconds, has_room, run_seconds, vmap_seconds
 from pythermo.bench.device_training import convolution_seconds, training_step_seconds
+from pythermo.bench.ensemble import Case, program_of, step_operations
 from pythermo.estimators.entropy import default_ks
 from pythermo.ops._devices import free_memory, require_device
 from pythermo.sphere.settings import DType
@@ -29,7 +31,10 @@ LR = 1e-4
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is measured: numbers of elements, weights, points [n, D], chains and steps; widths of networks."""
+    """What is measured: numbers of elements, weights, points [n, D], chains and steps; widths of networks.
+
+    Of ensembles the networks, each with numbers of members.
+    """
 
     copied: int = 2**28
     product: int = 8192
@@ -40,10 +45,24 @@ class Sizes:
     widths: tuple[int, ...] = (8, 64)
     images: int = 2000
     training_steps: int = 500
+    ensembles: tuple[tuple[Case, tuple[int, ...]], ...] = (
+        (Case("ConvNet", 2, 1, 8), (32, 192, 1024)),
+        (Case("ConvNet", 8, 1, 28), (32, 192, 1024)),
+        (Case("ConvNet", 8, 3, 32), (192,)),
+        (Case("ResNet18", 4, 3, 32), (96,)),
+    )
+    ensemble_steps: int = 20
 
 
 FULL = Sizes()
-QUICK = replace(FULL, clouds=FULL.clouds[:1], chain_steps=(1000, 6000), widths=(8,), training_steps=100)
+QUICK = replace(
+    FULL,
+    clouds=FULL.clouds[:1],
+    chain_steps=(1000, 6000),
+    widths=(8,),
+    training_steps=100,
+    ensembles=((FULL.ensembles[1][0], (32,)),),
+)
 
 
 @dataclass(frozen=True)
@@ -78,6 +97,8 @@ def measure(device: str, rounds: int, sizes: Sizes = FULL) -> Iterator[DeviceRes
     yield _chains(few, sizes, "float32")
     for width in sizes.widths:
         yield from _training(few, sizes, width)
+    for case, counts in sizes.ensembles:
+        yield from _ensembles(few, case, counts, sizes.ensemble_steps)
 
 
 HEADER = "\n".join(["| work | size | µs | GB/s | of copy | TFLOP/s | of product |", "|" + "---|" * 7])
@@ -198,6 +219,24 @@ def _training(clock: DeviceClock, sizes: Sizes, width: int) -> Iterator[DeviceRe
     for layer, seconds_by_layout in convolution_seconds(clock, width):
         for layout, seconds in seconds_by_layout.items():
             yield DeviceResult(f"a convolution, {layout}", str(layer), seconds, operations=layer.operations)
+
+
+def _ensembles(clock: DeviceClock, case: Case, counts: Sequence[int], steps: int) -> Iterator[DeviceResult]:
+    """Measure a member's share of a step, and one run's alone."""
+    operations = step_operations(program_of(case))
+    how = "captured" if clock.device.type == "cuda" else "eager"
+    alone = run_seconds(clock, case, steps)
+    yield DeviceResult(f"a step of one run, {how}", case.title, alone, operations=operations)
+    for members in counts:
+        size = f"{case.title}, {members} members"
+        if not has_room(clock, case, members):
+            continue
+        seconds = ensemble_seconds(clock, case, members, steps) / members
+        yield DeviceResult("a member's step in an ensemble", size, seconds, operations=operations)
+    if case.network == "ConvNet":
+        seconds = vmap_seconds(clock, case, counts[0], steps) / counts[0]
+        size = f"{case.title}, {counts[0]} members"
+        yield DeviceResult("a member's step by torch.func.vmap", size, seconds, operations=operations)
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -48,14 +48,18 @@ def training_step_seconds(clock: DeviceClock, width: int, graph: bool, images: i
     config = configuration(10 * steps, 2, 2, window=10, width=width)
     config = config.changed(**{"training.device": str(clock.device), "training.cuda_graph": graph})
     with own_settings(threads=None):
-        trainer = Trainer(config, random_images(images, BATCH))
+        return seconds_of_each(clock, Trainer(config, random_images(images, BATCH)).step, steps)
 
-        def train(count: int) -> None:
-            for _ in range(count):
-                trainer.step()
 
-        train(steps // 5)
-        return clock.of_waiting(lambda: train(steps)) / steps
+def seconds_of_each(clock: DeviceClock, step: Callable[[], object], steps: int) -> float:
+    """Return the seconds of one step of several, after some that warm up, until the device has done them."""
+
+    def make(count: int) -> None:
+        for _ in range(count):
+            step()
+
+    make(max(steps // 5, 3))  # a graph is captured by then
+    return clock.of_waiting(lambda: make(steps)) / steps
 
 
 def convolution_seconds(clock: DeviceClock, width: int) -> Iterator[tuple[Convolution, dict[str, float]]]:

@@ -24,7 +24,7 @@ from pythermo.ops.lanes_convolution import add_weight_gradients, convolve, convo
 from pythermo.training.lane_layout import aligned_empty
 from pythermo.training.lane_trainer import LaneTrainer
 from pythermo.training.network import build_network
-from pythermo.training.program import BatchNorm, Convolution
+from pythermo.training.program import BatchNorm, Convolution, Program, read_program
 from pythermo.training.torch_settings import own_settings
 from pythermo.training.trainer import Trainer
 
@@ -132,7 +132,7 @@ def measure_step(case: Case, rounds: int, others: bool, seconds_per_turn: float 
     """Time training steps by lanes, torch and, if so, others; on one thread, a member in each lane."""
     config, images, members = case.configuration(), case.images(), _core.lanes_of_members()
     with own_settings():
-        trainer, alone = _lane_trainer(config, images), Trainer(config, images)
+        trainer, alone = stacked_trainer(config, images, members), Trainer(config, images)
         contenders: dict[str, Callable[[], object]] = {"lanes": trainer.step, "torch": alone.step}
         if others:
             contenders["vmap"] = vmap_step(config, images, members)
@@ -152,14 +152,23 @@ def measure_step(case: Case, rounds: int, others: bool, seconds_per_turn: float 
     )
 
 
-def _lane_trainer(config: RunConfig, images: Images) -> LaneTrainer:
-    seeds = range(_core.lanes_of_members())
-    return LaneTrainer([config.at(Member(_LR, seed)) for seed in seeds], images)
+def program_of(case: Case) -> Program:
+    """Return the layers of its network."""
+    network = build_network(case.configuration(), case.images())
+    return read_program(network, (case.channels, case.side, case.side))
+
+
+def stacked_trainer(config: RunConfig, images: Images, members: int) -> LaneTrainer:
+    """Return what trains so many members, which differ in their seeds."""
+    return LaneTrainer([config.at(Member(_LR, seed)) for seed in range(members)], images)
 
 
 def stacked_weights(config: RunConfig, images: Images, members: int) -> tuple[list[Tensor], FrozenHead]:
-    """Return the initial weights of a ConvNet for all members, [members, O, C, 3, 3] each, and its head."""
-    model = build_network(config, images)
+    """Return the initial weights of a ConvNet for all members, [members, O, C, 3, 3] each, and its head.
+
+    They lie where the images do.
+    """
+    model = build_network(config, images).to(images.train_images.device)
     weights = [param.detach() for param in model.parameters() if param.requires_grad]
     head = next(module for module in model.modules() if isinstance(module, FrozenHead))
     return [one.expand(members, *one.shape).clone() for one in weights], head
@@ -177,13 +186,14 @@ def convnet_loss(weights: list[Tensor], head: FrozenHead, x: Tensor, y: Tensor) 
 def vmap_step(config: RunConfig, images: Images, members: int) -> Callable[[], list[Tensor]]:
     """Return a step of members by torch.func, as its documentation has it for ensembles of models."""
     weights, head = stacked_weights(config, images, members)
+    device = images.train_images.device
     gradients = torch.func.vmap(torch.func.grad(convnet_loss), in_dims=(0, None, 0, 0))
-    generator = torch.Generator().manual_seed(2)
+    generator = torch.Generator(device).manual_seed(2)
 
     def step() -> list[Tensor]:
-        batch = torch.randint(_IMAGES, (members, _BATCH), generator=generator)
+        batch = torch.randint(_IMAGES, (members, _BATCH), generator=generator, device=device)
         grads = gradients(weights, head, images.train_images[batch], images.train_labels[batch])
-        squared = torch.zeros(members)
+        squared = torch.zeros(members, device=device)
         for weight, grad in zip(weights, grads, strict=True):
             weight -= _LR * grad
             squared += weight.flatten(1).square().sum(dim=1)
@@ -247,8 +257,8 @@ def measure_kernels(case: Case, rounds: int, seconds_per_turn: float = 0.2) -> l
 
 
 def _kernel_calls(case: Case) -> tuple[dict[str, Callable[[], object]], dict[str, float]]:
-    program = _lane_trainer(case.configuration(), case.images()).program
     lanes = _core.lanes_of_members()
+    program = program_of(case)
     calls: dict[str, list[Callable[[], object]]] = {}
     operations: dict[str, float] = {}
 
@@ -265,8 +275,7 @@ def _kernel_calls(case: Case) -> tuple[dict[str, Callable[[], object]], dict[str
             x, y = values(layer.source), values(number)
             outputs, channels, kernel, _ = program.weights[layer.weights]
             w, dw = (aligned_empty(kernel, kernel, channels, outputs, lanes).zero_() for _ in range(2))
-            taps = _taps(program.shapes[layer.source][1:], kernel, layer.stride, layer.padding)
-            count = 2.0 * _BATCH * taps * channels * outputs
+            count = _operations(program, layer)
             how = (layer.stride, layer.padding)
             add("convolution", partial(convolve, x, w, *how, y), count)
             add("to weights", partial(add_weight_gradients, x, y, *how, dw), count)
@@ -287,6 +296,18 @@ def _kernel_calls(case: Case) -> tuple[dict[str, Callable[[], object]], dict[str
 
 def _one_after_the_other(calls: list[Callable[[], object]]) -> Callable[[], object]:
     return lambda: [call() for call in calls]
+
+
+def step_operations(program: Program) -> float:
+    """Return the products and sums of a member's convolutions, forward and back, in a step."""
+    convolutions = [layer for layer in program.layers if isinstance(layer, Convolution)]
+    return sum((3 if layer.source > 0 else 2) * _operations(program, layer) for layer in convolutions)
+
+
+def _operations(program: Program, layer: Convolution) -> float:
+    outputs, channels, kernel, _ = program.weights[layer.weights]
+    taps = _taps(program.shapes[layer.source][1:], kernel, layer.stride, layer.padding)
+    return 2.0 * _BATCH * taps * channels * outputs
 
 
 def _taps(shape: tuple[int, ...], kernel: int, stride: int, padding: int) -> float:

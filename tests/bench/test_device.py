@@ -10,6 +10,7 @@ from pythermo import ops
 from pythermo.bench import __main__ as command
 from pythermo.bench import device as bench
 from pythermo.bench.device import DeviceResult, Sizes
+from pythermo.bench.ensemble import Case
 
 TINY = Sizes(
     copied=1000,
@@ -21,6 +22,8 @@ TINY = Sizes(
     widths=(2,),
     images=128,
     training_steps=5,
+    ensembles=((Case("ConvNet", 2, 1, 8), (1, 3)), (Case("ResNet18", 1, 1, 8), (2,))),
+    ensemble_steps=2,
 )
 
 
@@ -46,6 +49,28 @@ def test_a_training_step_and_the_convolutions_are_measured(results):
     layers = [one.size for one in results if one.work.startswith("a convolution")]
     assert len(layers) == 8
     assert layers[::2] == layers[1::2]  # each in both layouts
+
+
+def test_members_side_by_side_are_measured_beside_one_run_and_vmap(results):
+    sizes = {}
+    for one in results:
+        sizes.setdefault(one.work, []).append(one.size)
+    assert sizes["a step of one run, eager"] == ["ConvNet(2), 8x8x1", "ResNet18(1), 8x8x1"]
+    assert sizes["a member's step in an ensemble"] == [
+        "ConvNet(2), 8x8x1, 1 members", "ConvNet(2), 8x8x1, 3 members", "ResNet18(1), 8x8x1, 2 members",
+    ]  # fmt: skip
+    assert sizes["a member's step by torch.func.vmap"] == ["ConvNet(2), 8x8x1, 1 members"]
+    # 128 images, three passes but for the first layer's two: 1 -> 2 channels at 8x8, 2 -> 4, 4 -> 8, 8 -> 16.
+    taps = 2 * 22**2 * 1 * 2 + 3 * (22**2 * 2 * 4 + 10**2 * 4 * 8 + 4**2 * 8 * 16)
+    of_one = next(one for one in results if one.work == "a step of one run, eager")
+    assert of_one.operations == 2.0 * 128 * taps
+
+
+def test_members_without_room_are_left_out(monkeypatch):
+    clock = bench.DeviceClock(torch.device("cpu"), rounds=1)
+    monkeypatch.setattr("pythermo.bench.device_ensemble.free_memory", lambda device: 10**6)
+    found = list(bench._ensembles(clock, Case("ResNet18", 1, 1, 8), (1, 2), steps=1))
+    assert [one.work for one in found] == ["a step of one run, eager"]
 
 
 def test_both_ways_of_a_step_do_the_same_work():
