@@ -1,19 +1,28 @@
 """The GPU-hours of the paper's sweeps, estimated from what their runs compute.
 
-``python -m pythermo.bench.gpu_hours`` prints the table of docs/scaling.md.
+``python -m pythermo.bench.gpu_hours`` prints the table of docs/scaling.md, of single runs, and that of
+docs/cuda.md, of ensembles.
 """
 
 from collections.abc import Callable
+from math import ceil
 
 from torch import nn
 
 from pythermo import models
 from pythermo.config.preset import Preset
 from pythermo.config.schema import PackageNetwork
+from pythermo.ops._lanes import DEVICE_LANES
 from pythermo.sweeps.cost import Cost, cost_of_run
 
 H100_FLOPS, H100_SHARE = 67e12, 0.3  # float32, and the share of it that we assume
 PASS_SECONDS = 5e-4  # no forward and backward pass is taken for faster than its launches
+
+# On an H200 (bench/results/gpu-h200-2026-11-26.md and -27.md), batch 128, 32x32 pixels: a member's share of a
+# step in an ensemble, of 192 and 96 members; a step of one run by torch, captured.
+MEMBER_SECONDS = {"convnet": 123e-6, "resnet18": 206e-6}
+RUN_SECONDS = {"convnet": 1.86e-3}
+SEEDS = 8
 
 # The eight sweeps of arXiv 2505.23489: presets, and their classes.
 PAPER = {
@@ -70,5 +79,44 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def ensemble_hours(name: str) -> float:
+    """Estimate the hours of a sweep with seeds as one ensemble on an H200.
+
+    Whole warps of members step at the rate measured there, and measure at no other.
+    """
+    preset, cost = Preset.load(name), cost_of_the_paper_s(name)
+    members = DEVICE_LANES * ceil(SEEDS * len(preset.learning_rates) / DEVICE_LANES)
+    steps = preset.run.training.iterations * cost.operations / cost.training
+    return members * steps * MEMBER_SECONDS[name.split("-")[0]] / 3600
+
+
+def ensemble_table() -> str:
+    """Return the Markdown table of the sweeps whose networks lanes have, with seeds."""
+    lines = [
+        "| sweep | network | members | iterations | µs a member and step | of it measuring "
+        "| GPU-hours | by torch, one after the other |",
+        "|" + "---|" * 8,
+    ]
+    for name in (one for one in PAPER if one.endswith("-up")):
+        preset, cost = Preset.load(name), cost_of_the_paper_s(name)
+        network, members = preset.run.model, SEEDS * len(preset.learning_rates)
+        assert isinstance(network, PackageNetwork)
+        kind, iterations = name.split("-")[0], preset.run.training.iterations
+        step = RUN_SECONDS.get(kind)
+        alone = members * iterations * cost.operations / cost.training * (step or 0.0) / 3600
+        cells = [
+            name,
+            f"{network.name}({network.width})",
+            f"{len(preset.learning_rates)} x {SEEDS}",
+            f"{iterations / 1e6:.1f} M",
+            f"{1e6 * MEMBER_SECONDS[kind]:.0f}",
+            f"{1 - cost.training / cost.operations:.0%}",
+            f"{ensemble_hours(name):.1f}",
+            f"{alone:.0f}" if step else "not measured",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
-    print(table())
+    print(table(), ensemble_table(), sep="\n\n")
