@@ -50,7 +50,7 @@ def captured_step(
     batch = torch.arange(batch_size, device=device) % len(images.train_labels)
 
     def forward_and_backward() -> None:
-        optimizer.zero_grad()  # so that the graph writes gradients where it has them, and adds nothing to zeros
+        optimizer.zero_grad()  # to None: the graph writes gradients of its own, and adds nothing to zeros
         inputs, labels = images.batch(batch)
         loss(model(inputs), labels).backward()
         before_move()
