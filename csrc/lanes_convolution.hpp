@@ -5,6 +5,7 @@
 // register of the chosen instruction set.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -30,6 +31,18 @@ inline std::ptrdiff_t source_of_output(const ConvolutionShape& shape, std::size_
 
 // The loops, built for each instruction set.
 namespace pythermo::cpu {
+
+struct ImageSize {
+  std::size_t height, width, channels;
+
+  std::size_t vectors() const { return height * width * channels; }
+};
+
+// The size of as few parts as there can be, of at most so many, which are alike.
+inline std::size_t part_size(std::size_t count, std::size_t most) {
+  const std::size_t parts = std::max((count + most - 1) / most, std::size_t{1});
+  return std::max((count + parts - 1) / parts, std::size_t{1});
+}
 
 // Channels of the images that products are summed up for together, and taps at most. With so few channels,
 // taps side by side are, whose weights' gradients share what is loaded.

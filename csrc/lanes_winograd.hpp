@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 
 #include "cpu/instruction_set.hpp"
 #include "lanes_convolution.hpp"
@@ -14,7 +15,7 @@ namespace pythermo::cpu {
 
 // Rows in pieces of 4 pixels, the last of which may hang over, by F(4, 3) (Winograd, 1980; Lavin and Gray,
 // 2016): 6 products for 12. The points are values of polynomials at 0, +-3/4, +-3/2 and infinity, with which
-// the rounding errors are about those of sums over taps.
+// the rounding errors are less than twice those of sums over taps.
 struct Quads {
   static constexpr std::size_t pixels = 4, points = 6;
 };
@@ -22,10 +23,6 @@ struct Quads {
 // Rows of 2 pixels, with zeros beside: 3 products for 4.
 struct Pairs {
   static constexpr std::size_t pixels = 2, points = 3;
-};
-
-struct ImageSize {
-  std::size_t height, width, channels;
 };
 
 // Rows of some images, of each the same.
@@ -69,8 +66,7 @@ struct PointProducts {
   Points left, right;                                     // in panels
   Points to;
   bool begins;
-  const ProductSum* sums;
-  std::size_t sum_count;
+  std::span<const ProductSum> sums;
 };
 
 // clang-format off

@@ -21,14 +21,8 @@ constexpr std::size_t packed_bytes = std::size_t{1} << 18, images_at_once = 21;
 // So many pixels are gone through for each pair of blocks of channels: they stay in the first cache.
 constexpr std::size_t strip_pixels = 64;
 
-struct Size {
-  std::size_t height, width, channels;
-
-  std::size_t vectors() const { return height * width * channels; }
-};
-
 // Packed with the pixels of a row side by side, which gets a border of zeros.
-Packing packed_by_row(const Size& size, std::size_t most, std::size_t before, std::size_t after,
+Packing packed_by_row(const ImageSize& size, std::size_t most, std::size_t before, std::size_t after,
                       std::size_t images) {
   const std::size_t row = before + size.width + after, block = std::min(most, size.channels);
   return {.height = size.height,
@@ -44,7 +38,7 @@ Packing packed_by_row(const Size& size, std::size_t most, std::size_t before, st
 }
 
 // Packed with a pixel of so many images side by side.
-Packing packed_by_image(const Size& size, std::size_t most, std::size_t images) {
+Packing packed_by_image(const ImageSize& size, std::size_t most, std::size_t images) {
   const std::size_t block = std::min(most, size.channels);
   return {.height = size.height,
           .width = size.width,
@@ -88,15 +82,9 @@ void each_part(std::size_t images, std::size_t most, const Call& call) {
   for (std::size_t first = 0; first < images; first += most) call(first, std::min(most, images - first));
 }
 
-// As few parts as there can be, which are alike.
-std::size_t images_of_part(std::size_t images, std::size_t most) {
-  const std::size_t parts = std::max((images + most - 1) / most, std::size_t{1});
-  return std::max((images + parts - 1) / parts, std::size_t{1});
-}
-
 // A convolution one way or the other, as sums over taps from one side to the other.
 struct Sides {
-  Size from, to;
+  ImageSize from, to;
   std::size_t from_stride, to_stride;  // of the weights
   std::size_t from_every, to_every;    // columns from one pixel of a run to the next
 };
@@ -150,7 +138,7 @@ class TapSums {
   template <class Source>
   Packing packing_for(const ConvolutionShape& shape, const Source& source) {
     if (by_image_) {
-      together_ = images_of_part(images_, images_at_once);
+      together_ = part_size(images_, images_at_once);
       return packed_by_image(sides_.from, block_channels, together_);
     }
     std::size_t before = 0, after = 0;
@@ -164,7 +152,7 @@ class TapSums {
       }
     }
     const std::size_t bytes = sides_.from.vectors() * lanes_of_members() * sizeof(float);
-    together_ = images_of_part(images_, std::max(packed_bytes / bytes, std::size_t{1}));
+    together_ = part_size(images_, std::max(packed_bytes / bytes, std::size_t{1}));
     return packed_by_row(sides_.from, block_channels, before, after, together_);
   }
 
@@ -237,8 +225,8 @@ ConvolutionShape shape_of(const TensorView& images, const TensorView& weights, c
   return {x[0], x[1], x[2], x[3], y[1], y[2], y[3], w[0], stride, padding};
 }
 
-Size input_of(const ConvolutionShape& s) { return {s.height, s.width, s.channels}; }
-Size output_of(const ConvolutionShape& s) { return {s.out_height, s.out_width, s.out_channels}; }
+ImageSize input_of(const ConvolutionShape& s) { return {s.height, s.width, s.channels}; }
+ImageSize output_of(const ConvolutionShape& s) { return {s.out_height, s.out_width, s.out_channels}; }
 
 }  // namespace
 
@@ -278,12 +266,12 @@ void lanes_convolution_weights_gradient(const TensorView& images, const TensorVi
     return winograd_weights_gradient(s, images.array<float>(), grad.array<float>(),
                                      grad_weights.array<float>());
   }
-  const Size input = input_of(s), output = output_of(s);
+  const ImageSize input = input_of(s), output = output_of(s);
   const bool by_image = output.width < narrow_gradient && s.images >= fewest_images;
   const bool taps_together = !by_image && s.channels <= taps_together_channels && s.kernel == 3;
   const std::size_t most =
       by_image ? std::max(strip_pixels / (output.height * output.width), std::size_t{1}) : 1;
-  const std::size_t together = images_of_part(s.images, most);
+  const std::size_t together = part_size(s.images, most);
   const std::size_t reached = (output.width - 1) * stride + s.kernel;
   const std::size_t before = taps_together ? padding : 0;
   const std::size_t after = taps_together ? reached - std::min(reached, padding + s.width) : 0;

@@ -19,14 +19,8 @@ struct BandSize {
   std::size_t images, rows;
 };
 
-// As few parts as there can be, of at most so many, which are alike.
-std::size_t part_size(std::size_t count, std::size_t most) {
-  const std::size_t parts = std::max((count + most - 1) / most, std::size_t{1});
-  return std::max((count + parts - 1) / parts, std::size_t{1});
-}
-
 // Images whose pieces, so many a row, fill most of the panels.
-std::size_t fewest_images(std::size_t pieces) {
+std::size_t images_to_fill_panels(std::size_t pieces) {
   const std::size_t panel = PYTHERMO_DISPATCH(isa::panel_size());
   const auto fill = [&](std::size_t images) {
     const std::size_t panels = (pieces * images + panel - 1) / panel;
@@ -70,8 +64,7 @@ class Winograd {
                                               .right = right,
                                               .to = to,
                                               .begins = true,
-                                              .sums = sums.data(),
-                                              .sum_count = sums.size()}));
+                                              .sums = sums}));
       PYTHERMO_DISPATCH(isa::points_to_images<Row>(to, to_, band, output));
     });
   }
@@ -98,8 +91,7 @@ class Winograd {
                                               .right = right,
                                               .to = to,
                                               .begins = begins,
-                                              .sums = sums.data(),
-                                              .sum_count = sums.size()}));
+                                              .sums = sums}));
       begins = false;
     });
     if (!begins) PYTHERMO_DISPATCH(isa::points_to_weights<Row>(to, weights(), grad_weights));
@@ -110,7 +102,7 @@ class Winograd {
   BandSize band_size() const {
     const std::size_t bytes = Row::points * lanes_of_members() * sizeof(float);
     const std::size_t most = std::max(band_bytes, 3 * weights() * bytes / 2);
-    const std::size_t few = std::min(fewest_images(pieces_), std::max(images_, std::size_t{1}));
+    const std::size_t few = std::min(images_to_fill_panels(pieces_), std::max(images_, std::size_t{1}));
     const std::size_t of_row = bytes * pieces_ * (from_.channels + to_.channels);
     const std::size_t rows = std::max(most / (of_row * few), std::size_t{1});
     if (rows < to_.height) return {few, part_size(to_.height, rows)};

@@ -267,7 +267,8 @@ void multiply_points(const PointProducts& products) {
     float* const to = at(products.to);
     each_tile(products.right_size, tile_columns, [&](std::size_t q, std::size_t size_q) {
       with_count<tile_columns>(size_q, [&](auto columns) {
-        for (const ProductSum* sum = products.sums; sum < products.sums + products.sum_count; ++sum) {
+        for (const ProductSum* sum = products.sums.data(); sum < products.sums.data() + products.sums.size();
+             ++sum) {
           each_tile(products.left_size, tile_rows, [&](std::size_t p, std::size_t size_p) {
             with_count<tile_rows>(size_p, [&](auto rows) {
               sum_panels<rows, columns>(products, sum->count,

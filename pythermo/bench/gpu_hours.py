@@ -102,8 +102,8 @@ def ensemble_table() -> str:
         network, members = preset.run.model, SEEDS * len(preset.learning_rates)
         assert isinstance(network, PackageNetwork)
         kind, iterations = name.split("-")[0], preset.run.training.iterations
-        step = RUN_SECONDS.get(kind)
-        alone = members * iterations * cost.operations / cost.training * (step or 0.0) / 3600
+        steps = members * iterations * cost.operations / cost.training
+        alone = f"{steps * RUN_SECONDS[kind] / 3600:.0f}" if kind in RUN_SECONDS else "not measured"
         cells = [
             name,
             f"{network.name}({network.width})",
@@ -112,7 +112,7 @@ def ensemble_table() -> str:
             f"{1e6 * MEMBER_SECONDS[kind]:.0f}",
             f"{1 - cost.training / cost.operations:.0%}",
             f"{ensemble_hours(name):.1f}",
-            f"{alone:.0f}" if step else "not measured",
+            alone,
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
