@@ -28,7 +28,9 @@ class Section(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ValueError("\n".join(_problem(one) for one in error.errors())) from None
+            # A default that depends on a value in error is none of its own.
+            own = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
+            raise ValueError("\n".join(_problem(one) for one in own)) from None
 
     def changed(self, **values: Any) -> Self:
         """Return the same configuration with other values for some keys.

@@ -215,6 +215,15 @@ def test_protocols_that_do_not_go_together_are_refused(changes, message):
         Preset.load("digits-up").run.changed(**{f"training.{key}": value for key, value in changes.items()})
 
 
+def test_one_wrong_value_is_one_line():
+    """Not another for the retraction, whose default depends on the protocol and so on all values before it."""
+    with pytest.raises(ValueError, match="iterations") as caught:
+        Preset.load("digits-up").run.changed(**{"training.iterations": -3})
+    assert str(caught.value).splitlines() == [
+        "training.iterations: Input should be greater than 0 (given: -3)"
+    ]
+
+
 def test_a_protocol_in_full_space_is_read_back():
     run = Preset.load("digits-up").run
     gas = run.changed(**{"training.protocol": "fixed-elr", "training.weight_decay": 0.1})
