@@ -134,7 +134,7 @@ struct KnnArguments {
 };
 
 // Squared distances are kept for as many rows at once as fit into `bytes`, but for 64 at least. Points of
-// more than 1024 coordinates need up to 160 MB beside them.
+// more than 1024 coordinates need up to 160 MB beside them, 220 MB where a device compares by products.
 std::size_t knn_workspace_size(std::size_t clouds, std::size_t points, std::size_t dim, std::size_t k,
                                std::size_t ks, std::size_t longest_sorted, std::size_t bytes);
 
@@ -146,7 +146,7 @@ void knn_distances(const TensorView& points, std::size_t k, const TensorView& di
 void knn_distance_sums(const TensorView& points, const std::vector<std::size_t>& ks, double gamma,
                        const TensorView& sums, const KnnArguments& arguments);
 
-// Needs no workspace, but is faster with one of knn_update_workspace_size(...).
+// With a workspace of knn_update_workspace_size(...): by differences it needs none, but is faster with it.
 void update_squared_distances(const TensorView& points, std::size_t first, std::size_t changed,
                               const TensorView& matrix, const KnnArguments& arguments);
 std::size_t knn_update_workspace_size(std::size_t points, std::size_t changed, std::size_t dim);

@@ -4,6 +4,7 @@
 
 #include "../checks.hpp"
 #include "../knn.hpp"
+#include "knn_products.cuh"
 #include "knn_selection.cuh"
 #include "knn_tiles.cuh"
 #include "launch.hpp"
@@ -55,10 +56,16 @@ class Workspace {
 // At most so many tiles are computed segment by segment: as many as a large device has room for at once.
 constexpr std::size_t most_split_tiles = 320;
 
-// What that needs of the workspace.
+// Whether float points of so many coordinates are compared by their products.
+bool by_products(std::size_t dim) {
+  return dim >= fewest_coordinates_by_products && has_products_in_double();
+}
+
+// What the segments of tiles need of the workspace.
 std::size_t split_words(std::size_t tiles, std::size_t dim) {
-  const std::size_t segments = most_segments_of(dim);
-  return segments == 1 ? 0 : std::min(tiles, most_split_tiles) * segments * pairs_of_tile;
+  const std::size_t segments = most_segments_of(dim), at_once = std::min(tiles, most_split_tiles) * segments;
+  if (by_products(dim)) return at_once * product_sums_of_tile;
+  return segments == 1 ? 0 : at_once * pairs_of_tile;
 }
 
 std::size_t tiles_of(std::size_t points) { return (points + tile_side - 1) / tile_side; }
@@ -120,11 +127,44 @@ class Knn {
     require_threads(arguments.threads, most_selection_threads);
   }
 
-  // Of the tiles that do not fill the device once more each is computed by several blocks, as far as there is
-  // room in `split`.
   template <class T>
   void compute_pairs(PairsJob<T> job, std::size_t clouds, double* split, std::size_t split_size) const {
     job.segment_stages = stages_per_segment<T>(job.dim);
+    if constexpr (sizeof(T) == 4) {
+      if (by_products(job.dim)) {
+        compute_by_products(job, clouds, split, split_size);
+      } else {
+        compute_by_differences(job, clouds, split, split_size);
+      }
+      launch({"make_again", clouds * job.tiles_of_cloud(), tile_threads, tile_shared_bytes}, stream_,
+             &make_again_kernel, job);
+    } else {
+      compute_by_differences(job, clouds, split, split_size);
+    }
+  }
+
+  // As many tiles at once as there is room for in `split`, each by several blocks.
+  void compute_by_products(PairsJob<float> job, std::size_t clouds, double* split,
+                           std::size_t split_size) const {
+    const std::size_t tiles = clouds * job.tiles_of_cloud(), segments = job.segments();
+    const std::size_t fitting = split_size / (segments * product_sums_of_tile);
+    require(fitting > 0, "workspace: is too small");
+    job.parts = split;
+    for (job.first_tile = 0; job.first_tile < tiles; job.first_tile += job.tiles) {
+      job.tiles = std::min({tiles - job.first_tile, fitting, most_split_tiles});
+      launch(
+          {"segment_products", job.tiles, tile_threads, tile_shared_bytes, static_cast<unsigned>(segments)},
+          stream_, &segment_products_kernel, job);
+      launch({"product_distances", job.tiles, tile_threads, tile_shared_bytes}, stream_,
+             &product_distances_kernel, job, product_error(job));
+    }
+  }
+
+  // Of the tiles that do not fill the device once more each is computed by several blocks, as far as there is
+  // room in `split`.
+  template <class T>
+  void compute_by_differences(PairsJob<T> job, std::size_t clouds, double* split,
+                              std::size_t split_size) const {
     const std::size_t tiles = clouds * job.tiles_of_cloud(), segments = job.segments();
     const auto kernel = &squared_distances_kernel<T>;
     const std::size_t at_once = blocks_at_once(kernel, tile_threads, tile_shared_bytes);

@@ -21,16 +21,20 @@ namespace pythermo::cuda {
 constexpr unsigned tile_side = 64, thread_side = 16, own = tile_side / thread_side;
 constexpr unsigned tile_threads = thread_side * thread_side;
 
-// Where a thread is in the square. A warp takes 4 rows and 8 columns: 8 packs side by side are what shared
-// memory delivers at once.
+// Where the pairs of a thread are in the tile. A warp takes 4 rows and 8 columns of the square: 8 packs side
+// by side are what shared memory delivers at once.
 constexpr unsigned warp_columns = 8, warp_rows = warp_threads / warp_columns;
-__device__ __forceinline__ unsigned thread_row() {
-  return threadIdx.x / (warp_rows * thread_side) * warp_rows + lane_index() / warp_columns;
-}
-__device__ __forceinline__ unsigned thread_column() {
-  return threadIdx.x / warp_threads % (thread_side / warp_columns) * warp_columns +
-         lane_index() % warp_columns;
-}
+struct SquarePlaces {
+  static __device__ __forceinline__ unsigned row() {
+    return threadIdx.x / (warp_rows * thread_side) * warp_rows + lane_index() / warp_columns;
+  }
+  static __device__ __forceinline__ unsigned column() {
+    return threadIdx.x / warp_threads % (thread_side / warp_columns) * warp_columns +
+           lane_index() % warp_columns;
+  }
+  static constexpr __device__ unsigned row_step(unsigned i) { return i * thread_side; }
+  static constexpr __device__ unsigned column_step(unsigned j) { return j * thread_side; }
+};
 
 // Coordinates come into shared memory in stages of so many packs per point: an odd number, so that points
 // side by side lie in different banks.
@@ -79,7 +83,7 @@ struct PairsJob {
   std::size_t first_cloud;        // for the status
   std::size_t segment_stages;     // of each segment but the last
   std::size_t first_tile, tiles;  // those of a launch
-  double* parts;                  // [segments, tiles, pairs], where a block takes a segment
+  double* parts;                  // [segments, tiles, sums of the threads], where a block takes a segment
 
   __host__ __device__ std::size_t row_tiles() const { return (rows + tile_side - 1) / tile_side; }
   __host__ __device__ std::size_t column_tiles() const { return (count + tile_side - 1) / tile_side; }
@@ -124,12 +128,9 @@ class Tile {
     copied_ = point(threadIdx.x / copiers) + threadIdx.x % copiers * Pack<T>::width;
   }
 
-  __device__ __forceinline__ std::size_t row(unsigned i) const {
-    return row_ + thread_row() + i * thread_side;
-  }
-  __device__ __forceinline__ std::size_t column(unsigned j) const {
-    return column_ + thread_column() + j * thread_side;
-  }
+  // The first point of either side.
+  __device__ __forceinline__ std::size_t row() const { return row_; }
+  __device__ __forceinline__ std::size_t column() const { return column_; }
 
   __device__ __forceinline__ bool has(std::size_t row, std::size_t column) const {
     const bool mirror = job_.mirrored && column >= job_.first_row && column < row;
@@ -160,7 +161,7 @@ class Tile {
     __pipeline_commit();
   }
 
-  // Where the sum of a pair up to the last segment but one is kept.
+  // Where the sum of a pair is kept.
   __device__ __forceinline__ double& place(std::size_t row, std::size_t column) const {
     return job_.squared[(cloud_ * job_.rows + row - job_.row_base) * job_.count + column];
   }
@@ -232,7 +233,7 @@ __device__ __forceinline__ void add_stage(const T* stage, unsigned packs, Sums& 
   const auto pack_of = [&](unsigned point, unsigned p) {
     return *reinterpret_cast<const Pack<T>*>(stage + (point * stage_packs + p) * Pack<T>::width);
   };
-  const unsigned row = thread_row(), column = tile_side + thread_column();
+  const unsigned row = SquarePlaces::row(), column = tile_side + SquarePlaces::column();
   for (unsigned p = 0; p < packs; ++p) {
     Pack<T> right[own];
 #pragma unroll
@@ -284,38 +285,40 @@ __device__ __forceinline__ void add_segment(const Tile<T>& tile, const PairsJob<
 }
 
 // Calls visit(row, column, i, j) for the pairs of this thread.
-template <class T, class Visit>
+template <class Places, class T, class Visit>
 __device__ __forceinline__ void each_pair(const Tile<T>& tile, const Visit& visit) {
+  const std::size_t first_row = tile.row() + Places::row(), first_column = tile.column() + Places::column();
 #pragma unroll
   for (unsigned i = 0; i < own; ++i) {
 #pragma unroll
     for (unsigned j = 0; j < own; ++j) {
-      const std::size_t row = tile.row(i), column = tile.column(j);
+      const std::size_t row = first_row + Places::row_step(i), column = first_column + Places::column_step(j);
       if (tile.has(row, column)) visit(row, column, i, j);
     }
   }
 }
 
-// Writes the sums of a tile, total(row, column, i, j); those that are not exact are made again in double.
-template <class T, class Total>
-__device__ __forceinline__ void write_tile(const Tile<T>& tile, const PairsJob<T>& job, const Total& total) {
-  unsigned inexact = 0;  // a bit for each pair
-  each_pair(tile, [&](std::size_t row, std::size_t column, unsigned i, unsigned j) {
+// Stands where a squared distance is not exact.
+constexpr double to_make_again = -1.0;
+
+// Writes the squared distances of a tile, total(row, column, i, j), where they are exact(value, i, j).
+template <class Places, class T, class Total, class Exact>
+__device__ __forceinline__ void write_tile(const Tile<T>& tile, const Total& total, const Exact& exact) {
+  each_pair<Places>(tile, [&](std::size_t row, std::size_t column, unsigned i, unsigned j) {
     const double value = total(row, column, i, j);
-    if (row == column || knn::exact_in<T>(value, job.dim)) {
+    if (row == column || exact(value, i, j)) {
       tile.write(row, column, value);
     } else {
-      inexact |= 1u << (i * own + j);
+      tile.place(row, column) = to_make_again;
     }
   });
-  if constexpr (sizeof(T) == 4) {
-    if (!any_in_block(inexact != 0, shared_memory<unsigned>())) return;
-    SumsInDouble sums;
-    add_stages(tile, job.dim, 0, job.stages(), sums);
-    each_pair(tile, [&](std::size_t row, std::size_t column, unsigned i, unsigned j) {
-      if ((inexact >> (i * own + j) & 1u) != 0) tile.write(row, column, sums.total(i, j));
-    });
-  }
+}
+
+// The same for sums of squared differences.
+template <class T, class Total>
+__device__ __forceinline__ void write_sums(const Tile<T>& tile, const PairsJob<T>& job, const Total& total) {
+  write_tile<SquarePlaces>(
+      tile, total, [&](double value, unsigned, unsigned) { return knn::exact_in<T>(value, job.dim); });
 }
 
 // A tile to each block.
@@ -323,26 +326,37 @@ template <class T>
 __global__ void __launch_bounds__(tile_threads, blocks_of_tiles<T>)
     squared_distances_kernel(const PairsJob<T> job) {
   const Tile<T> tile(job);
-  const std::size_t last = job.segments() - 1;
-  for (std::size_t segment = 0; segment < last; ++segment) {
+  const std::size_t segments = job.segments();
+  for (std::size_t segment = 0; segment < segments; ++segment) {
     SumsInRuns<T> sums;
     add_segment(tile, job, segment, sums);
-    each_pair(tile, [&](std::size_t row, std::size_t column, unsigned i, unsigned j) {
+    each_pair<SquarePlaces>(tile, [&](std::size_t row, std::size_t column, unsigned i, unsigned j) {
       double& sum = tile.place(row, column);
       sum = (segment == 0 ? 0.0 : sum) + sums.total(i, j);
     });
   }
-  SumsInRuns<T> sums;
-  add_segment(tile, job, last, sums);
-  write_tile(tile, job, [&](std::size_t row, std::size_t column, unsigned i, unsigned j) {
-    return (last == 0 ? 0.0 : tile.place(row, column)) + sums.total(i, j);
+  write_sums(tile, job, [&](std::size_t row, std::size_t column, unsigned, unsigned) {
+    return tile.place(row, column);
   });
 }
 
-template <class T>
-__device__ __forceinline__ std::size_t part_at(const PairsJob<T>& job, std::size_t segment, unsigned i,
-                                               unsigned j) {
-  return ((segment * job.tiles + blockIdx.x) * own * own + i * own + j) * tile_threads + threadIdx.x;
+// Where one of a thread's sums over a segment is kept.
+template <unsigned sums, class T>
+__device__ __forceinline__ std::size_t part_at(const PairsJob<T>& job, std::size_t segment, unsigned which) {
+  return ((segment * job.tiles + blockIdx.x) * sums + which) * tile_threads + threadIdx.x;
+}
+
+// Adds up a thread's sums over all segments.
+template <unsigned sums, class T>
+__device__ __forceinline__ void add_parts(const PairsJob<T>& job, double (&totals)[sums]) {
+#pragma unroll
+  for (unsigned s = 0; s < sums; ++s) totals[s] = 0.0;
+  const std::size_t segments = job.segments();
+#pragma unroll 1
+  for (std::size_t segment = 0; segment < segments; ++segment) {
+#pragma unroll
+    for (unsigned s = 0; s < sums; ++s) totals[s] += job.parts[part_at<sums>(job, segment, s)];
+  }
 }
 
 // A tile's segment to each block, blockIdx.y.
@@ -355,7 +369,9 @@ __global__ void __launch_bounds__(tile_threads, blocks_of_tiles<T>)
 #pragma unroll
   for (unsigned i = 0; i < own; ++i) {
 #pragma unroll
-    for (unsigned j = 0; j < own; ++j) job.parts[part_at(job, blockIdx.y, i, j)] = sums.total(i, j);
+    for (unsigned j = 0; j < own; ++j) {
+      job.parts[part_at<own * own>(job, blockIdx.y, i * own + j)] = sums.total(i, j);
+    }
   }
 }
 
@@ -364,17 +380,25 @@ template <class T>
 __global__ void __launch_bounds__(tile_threads, blocks_of_tiles<T>)
     add_segments_kernel(const PairsJob<T> job) {
   const Tile<T> tile(job);
-  const std::size_t segments = job.segments();
-  double totals[own][own] = {};
-#pragma unroll 1
-  for (std::size_t segment = 0; segment < segments; ++segment) {
-#pragma unroll
-    for (unsigned i = 0; i < own; ++i) {
-#pragma unroll
-      for (unsigned j = 0; j < own; ++j) totals[i][j] += job.parts[part_at(job, segment, i, j)];
-    }
-  }
-  write_tile(tile, job, [&](std::size_t, std::size_t, unsigned i, unsigned j) { return totals[i][j]; });
+  double totals[own * own];
+  add_parts(job, totals);
+  write_sums(tile, job,
+             [&](std::size_t, std::size_t, unsigned i, unsigned j) { return totals[i * own + j]; });
+}
+
+// Makes the distances of a tile that were not exact again, by differences in double.
+__global__ void __launch_bounds__(tile_threads) make_again_kernel(const PairsJob<float> job) {
+  const Tile<float> tile(job);
+  bool some = false;
+  each_pair<SquarePlaces>(tile, [&](std::size_t row, std::size_t column, unsigned, unsigned) {
+    some |= tile.place(row, column) == to_make_again;
+  });
+  if (!any_in_block(some, shared_memory<unsigned>())) return;
+  SumsInDouble sums;
+  add_stages(tile, job.dim, 0, job.stages(), sums);
+  each_pair<SquarePlaces>(tile, [&](std::size_t row, std::size_t column, unsigned i, unsigned j) {
+    if (tile.place(row, column) == to_make_again) tile.write(row, column, sums.total(i, j));
+  });
 }
 
 }  // namespace pythermo::cuda

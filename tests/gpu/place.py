@@ -50,6 +50,7 @@ class Place:
             import emulation
 
             CUDA.native = emulation.module()
+            CUDA.native.set_single_to_double_ratio(2)  # as of an H100
             CUDA.sphere_threads = 32  # a launch takes as long as it has threads
         self.device = "cpu" if fake else "cuda"
         self.kernels = ON_CUDA

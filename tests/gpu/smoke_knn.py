@@ -36,6 +36,10 @@ def run(place: Place) -> None:
             f"knn, {dtype}: the same bits by any settings", lambda dtype=dtype: same_bits(place, dtype)
         )
         place.check(f"knn, {dtype}: a matrix brought up to date", lambda dtype=dtype: matrix(place, dtype))
+        place.check(
+            f"knn, {dtype}: pairs near each other and far from the origin",
+            lambda dtype=dtype: far_from_the_origin(place, dtype),
+        )
         place.check(f"knn, {dtype}: the row that is not finite", lambda dtype=dtype: bad_row(place, dtype))
         for dim, size in ((1, 1), (1000, 7), (5000, 300), (100, 1000)):
             place.check(
@@ -90,6 +94,17 @@ def same_bits(place: Place, dtype: torch.dtype) -> str:
     on_cpu = of(CPU, points, 20).distances
     error = (expected.distances - on_cpu).abs() / on_cpu.clamp(min=1e-300)
     return within(float(error.max()), LIMIT[dtype])
+
+
+def far_from_the_origin(place: Place, dtype: torch.dtype) -> str:
+    """What products lose to cancellation, some of the pairs or all of them."""
+    worst = 0.0
+    for offset, spread in ((1.0, 1e-2), (1e3, 1e-3), (1.0, 1e-6), (0.0, 1e-30)):
+        points = offset + spread * normal(1, 140, 300, seed=1, dtype=dtype)
+        points[0, 5] = offset
+        expected, found = of(CPU, points, 50), of(place.kernels, points.to(place.device), 50)
+        worst = max(worst, float((found.distances / expected.distances - 1).abs().nan_to_num().max()))
+    return within(worst, LIMIT[dtype])
 
 
 def matrix(place: Place, dtype: torch.dtype) -> None:

@@ -203,6 +203,10 @@ int main() {
       nearest_neighbors<float>(of);
       nearest_neighbors<double>(of);
     }
+    emulation::set_single_to_double_ratio(2);
+    nearest_neighbors<float>({1, 70, 129, 6, 2048, 1 << 20});
+    nearest_neighbors<float>({1, 65, 1100, 64, 2048, 1 << 20});
+    emulation::set_single_to_double_ratio(64);
     sketch(5, 1);
     sketch(1000, 7);
     sketch(1000, 1003);

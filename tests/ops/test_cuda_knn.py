@@ -19,6 +19,13 @@ DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 SORTED, SIFTED = 2048, 4  # rows of more distances are sifted before they are sorted
 
 
+@pytest.fixture
+def products(cuda):
+    """Let the emulated device compare float points of 64 coordinates and more by their products in double."""
+    emulation.module().set_single_to_double_ratio(2)
+    return cuda
+
+
 def found_in(points, k):
     sums = ops.knn_distance_sums(points, sorted({1, (k + 1) // 2, k}), 1.5)
     return [*ops.nearest_neighbors(points, k), sums]
@@ -114,6 +121,72 @@ def test_the_same_bits_whether_blocks_take_tiles_or_segments(on_cpu, dtype, n, d
     assert_agree(found_in(points, n // 2), on_cpu(found_in, points, n // 2), dtype)
     lengths = ops.knn_distance_sums(points, [1, n // 2])
     assert torch.equal(ops.matrix_distance_sums(matrices[0], [1, n // 2]), lengths)
+
+
+@pytest.mark.parametrize("dim", [64, 65, 113, 449, 1100])
+@pytest.mark.usefixtures("products")
+def test_products_agree_with_the_cpu_at_the_edges_of_tiles_and_runs(on_cpu, dim):
+    for n in (2, 65, 129) if dim < 449 else (70,):
+        points = normal(n, dim, seed=n)
+        k = min(6, n - 1)
+        assert_agree(found_in(points, k), on_cpu(found_in, points, k), points.dtype)
+
+
+def test_a_product_is_nearer_to_the_distance_than_float_differences_are(products):
+    points = normal(40, 3000, seed=1)
+    expected = torch.cdist(points.double(), points.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    torch.testing.assert_close(
+        ops.knn_distances(points, 39), expected.sort(dim=1).values[:, 1:], rtol=1e-12, atol=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("offset", "spread"),
+    [(1.0, 1e-2), (1e3, 1e-3), (1e30, 1e25), (1.0, 1e-6), (0.0, 1e-30), (0.0, 1e30)],
+)
+@pytest.mark.usefixtures("products")
+def test_pairs_that_products_would_leave_inexact_are_made_again(on_cpu, offset, spread):
+    points = offset + spread * normal(70, 80, seed=1)
+    points[3] = points[66]
+    points[5] = offset
+    points[7], points[8] = offset, -offset
+    assert_agree(found_in(points, 69), on_cpu(found_in, points, 69), points.dtype)
+
+
+@pytest.mark.parametrize(("n", "dim"), [(80, 100), (150, 2500)])
+def test_products_have_the_same_bits_for_any_schedule_and_workspace(emulated, n, dim):
+    emulation.module().set_single_to_double_ratio(2)
+    points = with_duplicates(2, n, dim, torch.float32)
+    expected = found_in(points, n // 2)
+    row = 8 * n
+    for emulated.threads, emulated.workspace_bytes, schedule in (
+        (256, 2**28, "shuffled"),
+        (32, n * row, "backward"),  # one cloud at once
+        (96, 0, "forward"),  # a cloud in strips
+    ):
+        emulation.module().set_schedule(backends.SCHEDULES[schedule])
+        assert all(map(torch.equal, found_in(points, n // 2), expected))
+    matrices = [torch.full((n, n), torch.nan, dtype=torch.float64) for _ in range(3)]
+    one_tile = 22 * 256 * min(15, -(-dim // 1024))
+    for size, matrix in zip((one_tile, 100 * one_tile), matrices, strict=False):
+        knn._on_cuda("update_squared_distances", size, points[:1], 0, n, matrix.view(-1))
+    for first in range(0, n, 50):
+        ops.update_squared_distances_(matrices[2], points[0], first, min(50, n - first))
+    assert all(torch.equal(matrices[0], matrix) for matrix in matrices[1:])
+    assert torch.equal(matrices[0], matrices[0].T)
+    lengths = ops.matrix_distance_sums(matrices[0], [1, n // 2])
+    assert torch.equal(lengths, ops.knn_distance_sums(points[0], [1, n // 2]))
+    with pytest.raises(ValueError, match="workspace: is too small"):
+        knn._on_cuda("update_squared_distances", one_tile - 1, points[:1], 0, n, matrices[0].view(-1))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.usefixtures("products")
+def test_products_name_the_lowest_row_that_is_not_finite(bad):
+    points = normal(2, 90, 70, seed=1)
+    points[1, 71, 69] = points[1, 80, 0] = bad
+    with pytest.raises(ValueError, match=r"points: row \[1, 71\] holds NaN or infinity"):
+        ops.nearest_neighbors(points, 3)
 
 
 @DTYPES

@@ -86,7 +86,12 @@ T atomicCAS(T* address, T expected, T value) {
 // --------------------------------------------------------------------------------------------
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorLaunchFailure = 719 };
 using cudaStream_t = void*;
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount, cudaDevAttrMaxSharedMemoryPerBlockOptin };
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin,
+  cudaDevAttrComputeCapabilityMajor,
+  cudaDevAttrSingleToDoublePrecisionPerfRatio
+};
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToDevice = 3 };
 
@@ -128,7 +133,20 @@ inline cudaError_t cudaGetDevice(int* device) {
 }
 // A small device: few blocks at once, so that loops over the grid take several turns.
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  *value = attribute == cudaDevAttrMultiProcessorCount ? 2 : 100 * 1024;
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+      *value = 2;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = 100 * 1024;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = 9;
+      break;
+    case cudaDevAttrSingleToDoublePrecisionPerfRatio:
+      *value = emulation::single_to_double_ratio();
+      break;
+  }
   return cudaSuccess;
 }
 template <class Kernel>

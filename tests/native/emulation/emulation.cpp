@@ -1,6 +1,7 @@
 #include "emulation.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -138,6 +139,7 @@ struct Thread {
   const char* operation;
   bool votes;
   std::uint64_t word;
+  double left, right;  // what it brings to a product
   // of copies
   struct Copy {
     void* to;
@@ -154,6 +156,7 @@ struct Block {
 };
 
 std::uint64_t schedule = forward, passed = 0;
+int double_ratio = 64;
 bool all_at_once = false;  // a cooperative launch
 std::mt19937_64 generator;
 const std::function<void()>* running_kernel = nullptr;
@@ -361,6 +364,9 @@ void set_schedule(std::uint64_t chosen) {
 
 std::uint64_t barriers_passed() { return passed; }
 
+void set_single_to_double_ratio(int ratio) { double_ratio = ratio; }
+int single_to_double_ratio() { return double_ratio; }
+
 std::string run(const std::function<void()>& kernel, dim3 grid, dim3 block, std::size_t shared_bytes,
                 bool cooperative) {
   running_kernel = &kernel;
@@ -412,6 +418,22 @@ unsigned ballot(unsigned mask, bool predicate, const char* operation) {
 }
 
 unsigned lane() { return caller("lane").index % warp_size; }
+
+void add_product_8x8x4(double a, double b, double& first, double& second) {
+  constexpr unsigned depth = 4;
+  const char* const operation = "mma.sync.m8n8k4";
+  Thread& thread = caller(operation);
+  thread.left = a;
+  thread.right = b;
+  ballot(0xffffffffu, true, operation);  // all have brought theirs
+  const Thread* const warp = thread.block->threads.data() + thread.index / warp_size * warp_size;
+  const unsigned row = lane() / depth, column = lane() % depth * 2;
+  for (unsigned k = 0; k < depth; ++k) {
+    first = std::fma(warp[row * depth + k].left, warp[column * depth + k].right, first);
+    second = std::fma(warp[row * depth + k].left, warp[(column + 1) * depth + k].right, second);
+  }
+  ballot(0xffffffffu, true, operation);  // all have taken them
+}
 
 void copy_later(void* to, const void* from, std::size_t bytes) {
   caller("an asynchronous copy").open.push_back({to, from, bytes});

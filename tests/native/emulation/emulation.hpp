@@ -33,6 +33,9 @@ const Identity& identity();
 // order that is drawn anew at each turn.
 enum Schedule : std::uint64_t { forward = 0, backward = 1 };
 void set_schedule(std::uint64_t schedule);
+// How many times as fast the device is in single precision as in double: 64 unless set.
+void set_single_to_double_ratio(int ratio);
+int single_to_double_ratio();
 std::uint64_t barriers_passed();  // by threads, since the program began: tells that barriers are there
 
 // Runs a kernel for all threads of a grid; returns what went wrong, or an empty string.
@@ -50,6 +53,9 @@ std::uint64_t exchange(unsigned mask, std::uint64_t word, unsigned source, const
 // The lanes of the mask, as bits, whose predicate is true.
 unsigned ballot(unsigned mask, bool predicate, const char* operation);
 unsigned lane();
+
+// The warp's product of [8, 4] by [4, 8], added to the caller's two sums: mma.sync.m8n8k4.row.col.f64.
+void add_product_8x8x4(double a, double b, double& first, double& second);
 
 // A copy that may happen at any time until it is waited for; here it happens then.
 void copy_later(void* to, const void* from, std::size_t bytes);
