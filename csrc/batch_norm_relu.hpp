@@ -4,7 +4,9 @@
 
 #include <cmath>
 #include <cstddef>
+#include <type_traits>
 
+#include "checks.hpp"
 #include "cpu/instruction_set.hpp"
 #include "portable.hpp"
 #include "tensor_view.hpp"
@@ -46,6 +48,53 @@ template <class Value>
 PYTHERMO_INLINE Value input_gradient(Value grad, Value normalized, Value scale, Value mean_grad,
                                      Value slope) {
   return (grad - (mean_grad + normalized * slope)) * scale;
+}
+
+// Images of a network, [N, H * width, C]: the channels of a pixel lie side by side.
+template <class T>
+struct Images {
+  T* data;
+  std::size_t count, height, width, channels;
+
+  std::size_t pixels() const { return height * width; }  // of an image
+  T* row(std::size_t image, std::size_t y) const { return data + (image * height + y) * width * channels; }
+};
+
+template <class T>
+Images<T> images_on(dlpack::DeviceType device, const TensorView& view, std::size_t width) {
+  const RowsView<T> rows = view.rows_on<T>(device);
+  require(rows.count > 0 && rows.points > 0, view, "must have pixels");
+  require(rows.count == 1 || rows.count_stride == rows.points * rows.dim, view, "must be contiguous");
+  require(rows.points == 1 || rows.point_stride == rows.dim, view, "must be contiguous");
+  require(width > 0 && rows.points % width == 0, view, "must have whole rows of the width");
+  return {rows.data, rows.count, rows.points / width, width, rows.dim};
+}
+
+template <class T>
+Images<T> pooled_on(dlpack::DeviceType device, const TensorView& view, const Images<T>& x, std::size_t pool) {
+  const Images<T> pooled = images_on<T>(device, view, x.width / pool);
+  require(pooled.count == x.count && pooled.height == x.height / pool && pooled.channels == x.channels, view,
+          "must have the size of the pooled images");
+  return pooled;
+}
+
+// Calls body with the pooling and whether to rectify as types.
+template <class Body>
+void with_pooling(std::size_t pool, bool rectify, const Body& body) {
+  require(pool == 1 || pool == 2, "pool: must be 1 or 2");
+  const auto with_pool = [&](auto pooling) {
+    rectify ? body(pooling, std::true_type()) : body(pooling, std::false_type());
+  };
+  pool == 1 ? with_pool(std::integral_constant<unsigned, 1>())
+            : with_pool(std::integral_constant<unsigned, 2>());
+}
+
+// Calls body with a number of the images' type before.
+template <class Body>
+void with_type_and_pooling(const TensorView& x, std::size_t pool, bool rectify, const Body& body) {
+  with_pooling(pool, rectify, [&](auto pooling, auto rectifying) {
+    x.scalar_type() == ScalarType::float32 ? body(0.0f, pooling, rectifying) : body(0.0, pooling, rectifying);
+  });
 }
 
 }  // namespace pythermo::batch_norm
@@ -106,3 +155,17 @@ void batch_norm_relu_backward(const TensorView& x, std::size_t width, std::size_
                               const TensorView& grad_x, int threads);
 
 }  // namespace pythermo::cpu
+
+// The same on a CUDA device, on a stream and without a wait.
+namespace pythermo::cuda {
+
+// How many float64 numbers of workspace images of so many pixels and channels need, of one stream at a time.
+std::size_t batch_norm_relu_workspace_size(std::size_t pixels, std::size_t channels);
+void batch_norm_relu(const TensorView& x, std::size_t width, std::size_t pool, bool rectify, double eps,
+                     const TensorView& output, const TensorView& statistics, const TensorView& workspace,
+                     std::uintptr_t stream);
+void batch_norm_relu_backward(const TensorView& x, std::size_t width, std::size_t pool, bool rectify,
+                              const TensorView& output, const TensorView& statistics, const TensorView& grad,
+                              const TensorView& grad_x, const TensorView& workspace, std::uintptr_t stream);
+
+}  // namespace pythermo::cuda

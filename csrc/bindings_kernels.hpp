@@ -70,6 +70,10 @@ inline void bind_cpu_kernels(pybind11::module_& module) {
 }
 
 inline void bind_cuda_kernels(pybind11::module_& module) {
+  bind(module, "batch_norm_relu", &cuda::batch_norm_relu, {"x", "width", "pool", "rectify", "eps", "output", "statistics", "workspace", "stream"});
+  bind(module, "batch_norm_relu_backward", &cuda::batch_norm_relu_backward, {"x", "width", "pool", "rectify", "output", "statistics", "grad", "grad_x", "workspace", "stream"});
+  bind(module, "batch_norm_relu_workspace_size", &cuda::batch_norm_relu_workspace_size, {"pixels", "channels"});
+
   bind(module, "gradient_sums", &cuda::gradient_sums, {"grad", "center", "total", "sums", "workspace", "counter", "stream", "threads"});
   bind(module, "gradient_workspace_size", &cuda::gradient_workspace_size);
 

@@ -1,8 +1,5 @@
 #include "../batch_norm_relu.hpp"
 
-#include <stdexcept>
-#include <string>
-#include <type_traits>
 #include <vector>
 
 #include "parallel.hpp"
@@ -11,39 +8,7 @@
 namespace pythermo::cpu {
 namespace {
 
-using batch_norm::Moments;
-
-template <class T>
-struct Images {
-  T* data;
-  std::size_t count, height, width, channels;
-
-  std::size_t pixels() const { return height * width; }
-  T* row(std::size_t image, std::size_t y) const { return data + (image * height + y) * width * channels; }
-};
-
-[[noreturn]] void refuse(const TensorView& view, const std::string& what) {
-  throw std::invalid_argument(std::string(view.name()) + ": " + what);
-}
-
-template <class T>
-Images<T> images_of(const TensorView& view, std::size_t width) {
-  const RowsView<T> rows = view.cpu_rows<T>();
-  if (rows.count == 0 || rows.points == 0) refuse(view, "must have pixels");
-  if (rows.count > 1 && rows.count_stride != rows.points * rows.dim) refuse(view, "must be contiguous");
-  if (rows.points > 1 && rows.point_stride != rows.dim) refuse(view, "must be contiguous");
-  if (width == 0 || rows.points % width != 0) refuse(view, "must have whole rows of the width");
-  return {rows.data, rows.count, rows.points / width, width, rows.dim};
-}
-
-template <class T>
-Images<T> pooled_of(const TensorView& view, const Images<T>& x, std::size_t pool) {
-  const Images<T> pooled = images_of<T>(view, x.width / pool);
-  if (pooled.count != x.count || pooled.height != x.height / pool || pooled.channels != x.channels) {
-    refuse(view, "must have the size of the pooled images");
-  }
-  return pooled;
-}
+using batch_norm::Images, batch_norm::Moments;
 
 // Adds up by channel what add(image, moments) adds for each image; each has sums of its own, which are added
 // up in their order.
@@ -113,35 +78,16 @@ void backward(const Images<T>& x, const Images<T>& output, const T* statistics, 
   });
 }
 
-// Calls body with the type of the elements and the pooling as types.
-template <class Body>
-void choose(const TensorView& x, std::size_t pool, bool rectify, const Body& body) {
-  if (pool != 1 && pool != 2) throw std::invalid_argument("pool: must be 1 or 2");
-  const auto with_type = [&](auto zero) {
-    const auto with_pool = [&](auto pooling) {
-      if (rectify) {
-        body(zero, pooling, std::true_type());
-      } else {
-        body(zero, pooling, std::false_type());
-      }
-    };
-    if (pool == 1) {
-      with_pool(std::integral_constant<std::size_t, 1>());
-    } else {
-      with_pool(std::integral_constant<std::size_t, 2>());
-    }
-  };
-  x.scalar_type() == ScalarType::float32 ? with_type(0.0f) : with_type(0.0);
-}
+constexpr auto here = dlpack::DeviceType::cpu;
 
 }  // namespace
 
 void batch_norm_relu(const TensorView& x, std::size_t width, std::size_t pool, bool rectify, double eps,
                      const TensorView& output, const TensorView& statistics, int threads) {
-  choose(x, pool, rectify, [&](auto zero, auto pooling, auto rectifying) {
+  batch_norm::with_type_and_pooling(x, pool, rectify, [&](auto zero, auto pooling, auto rectifying) {
     using T = decltype(zero);
-    const Images<T> images = images_of<T>(x, width);
-    forward<T, pooling, rectifying>(images, eps, pooled_of<T>(output, images, pool),
+    const Images<T> images = batch_norm::images_on<T>(here, x, width);
+    forward<T, pooling, rectifying>(images, eps, batch_norm::pooled_on<T>(here, output, images, pool),
                                     sized<T>(statistics, 2 * images.channels), threads);
   });
 }
@@ -149,12 +95,13 @@ void batch_norm_relu(const TensorView& x, std::size_t width, std::size_t pool, b
 void batch_norm_relu_backward(const TensorView& x, std::size_t width, std::size_t pool, bool rectify,
                               const TensorView& output, const TensorView& statistics, const TensorView& grad,
                               const TensorView& grad_x, int threads) {
-  choose(x, pool, rectify, [&](auto zero, auto pooling, auto rectifying) {
+  batch_norm::with_type_and_pooling(x, pool, rectify, [&](auto zero, auto pooling, auto rectifying) {
     using T = decltype(zero);
-    const Images<T> images = images_of<T>(x, width);
-    backward<T, pooling, rectifying>(
-        images, pooled_of<T>(output, images, pool), sized<T>(statistics, 2 * images.channels),
-        pooled_of<T>(grad, images, pool), pooled_of<T>(grad_x, images, 1), threads);
+    const Images<T> images = batch_norm::images_on<T>(here, x, width);
+    backward<T, pooling, rectifying>(images, batch_norm::pooled_on<T>(here, output, images, pool),
+                                     sized<T>(statistics, 2 * images.channels),
+                                     batch_norm::pooled_on<T>(here, grad, images, pool),
+                                     batch_norm::pooled_on<T>(here, grad_x, images, 1), threads);
   });
 }
 

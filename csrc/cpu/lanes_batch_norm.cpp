@@ -68,17 +68,6 @@ void backward(const Images& x, const ChannelConstants<float>& constants, const I
   }
 }
 
-// Calls body with the pooling and whether to rectify as types.
-template <class Body>
-void choose(std::size_t pool, bool rectify, const Body& body) {
-  if (pool != 1 && pool != 2) throw std::invalid_argument("pool: must be 1 or 2");
-  const auto with_pool = [&](auto pooling) {
-    rectify ? body(pooling, std::true_type()) : body(pooling, std::false_type());
-  };
-  pool == 1 ? with_pool(std::integral_constant<std::size_t, 1>())
-            : with_pool(std::integral_constant<std::size_t, 2>());
-}
-
 }  // namespace
 
 void lanes_moments(const TensorView& x, const TensorView& batch, const TensorView& sums) {
@@ -108,7 +97,7 @@ void lanes_statistics(const TensorView& sums, const TensorView& batch, double ep
 void lanes_normalization(const TensorView& x, std::size_t pool, bool rectify, const TensorView& constants,
                          const TensorView& output) {
   const Images images = images_of(x);
-  choose(pool, rectify, [&](auto pooling, auto rectifying) {
+  batch_norm::with_pooling(pool, rectify, [&](auto pooling, auto rectifying) {
     forward<pooling, rectifying>(images, constants_of(constants, images.channels),
                                  pooled_of(output, images, pool));
   });
@@ -141,7 +130,7 @@ void lanes_normalization_backward(const TensorView& x, std::size_t pool, bool re
                                   const TensorView& constants, const TensorView& grad,
                                   const TensorView& grad_x) {
   const Images images = images_of(x);
-  choose(pool, rectify, [&](auto pooling, auto rectifying) {
+  batch_norm::with_pooling(pool, rectify, [&](auto pooling, auto rectifying) {
     backward<pooling, rectifying>(images, constants_of(constants, images.channels),
                                   pooled_of(grad, images, pool), pooled_of(grad_x, images, 1));
   });

@@ -1,8 +1,8 @@
 #include <algorithm>
-#include <type_traits>
 
 #include "../lanes_batch_norm.hpp"
 #include "lanes.cuh"
+#include "normalization.cuh"
 
 namespace pythermo::cuda {
 namespace {
@@ -130,134 +130,9 @@ __global__ void __launch_bounds__(lane_threads)
   }
 }
 
-// Four members' numbers of a pixel's channel.
-using Piece = float4;
-
-template <class Each>
-__device__ __forceinline__ Piece each_of(const Each& each) {
-  return {each(0), each(1), each(2), each(3)};
-}
-__device__ __forceinline__ float at(const Piece& piece, int i) { return (&piece.x)[i]; }
-
-// Windows of pixels, those that are cut off at the ends of sides too; each image has blocks of its own.
-struct Windows {
-  unsigned images, rows, columns, pieces;  // images: of all groups; pieces: of a pixel
-
-  Windows(const LaneImages& x, unsigned pool)
-      : images(x.groups * x.count),
-        rows(quotient_up(x.height, pool)),
-        columns(quotient_up(x.width, pool)),
-        pieces(x.channels * line_pieces) {}
-
-  PYTHERMO_INLINE unsigned of_image() const { return rows * columns * pieces; }
-  PYTHERMO_INLINE unsigned blocks_of_image() const { return quotient_up(of_image(), lane_threads); }
-
-  LaunchShape shape(const char* kernel) const {
-    return {kernel, std::size_t{images} * blocks_of_image(), lane_threads};
-  }
-};
-
-// Which pixels a thread works on, and the constants of their channel: four members of a window.
-struct PieceOfPixel {
-  unsigned image, row, column, of_pixel;  // image: counted through all groups
-  bool there;
-  Piece constants[4];
-
-  __device__ __forceinline__ PieceOfPixel(const LaneImages& x, const Windows& windows, const float* all,
-                                          unsigned constant_count) {
-    const unsigned blocks = windows.blocks_of_image();
-    image = blockIdx.x / blocks;
-    const unsigned thread = blockIdx.x % blocks * lane_threads + threadIdx.x;
-    there = thread < windows.of_image();
-    const unsigned pixel = thread / windows.pieces;
-    of_pixel = thread % windows.pieces * piece_members;
-    row = pixel / windows.columns;
-    column = pixel % windows.columns;
-    for (unsigned k = 0; k < constant_count; ++k) {
-      constants[k] = *reinterpret_cast<const Piece*>(all + of_channel(x, image / x.count, 4, k, of_pixel));
-    }
-  }
-
-  __device__ __forceinline__ Piece* pixel(const LaneImages& images, unsigned y, unsigned x) const {
-    const std::size_t number = (std::size_t{image} * images.height + y) * images.width + x;
-    return reinterpret_cast<Piece*>(images.data + number * images.pixel_size() + of_pixel);
-  }
-};
-
-template <unsigned pool, bool rectify>
-__global__ void __launch_bounds__(lane_threads)
-    normalization_kernel(const LaneImages x, const Windows windows, const float* constants,
-                         const LaneImages output) {
-  const PieceOfPixel own(x, windows, constants, 2);
-  if (!own.there) return;
-  Piece largest = *own.pixel(x, own.row * pool, own.column * pool);
-  if constexpr (pool == 2) {
-    for (unsigned k = 1; k < 4; ++k) {
-      const Piece other = *own.pixel(x, own.row * 2 + k / 2, own.column * 2 + k % 2);
-      largest = each_of([&](int i) { return at(other, i) > at(largest, i) ? at(other, i) : at(largest, i); });
-    }
-  }
-  *own.pixel(output, own.row, own.column) = each_of([&](int i) {
-    const float value =
-        batch_norm::normalized(at(largest, i), at(own.constants[0], i), at(own.constants[1], i));
-    return rectify ? batch_norm::relu(value) : value;
-  });
-}
-
-template <unsigned pool, bool rectify>
-__global__ void __launch_bounds__(lane_threads)
-    normalization_backward_kernel(const LaneImages x, const Windows windows, const float* constants,
-                                  const LaneImages grad, const LaneImages grad_x) {
-  const PieceOfPixel own(x, windows, constants, 4);
-  if (!own.there) return;
-  const auto write = [&](unsigned y, unsigned c, const Piece& value, const Piece& routed) {
-    *own.pixel(grad_x, y, c) = each_of([&](int i) {
-      const float scale = at(own.constants[1], i);
-      const float normalized = batch_norm::normalized(at(value, i), at(own.constants[0], i), scale);
-      const float passed = rectify && !(normalized > 0.0f) ? 0.0f : at(routed, i);
-      return batch_norm::input_gradient(passed, normalized, scale, at(own.constants[2], i),
-                                        at(own.constants[3], i));
-    });
-  };
-  const unsigned y = own.row * pool, c = own.column * pool;
-  if (pool == 1) {
-    write(y, c, *own.pixel(x, y, c), *own.pixel(grad, y, c));
-    return;
-  }
-  if (own.row >= grad.height || own.column >= grad.width) {
-    for (unsigned k = 0; k < 4; ++k) {
-      const unsigned row = y + k / 2, column = c + k % 2;
-      if (row < x.height && column < x.width) write(row, column, *own.pixel(x, row, column), Piece{});
-    }
-    return;
-  }
-  Piece values[4], left = *own.pixel(grad, own.row, own.column);
-#pragma unroll
-  for (unsigned k = 0; k < 4; ++k) values[k] = *own.pixel(x, y + k / 2, c + k % 2);
-  Piece largest = values[0];
-#pragma unroll
-  for (const Piece& value : values) {
-    largest = each_of([&](int i) { return at(value, i) > at(largest, i) ? at(value, i) : at(largest, i); });
-  }
-  // To the first of the largest.
-#pragma unroll
-  for (unsigned k = 0; k < 4; ++k) {
-    const auto is_largest = [&](int i) { return at(values[k], i) == at(largest, i); };
-    write(y + k / 2, c + k % 2, values[k],
-          each_of([&](int i) { return is_largest(i) ? at(left, i) : 0.0f; }));
-    left = each_of([&](int i) { return is_largest(i) ? 0.0f : at(left, i); });
-  }
-}
-
-// Calls body with the pooling and whether to rectify as types.
-template <class Body>
-void choose(std::size_t pool, bool rectify, const Body& body) {
-  if (pool != 1 && pool != 2) throw std::invalid_argument("pool: must be 1 or 2");
-  const auto with_pool = [&](auto pooling) {
-    rectify ? body(pooling, std::true_type()) : body(pooling, std::false_type());
-  };
-  pool == 1 ? with_pool(std::integral_constant<unsigned, 1>())
-            : with_pool(std::integral_constant<unsigned, 2>());
+NormalizedImages<float> to_normalize(const LaneImages& images) {
+  return {images.data,   images.groups, images.count,
+          images.height, images.width,  static_cast<unsigned>(images.pixel_size())};
 }
 
 LaneImages pooled_of(const TensorView& view, const LaneImages& x, std::size_t pool) {
@@ -298,12 +173,12 @@ void lanes_statistics(const TensorView& sums, const TensorView& batch, double ep
 void lanes_normalization(const TensorView& x, std::size_t pool, bool rectify, const TensorView& constants,
                          const TensorView& output, std::uintptr_t stream) {
   const LaneImages images = lane_images(x);
-  choose(pool, rectify, [&](auto pooling, auto rectifying) {
-    const LaneImages pooled = pooled_of(output, images, pool);
-    const Windows windows(pooled, 1);
+  batch_norm::with_pooling(pool, rectify, [&](auto pooling, auto rectifying) {
+    const auto from = to_normalize(images), to = to_normalize(pooled_of(output, images, pool));
+    const Windows windows(to, 1, piece_members);
     launch(windows.shape("normalization"), reinterpret_cast<cudaStream_t>(stream),
-           &normalization_kernel<pooling, rectifying>, images, windows, constants_of(constants, images),
-           pooled);
+           &normalization_kernel<float, piece_members, pooling, rectifying>, from, windows,
+           constants_of(constants, images), to);
   });
 }
 
@@ -329,11 +204,13 @@ void lanes_normalization_backward(const TensorView& x, std::size_t pool, bool re
                                   const TensorView& constants, const TensorView& grad,
                                   const TensorView& grad_x, std::uintptr_t stream) {
   const LaneImages images = lane_images(x);
-  choose(pool, rectify, [&](auto pooling, auto rectifying) {
-    const Windows windows(images, pooling);
+  batch_norm::with_pooling(pool, rectify, [&](auto pooling, auto rectifying) {
+    const auto from = to_normalize(images);
+    const Windows windows(from, pooling, piece_members);
     launch(windows.shape("normalization_backward"), reinterpret_cast<cudaStream_t>(stream),
-           &normalization_backward_kernel<pooling, rectifying>, images, windows,
-           constants_of(constants, images), pooled_of(grad, images, pool), pooled_of(grad_x, images, 1));
+           &normalization_backward_kernel<float, piece_members, pooling, rectifying>, from, windows,
+           constants_of(constants, images), to_normalize(pooled_of(grad, images, pool)),
+           to_normalize(pooled_of(grad_x, images, 1)));
   });
 }
 

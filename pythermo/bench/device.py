@@ -12,12 +12,14 @@ from functools import partial
 import torch
 
 from pythermo import ops, sphere
+from pythermo.bench.batch_norm_relu import EPS, Layer, both_passes
 from pythermo.bench.device_clock import DeviceClock
 from pythermo.bench.device_ensemble import ensemble_seconds, has_room, run_seconds, vmap_seconds
 from pythermo.bench.device_training import convolution_seconds, training_step_seconds
 from pythermo.bench.ensemble import Case, program_of, step_operations
 from pythermo.estimators.entropy import default_ks
 from pythermo.ops._devices import free_memory, require_device
+from pythermo.ops.batch_norm_relu import batch_norm_relu_by_torch
 from pythermo.sphere.settings import DType
 
 # Differences, squares and sums of a pair's coordinate.
@@ -40,6 +42,7 @@ class Sizes:
     product: int = 8192
     weights: tuple[int, ...] = (24_408, 1_550_016, 11_159_232)
     clouds: tuple[tuple[int, int], ...] = ((1000, 24_408), (4000, 24_408), (1000, 1_550_016))
+    layers: tuple[Layer, ...] = (Layer(128, 8, 32, 1), Layer(128, 64, 32, 1), Layer(128, 128, 32, 2))
     chains: int = 2**20
     chain_steps: tuple[int, int] = (1000, 21_000)
     widths: tuple[int, ...] = (8, 64)
@@ -90,6 +93,8 @@ def measure(device: str, rounds: int, sizes: Sizes = FULL) -> Iterator[DeviceRes
     for weights in sizes.weights:
         yield from _steps(clock, weights)
         yield from _gradient_sums(clock, weights)
+    for layer in sizes.layers:
+        yield from _normalizations(clock, layer)
     few = DeviceClock(clock.device, min(rounds, 5))
     for points, dim in sizes.clouds:
         yield from _neighbors(few, points, dim)
@@ -163,6 +168,19 @@ def _gradient_sums(clock: DeviceClock, weights: int) -> Iterator[DeviceResult]:
     pairs = clock.rotating(lambda: (clock.normal(weights), clock.normal(weights, dtype=torch.float64)))
     seconds = clock.of_one([partial(ops.gradient_sums_, g, center) for g, center in pairs])
     yield DeviceResult("gradient_sums_", f"D = {weights}", seconds, bytes=12.0 * weights)
+
+
+def _normalizations(clock: DeviceClock, layer: Layer) -> Iterator[DeviceResult]:
+    """Measure both passes of a layer; images are read three times, outputs twice, gradients written once."""
+    size = f"{list(layer.shape)}, pool {layer.pool}"
+    floor = (4 + 4 / layer.pool**2) * layer.bytes
+    x = clock.normal(*layer.shape)
+    for work, function in (
+        ("batch_norm_relu", ops.batch_norm_relu),
+        ("torch's normalization, pooling and ReLU", batch_norm_relu_by_torch),
+    ):
+        passes = both_passes(partial(function, eps=EPS), x, layer.pool, torch.channels_last)
+        yield DeviceResult(f"{work}, both passes", size, clock.of_one([passes]), bytes=floor)
 
 
 def _neighbors(clock: DeviceClock, points: int, dim: int) -> Iterator[DeviceResult]:

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from pythermo import _core
 from pythermo._checks import as_tensor_to_read, is_float, like_input, require_positive
-from pythermo.ops._backends import KERNELS, has_kernel, kernel, to_dlpack
+from pythermo.ops._backends import CUDA, KERNELS, has_kernel, kernel, stream_of, to_dlpack
 
 
 @kernel("cpu", "batch_norm_relu")
@@ -32,6 +32,39 @@ def _(x: Tensor, pool: int, output: Tensor, statistics: Tensor, grad: Tensor, gr
         _rows(grad_x),
         torch.get_num_threads(),
     )
+
+
+@kernel("cuda", "batch_norm_relu")
+def _(x: Tensor, pool: int, eps: float, output: Tensor, statistics: Tensor) -> None:
+    with torch.cuda.device_of(x):
+        CUDA.native.batch_norm_relu(
+            _rows(x),
+            x.shape[3],
+            pool,
+            True,
+            eps,
+            _rows(output),
+            to_dlpack(statistics),
+            _workspace(x),
+            stream_of(x),
+        )
+
+
+@kernel("cuda", "batch_norm_relu_backward")
+def _(x: Tensor, pool: int, output: Tensor, statistics: Tensor, grad: Tensor, grad_x: Tensor) -> None:
+    with torch.cuda.device_of(x):
+        CUDA.native.batch_norm_relu_backward(
+            _rows(x),
+            x.shape[3],
+            pool,
+            True,
+            _rows(output),
+            to_dlpack(statistics),
+            _rows(grad),
+            _rows(grad_x),
+            _workspace(x),
+            stream_of(x),
+        )
 
 
 def batch_norm_relu(x: Any, pool: int = 1, eps: float = 1e-12) -> Any:
@@ -61,9 +94,9 @@ def batch_norm_relu(x: Any, pool: int = 1, eps: float = 1e-12) -> Any:
     Notes
     -----
     The function is that of torch's `batch_norm` without trained parameters, `max_pool2d` and `relu`, which do
-    the work except for float32 and float64 on the CPU outside of `torch.compile`. There one kernel reads the
-    images twice for the outputs and once for the gradients, with sums in float64, and gives the same bits
-    for any number of threads. Derivatives of any order exist; all beside the plain gradient are torch's.
+    the work except for float32 and float64 outside of `torch.compile`. There one kernel on the CPU, three on
+    CUDA, read the images twice for the outputs and once for the gradients, with sums in float64, to the same
+    bits for any number of threads. Derivatives of any order exist; all beside the plain gradient are torch's.
     Source: Ioffe and Szegedy, arXiv 1502.03167.
 
     Examples
@@ -100,7 +133,10 @@ def batch_norm_relu_by_torch(x: Tensor, pool: int, eps: float) -> Tensor:
     return functional.relu(functional.max_pool2d(normalized, pool) if pool > 1 else normalized)
 
 
-@torch.library.custom_op("pythermo::batch_norm_relu", mutates_args=(), device_types="cpu")
+_DEVICES = ("cpu", "cuda")
+
+
+@torch.library.custom_op("pythermo::batch_norm_relu", mutates_args=(), device_types=_DEVICES)
 def _batch_norm_relu(x: Tensor, pool: int, eps: float) -> tuple[Tensor, Tensor]:
     output, statistics = _pooled(x, pool), x.new_empty(2 * x.shape[1])
     KERNELS[x.device.type, "batch_norm_relu"](x, pool, eps, output, statistics)
@@ -112,7 +148,7 @@ def _(x: Tensor, pool: int, eps: float) -> tuple[Tensor, Tensor]:
     return _pooled(x, pool), x.new_empty(2 * x.shape[1])
 
 
-@torch.library.custom_op("pythermo::batch_norm_relu_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("pythermo::batch_norm_relu_backward", mutates_args=(), device_types=_DEVICES)
 def _batch_norm_relu_backward(
     x: Tensor, pool: int, output: Tensor, statistics: Tensor, grad: Tensor
 ) -> Tensor:
@@ -183,3 +219,10 @@ def _pooled(x: Tensor, pool: int) -> Tensor:
 def _rows(x: Tensor) -> Any:
     """Return images as the kernels take them, [N, H * W, C]: without a copy if they lie so."""
     return to_dlpack(x.detach().permute(0, 2, 3, 1).contiguous().flatten(1, 2))
+
+
+def _workspace(x: Tensor) -> Any:
+    """Return what CUDA's kernels need beside images; torch takes it back when the stream is done with it."""
+    n, channels, height, width = x.shape
+    size: int = CUDA.native.batch_norm_relu_workspace_size(n * height * width, channels)
+    return to_dlpack(x.new_empty(size, dtype=torch.float64))

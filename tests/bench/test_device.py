@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from pythermo import ops
 from pythermo.bench import __main__ as command
 from pythermo.bench import device as bench
+from pythermo.bench.batch_norm_relu import Layer
 from pythermo.bench.device import DeviceResult, Sizes
 from pythermo.bench.ensemble import Case
 
@@ -17,6 +18,7 @@ TINY = Sizes(
     product=16,
     weights=(100,),
     clouds=((30, 40),),
+    layers=(Layer(2, 3, 6, 2),),
     chains=8,
     chain_steps=(10, 40),
     widths=(2,),
@@ -41,6 +43,9 @@ def test_what_must_be_moved_and_computed(results):
     assert found["gradient_sums_", "float32"].bytes == 100 * (4 + 8)
     # 435 pairs: a difference, a square and a sum for each coordinate.
     assert found["knn_distance_sums", "float32"].operations == 435 * 40 * 3
+    # Images of 216 numbers three times and their gradient, pooled ones of 54 twice and theirs twice.
+    assert found["batch_norm_relu, both passes", "float32"].bytes == 4 * (4 * 216 + 4 * 54)
+    assert found["torch's normalization, pooling and ReLU, both passes", "float32"].seconds > 0
     assert {"float32", "float64"} == {dtype for work, dtype in found if work == "sphere.simulate"}
 
 

@@ -46,7 +46,7 @@ def stages(out: Path) -> list[Stage]:
     return [
         Stage("machine", 30, ["bash", "-c", f"nvidia-smi; nvcc --version | tail -2; {ABOUT}"], shown=30),
         Stage("smoke", 90, SMOKE, fault=failed_checks),
-        Stage("times", 180, [*TIMES, "--json", str(out / "times.json")], shown=70),
+        Stage("times", 240, [*TIMES, "--json", str(out / "times.json")], shown=70),
         # Warnings of other versions than ours fail no test here; those of training do below.
         Stage(
             "tests",

@@ -1,12 +1,14 @@
 """Each CUDA kernel once, at its edges, against the CPU's kernels or extended precision: a line per check.
 
-python tests/gpu/smoke.py [--fake] [--small | --least] [step] [gradient_sums] [knn] [sphere] [lanes] [training]
+python tests/gpu/smoke.py [--fake] [--small | --least] [step] [gradient_sums] [batch_norm] [knn] [sphere]
+    [lanes] [training]
 """
 
 import argparse
 import sys
 
 import numpy as np
+import smoke_batch_norm
 import smoke_gradient_sums
 import smoke_knn
 import smoke_lanes
@@ -21,6 +23,7 @@ from pythermo import _core
 FAMILIES = {
     "step": smoke_step.run,
     "gradient_sums": smoke_gradient_sums.run,
+    "batch_norm": smoke_batch_norm.run,
     "knn": smoke_knn.run,
     "sphere": smoke_sphere.run,
     "lanes": smoke_lanes.run,

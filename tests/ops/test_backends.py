@@ -7,6 +7,8 @@ import torch
 from pythermo.ops._backends import CUDA, KERNELS, has_kernel, kernel, kernel_for
 
 ON_BOTH = {
+    "batch_norm_relu",
+    "batch_norm_relu_backward",
     "exponential_sgd_step",
     "gradient_sums",
     "knn_distance_sums",
@@ -37,7 +39,7 @@ ON_BOTH = {
     "sphere_workspace_size",
     "update_squared_distances",
 }
-ON_CPU_ALONE = {"batch_norm_relu", "batch_norm_relu_backward", "minibatches"}
+ON_CPU_ALONE = {"minibatches"}
 
 
 def test_every_kernel_is_in_the_table():

@@ -1,10 +1,11 @@
 """Normalization, pooling and ReLU in one kernel: against extended precision, and torch's gradients."""
 
+import emulation
 import numpy as np
 import pytest
 import reference
 import torch
-from backends import on_every_instruction_set_and_thread_count
+from backends import SCHEDULES, on_every_instruction_set_and_thread_count
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import normal
@@ -33,6 +34,8 @@ def distinct(*shape, dtype=torch.float64, seed=0):
 
 @DTYPES
 @POOLS
+@pytest.mark.sampled(5)
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 64])
 @pytest.mark.parametrize(("images", "height", "width"), [(1, 2, 3), (3, 5, 4), (5, 7, 9), (2, 16, 16)])
 def test_outputs_and_gradients(dtype, pool, channels, images, height, width):
@@ -49,6 +52,7 @@ def test_outputs_and_gradients(dtype, pool, channels, images, height, width):
     torch.testing.assert_close(grad.double(), expected_grad, rtol=1e3 * bound, atol=bound)
 
 
+@pytest.mark.usefixtures("kernels")
 @DTYPES
 @POOLS
 @pytest.mark.parametrize("offset", [1.0, 1e3, 1e5])
@@ -80,6 +84,7 @@ def test_properties(images, channels, height, width, pool, scale, seed):
     assert torch.equal(swapped, found)  # each channel for itself
 
 
+@pytest.mark.usefixtures("kernels")
 @POOLS
 @pytest.mark.parametrize(
     "view",
@@ -105,6 +110,28 @@ def test_other_layouts_give_the_same_bits(pool, view):
 
 @DTYPES
 @POOLS
+@pytest.mark.parametrize("shape", [(3, 8, 30, 30), (2, 300, 6, 5), (70, 6, 16, 16), (1, 257, 4, 4)])
+@pytest.mark.usefixtures("emulated")
+def test_cuda_adds_up_many_pixels_and_channels(on_cpu, dtype, pool, shape):
+    """Several parts of pixels, several slabs of channels; images upon each other and, of odd height, not."""
+    x = (distinct(*shape, dtype=dtype) + 2).requires_grad_()
+    weights = normal(shape[0], shape[1], shape[2] // pool, shape[3] // pool, seed=1, dtype=dtype)
+
+    def compute():
+        output = ops.batch_norm_relu(x, pool)
+        return output.detach(), torch.autograd.grad(output, x, weights)[0]
+
+    bound = 1e-5 if dtype is torch.float32 else 1e-13  # some roundings of values of up to 10
+    found = compute()
+    for one, other in zip(found, on_cpu(compute), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=bound)
+    for schedule in ("backward", "shuffled"):
+        emulation.module().set_schedule(SCHEDULES[schedule])
+        assert all(map(torch.equal, compute(), found))
+
+
+@DTYPES
+@POOLS
 def test_the_same_bits_on_every_instruction_set_and_thread_count(dtype, pool):
     x = distinct(7, 29, 9, 10, dtype=dtype).requires_grad_()
     weights = normal(7, 29, 9 // pool, 10 // pool, seed=1, dtype=dtype)
@@ -117,6 +144,7 @@ def test_the_same_bits_on_every_instruction_set_and_thread_count(dtype, pool):
     assert all(torch.equal(results[0], other) for other in results[1:])
 
 
+@pytest.mark.usefixtures("kernels")
 @POOLS
 @pytest.mark.parametrize("worst", [torch.nan, torch.inf, -torch.inf])
 def test_what_is_not_finite_shows_in_its_whole_channel(pool, worst):
@@ -148,6 +176,7 @@ def test_the_operators_themselves_refuse_images_without_pixels():
             _batch_norm_relu(torch.empty(shape), 1, EPS)
 
 
+@pytest.mark.usefixtures("kernels")
 def test_the_first_of_equal_pixels_has_the_gradient():
     x = torch.tensor([[0.0, 2.0, 1.0, 1.0], [2.0, 2.0, 0.0, 1.0]], dtype=torch.float64)[None, None]
     x.requires_grad_()
@@ -157,6 +186,7 @@ def test_the_first_of_equal_pixels_has_the_gradient():
     assert grad[0, 0, 0, 1] != grad[0, 0, 1, 0]
 
 
+@pytest.mark.usefixtures("kernels")
 @POOLS
 def test_a_channel_of_equal_pixels_is_zero_and_has_no_gradient(pool):
     x = torch.full((2, 3, 4, 4), 0.3, requires_grad=True)
@@ -217,7 +247,7 @@ def test_registered_with_torch(dtype, pool):
         ("cpu", torch.bfloat16),
     ],
 )
-def test_elsewhere_torch_does_the_work(pool, device, dtype):
+def test_other_devices_and_dtypes(pool, device, dtype):
     x = distinct(4, 6, 7, 5)
     found = ops.batch_norm_relu(x.to(device, dtype), pool)
     assert (found.device.type, found.dtype) == (device, dtype)
