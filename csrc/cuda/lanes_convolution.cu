@@ -119,9 +119,11 @@ struct Sums {
   // Adds the products of one channel: the surroundings of the tile, and the weights of all outputs.
   __device__ __forceinline__ void add(const float* patch, const float* weights) {
 #pragma unroll
-    for (unsigned ky = 0; ky < T::taps; ++ky) {
+    for (unsigned j = 0; j < T::taps; ++j) {
+      const unsigned ky = tap(j);
 #pragma unroll
-      for (unsigned kx = 0; kx < T::taps; ++kx) {
+      for (unsigned k = 0; k < T::taps; ++k) {
+        const unsigned kx = tap(k);
 #pragma unroll
         for (unsigned q = 0; q < T::outputs; ++q) {
           const float weight = weights[((ky * T::taps + kx) * T::block_outputs + q) * member_lanes];
@@ -136,6 +138,12 @@ struct Sums {
         }
       }
     }
+  }
+
+  // The j-th tap of an axis: those that share pixels, with a stride of 2 the first and the last, come one after
+  // the other, so that few pixels wait in registers.
+  static __device__ __forceinline__ constexpr unsigned tap(unsigned j) {
+    return T::taps == 3 && T::stride == 2 ? j * 2 % 3 : j;
   }
 
   __device__ __forceinline__ void store(const LaneImages& to, std::size_t first_pixel, unsigned rows,

@@ -31,7 +31,7 @@ struct GradientTile {
   static constexpr unsigned tile_size = (patch_lines + grad_lines) * member_lanes;  // in floats
   static constexpr unsigned stage_size = tile_sets * tile_size;
   static constexpr unsigned stages = 2;
-  static constexpr std::size_t shared_bytes = stages * stage_size * sizeof(float);
+  static constexpr std::size_t stage_bytes = stages * stage_size * sizeof(float);
 };
 
 // Sums go through so many tiles in float, and no further than into so many parts.
@@ -47,9 +47,10 @@ template <unsigned pixels, unsigned channels, class PlaceOf>
 __device__ __forceinline__ void copy_pixels(const LaneImages& images, const float* image, unsigned first,
                                             float* target, const PlaceOf& place_of) {
   constexpr unsigned pieces = pixels * channels * line_pieces;
+  const unsigned thread = anew(threadIdx.x);
 #pragma unroll 1  // unrolled, it takes the registers of sums
   for (unsigned j = 0; j < quotient_up(pieces, lane_threads); ++j) {
-    const unsigned piece = j * lane_threads + threadIdx.x;
+    const unsigned piece = j * lane_threads + thread;
     const unsigned line = piece / line_pieces, channel = first + line % channels;
     if (piece >= pieces || channel >= images.channels) continue;
     unsigned y, x;
@@ -63,27 +64,72 @@ __device__ __forceinline__ void copy_pixels(const LaneImages& images, const floa
   }
 }
 
+// What a block has of the channels and of the tiles: in its shared memory, for sums need all registers.
 template <class T>
-__device__ __forceinline__ void copy_tile(const PixelSums& sum, const TileGrid<T>& grid, unsigned group,
-                                          unsigned number, unsigned end, unsigned first_input,
-                                          unsigned first_output, float* target) {
-  const bool there = number < end;
+struct Share {
+  unsigned first_input, first_output, group, split, begin, end;  // begin to before end: the tiles
+
+  __device__ __forceinline__ Share(const PixelSums& sum, const TileGrid<T>& grid) {
+    const unsigned output_blocks = quotient_up(sum.grad.channels, T::block_outputs);
+    const unsigned input_blocks = quotient_up(sum.images.channels, T::block_inputs);
+    unsigned block = blockIdx.x;
+    first_output = block % output_blocks * T::block_outputs;
+    block /= output_blocks;
+    first_input = block % input_blocks * T::block_inputs;
+    block /= input_blocks;
+    split = block % sum.splits;
+    group = block / sum.splits;
+    const unsigned each = quotient_up(grid.tiles(), sum.splits);
+    begin = split * each;
+    end = begin + each < grid.tiles() ? begin + each : grid.tiles();
+  }
+};
+
+// Which of the block's channels and tiles a warp has.
+template <class T>
+struct WarpShare {
+  unsigned input, output, tile_set;
+
+  __device__ __forceinline__ WarpShare() {
+    const unsigned warp = anew(threadIdx.x) / warp_threads;
+    output = warp % T::output_sets * T::outputs;
+    input = warp / T::output_sets % T::input_sets * T::inputs;
+    tile_set = warp / T::output_sets / T::input_sets;
+  }
+
+  __device__ __forceinline__ bool works(const PixelSums& sum, const Share<T>& block) const {
+    return block.first_input + input < sum.images.channels && block.first_output + output < sum.grad.channels;
+  }
+};
+
+template <class T>
+__device__ __forceinline__ void copy_tile(const PixelSums& sum, const TileGrid<T>& grid, const Share<T>& own,
+                                          unsigned number, float* target) {
+  const bool there = number < own.end;
   const auto tile = grid.tile(there ? number : 0);
-  const std::size_t image = std::size_t{group} * sum.images.count + tile.image;
+  const std::size_t image = std::size_t{own.group} * sum.images.count + tile.image;
   copy_pixels<T::patch, T::block_inputs>(sum.images, sum.images.data + image * sum.images.image_size(),
-                                         first_input, target, [&](unsigned p, unsigned& y, unsigned& x) {
+                                         own.first_input, target, [&](unsigned p, unsigned& y, unsigned& x) {
                                            y = tile.row * T::stride + p / T::patch_columns -
                                                sum.padding;  // below 0 it is beyond all sizes
                                            x = tile.column * T::stride + p % T::patch_columns - sum.padding;
                                            return there && y < sum.images.height && x < sum.images.width;
                                          });
   copy_pixels<T::rows * T::columns, T::block_outputs>(
-      sum.grad, sum.grad.data + image * sum.grad.image_size(), first_output,
+      sum.grad, sum.grad.data + image * sum.grad.image_size(), own.first_output,
       target + T::patch_lines * member_lanes, [&](unsigned p, unsigned& y, unsigned& x) {
         y = tile.row + p / T::columns;
         x = tile.column + p % T::columns;
         return there && y < sum.grad.height && x < sum.grad.width;
       });
+}
+
+// Copies the tiles of all sets, from one on.
+template <class T>
+__device__ __forceinline__ void copy_tiles(const PixelSums& sum, const TileGrid<T>& grid, unsigned first,
+                                           const Share<T>& own, float* stage) {
+#pragma unroll
+  for (unsigned t = 0; t < T::tile_sets; ++t) copy_tile(sum, grid, own, first + t, stage + t * T::tile_size);
 }
 
 template <class T>
@@ -124,12 +170,14 @@ struct TapGradients {
     for (unsigned i = 0; i < T::inputs; ++i) {
 #pragma unroll
       for (unsigned tap = 0; tap < T::taps * T::taps; ++tap) {
+        if (first_input + i >= channels) continue;
+        const unsigned line = anew((tap * channels + first_input + i) * output_channels + first_output);
+        float* const own = weights + std::size_t{line} * member_lanes + lane_index();
 #pragma unroll
         for (unsigned q = 0; q < T::outputs; ++q) {
-          const unsigned input = first_input + i, output = first_output + q;
-          if (input >= channels || output >= output_channels) continue;
-          const std::size_t line = (std::size_t{tap} * channels + input) * output_channels + output;
-          weights[line * member_lanes + lane_index()] = value[i][tap / T::taps][tap % T::taps][q];
+          if (first_output + q < output_channels) {
+            own[q * member_lanes] = value[i][tap / T::taps][tap % T::taps][q];
+          }
         }
       }
     }
@@ -137,52 +185,37 @@ struct TapGradients {
 };
 
 template <class T>
-__global__ void __launch_bounds__(lane_threads, T::shared_bytes <= 110'000 ? 2 : 1)
+__global__ void __launch_bounds__(lane_threads, T::stage_bytes <= 110'000 ? 2 : 1)
     pixel_sums_kernel(const PixelSums sum) {
   float* const stages = shared_memory<float>();
   const TileGrid<T> grid(sum.grad);
-  const unsigned input_blocks = quotient_up(sum.images.channels, T::block_inputs);
-  const unsigned output_blocks = quotient_up(sum.grad.channels, T::block_outputs);
-  unsigned block = blockIdx.x;
-  const unsigned first_output = block % output_blocks * T::block_outputs;
-  block /= output_blocks;
-  const unsigned first_input = block % input_blocks * T::block_inputs;
-  block /= input_blocks;
-  const unsigned split = block % sum.splits, group = block / sum.splits;
-  const unsigned each = quotient_up(grid.tiles(), sum.splits);
-  const unsigned begin = split * each, end = begin + each < grid.tiles() ? begin + each : grid.tiles();
-
-  const auto copy = [&](unsigned first, float* stage) {
-#pragma unroll
-    for (unsigned t = 0; t < T::tile_sets; ++t) {
-      copy_tile<T>(sum, grid, group, first + t, end, first_input, first_output, stage + t * T::tile_size);
-    }
-  };
-  const unsigned warp = threadIdx.x / warp_threads;
-  const unsigned own_output = warp % T::output_sets * T::outputs;
-  const unsigned own_input = warp / T::output_sets % T::input_sets * T::inputs;
-  const unsigned tile_set = warp / T::output_sets / T::input_sets;
-  const bool works =
-      first_input + own_input < sum.images.channels && first_output + own_output < sum.grad.channels;
+  auto& own = *reinterpret_cast<Share<T>*>(stages + T::stages * T::stage_size);
+  if (threadIdx.x == 0) own = Share<T>(sum, grid);
+  __syncthreads();
   TapGradients<T> sums;
-  if (begin < end) copy(begin, stages);
+  if (own.begin < own.end) copy_tiles(sum, grid, own.begin, own, stages);
   __pipeline_commit();
   unsigned turn = 0;
-  for (unsigned first = begin; first < end; first += T::tile_sets, turn ^= 1) {
+  for (unsigned first = own.begin; first < own.end; first += T::tile_sets, turn ^= 1) {
     __pipeline_wait_prior(0);
     __syncthreads();
-    if (first + T::tile_sets < end) copy(first + T::tile_sets, stages + (turn ^ 1) * T::stage_size);
+    if (first + T::tile_sets < own.end) {
+      copy_tiles(sum, grid, first + T::tile_sets, own, stages + (turn ^ 1) * T::stage_size);
+    }
     __pipeline_commit();
-    if (!works) continue;
-    const float* const tile = stages + turn * T::stage_size + tile_set * T::tile_size + lane_index();
-    sums.add(tile + own_input * member_lanes, tile + (T::patch_lines + own_output) * member_lanes);
+    const WarpShare<T> of_warp;
+    if (!of_warp.works(sum, own)) continue;
+    const float* const tile = stages + turn * T::stage_size + of_warp.tile_set * T::tile_size + lane_index();
+    sums.add(tile + of_warp.input * member_lanes, tile + (T::patch_lines + of_warp.output) * member_lanes);
   }
-  if (!works) return;
+  const WarpShare<T> of_warp;
+  if (!of_warp.works(sum, own)) return;
   const std::size_t size =
       std::size_t{T::taps} * T::taps * sum.images.channels * sum.grad.channels * member_lanes;
-  const std::size_t part = (std::size_t{split} * T::tile_sets + tile_set) * sum.images.groups + group;
-  sums.store(sum.parts + part * size, sum.images.channels, sum.grad.channels, first_input + own_input,
-             first_output + own_output);
+  const std::size_t part =
+      (std::size_t{own.split} * T::tile_sets + of_warp.tile_set) * sum.images.groups + own.group;
+  sums.store(sum.parts + part * size, sum.images.channels, sum.grad.channels, own.first_input + of_warp.input,
+             own.first_output + of_warp.output);
 }
 
 __global__ void __launch_bounds__(lane_threads)
@@ -246,8 +279,9 @@ void lanes_convolution_weights_gradient(const TensorView& images, const TensorVi
     const std::size_t blocks = std::size_t{quotient_up(own.images.channels, Own::block_inputs)} *
                                quotient_up(own.output.channels, Own::block_outputs) * splits *
                                own.images.groups;
-    allow_shared_bytes(&pixel_sums_kernel<Own>, Own::shared_bytes);
-    launch({"pixel_sums", blocks, lane_threads, Own::shared_bytes}, on_stream, &pixel_sums_kernel<Own>, sum);
+    const std::size_t shared_bytes = Own::stage_bytes + sizeof(Share<Own>);
+    allow_shared_bytes(&pixel_sums_kernel<Own>, shared_bytes);
+    launch({"pixel_sums", blocks, lane_threads, shared_bytes}, on_stream, &pixel_sums_kernel<Own>, sum);
     const std::size_t size = weights_size(own), groups = own.images.groups;
     launch(one_thread_each("add_parts", groups * size), on_stream, &add_parts_kernel, parts,
            std::size_t{splits} * Own::tile_sets, groups, size, own.weights);

@@ -13,6 +13,12 @@ constexpr unsigned warp_threads = 32, all_lanes = 0xffffffffu;
 
 __device__ __forceinline__ unsigned lane_index() { return threadIdx.x % warp_threads; }
 
+// An index read anew: what is computed from it is not kept in registers beside sums that need all of them.
+__device__ __forceinline__ unsigned anew(unsigned index) {
+  asm volatile("" : "+r"(index));
+  return index;
+}
+
 // The block's dynamic shared memory.
 template <class T>
 __device__ __forceinline__ T* shared_memory() {
