@@ -49,6 +49,7 @@ __global__ void __launch_bounds__(lane_threads) decide_kernel(const StepJob job)
   if (group >= job.weights.groups) return;
   constexpr unsigned count = sum_count<Retraction>;
   double sums[count];
+#pragma unroll
   for (unsigned k = 0; k < count; ++k) {
     sums[k] = sum_of_parts(job.parts, job.splits, job.weights.groups * count * member_lanes,
                            (group * count + k) * member_lanes + lane);
