@@ -27,6 +27,7 @@ def emulate(monkeypatch, schedule="forward", **launch):
     """Let the CPU's tensors be worked on by CUDA's kernels in the emulation, launched so."""
     emulation.module().set_schedule(SCHEDULES[schedule])
     emulation.module().set_single_to_double_ratio(64)
+    emulation.module().set_most_shared_bytes(100 * 1024)
     # A launch takes as long as it has threads.
     _replace(monkeypatch, emulation.module(), {"sphere_threads": 32, **launch}, lambda kernel: kernel)
 

@@ -78,6 +78,20 @@ __device__ __forceinline__ std::size_t thread_of_grid() {
   return std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
 }
 
+// Begins to copy a piece into shared memory, or zeros where it is not there: from anywhere then.
+__device__ __forceinline__ void copy_piece(const float* from, bool there, float* to) {
+#if defined(PYTHERMO_EMULATED_CUDA)
+  __pipeline_memcpy_async(to, from, piece_members * sizeof(float), there ? 0 : piece_members * sizeof(float));
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  // __pipeline_memcpy_async asks first whether there are zeros.
+  const auto place = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(place), "l"(from), "r"(there ? 16 : 0)
+               : "memory");
+#else
+  *reinterpret_cast<float4*>(to) = there ? *reinterpret_cast<const float4*>(from) : float4{0, 0, 0, 0};
+#endif
+}
+
 // Adds up, in their order, the parts of sums [count] that blocks have left behind each other.
 template <class T>
 __device__ __forceinline__ double sum_of_parts(const T* parts, std::size_t part_count, std::size_t part_size,

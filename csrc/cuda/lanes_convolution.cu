@@ -34,8 +34,8 @@ struct Tile {
   static constexpr unsigned patch = ((rows - 1) * stride + taps) * patch_columns;
   static constexpr unsigned patch_lines = tiles * patch, weight_lines = taps * taps * block_outputs;
   static constexpr unsigned stage_size = (patch_lines + weight_lines) * member_lanes;  // in floats
-  // As many as two blocks of a multiprocessor have room for.
-  static constexpr unsigned stages = 6 * stage_size * sizeof(float) <= 220'000 ? 3 : 2;
+  // As many as two blocks of a large multiprocessor have room for; small tiles are for small ones too.
+  static constexpr unsigned stages = rows * columns > 4 && 6 * stage_size * sizeof(float) <= 220'000 ? 3 : 2;
   static constexpr std::size_t shared_bytes = stages * stage_size * sizeof(float);
 };
 
@@ -140,8 +140,8 @@ struct Sums {
     }
   }
 
-  // The j-th tap of an axis: those that share pixels, with a stride of 2 the first and the last, come one after
-  // the other, so that few pixels wait in registers.
+  // The j-th tap of an axis: those that share pixels, with a stride of 2 the first and the last, come one
+  // after the other, so that few pixels wait in registers.
   static __device__ __forceinline__ constexpr unsigned tap(unsigned j) {
     return T::taps == 3 && T::stride == 2 ? j * 2 % 3 : j;
   }
@@ -207,8 +207,12 @@ __global__ void __launch_bounds__(lane_threads, 2) tap_sums_kernel(const TapSums
 void add_up(const TapSums& sum, unsigned taps, unsigned stride, std::uintptr_t stream) {
   with_taps(taps, [&](auto own_taps) {
     with_stride(stride, [&](auto own_stride) {
-      with_pixels<own_stride>(sum.to, [&](auto rows, auto columns) {
-        using Own = Tile<own_taps, own_stride, rows, columns, (rows * columns > 4 ? 4 : 8)>;
+      const auto tile_of = [&](auto rows, auto columns) {
+        return Tile<own_taps, own_stride, rows, columns, (rows * columns > 4 ? 4 : 8)>();
+      };
+      const auto shared_bytes = [&](auto rows, auto columns) { return tile_of(rows, columns).shared_bytes; };
+      with_pixels<own_stride>(sum.to, shared_bytes, [&](auto rows, auto columns) {
+        using Own = decltype(tile_of(rows, columns));
         const TileGrid<Own> grid(sum.to);
         const std::size_t blocks = std::size_t{quotient_up(grid.tiles(), Own::tiles)} *
                                    quotient_up(sum.to.channels, Own::block_outputs) * sum.to.groups;

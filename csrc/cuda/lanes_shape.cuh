@@ -7,6 +7,9 @@
 
 namespace pythermo::cuda {
 
+// Sides of images are below this.
+constexpr unsigned longest_side = 1u << 14;
+
 // The arrays of one convolution, whose sizes fit.
 struct LaneConvolution {
   LaneImages images, output;
@@ -24,6 +27,8 @@ struct LaneConvolution {
     require(w[4] == output.channels, output_view, "must have the channels of the weights");
     require(output.groups == images.groups, output_view, "must have the groups of the images");
     require(output.count == images.count, output_view, "must have the number of images");
+    require(images.height < longest_side && images.width < longest_side, images_view,
+            "must have sides below 16384 pixels");
     require(own_stride == 1 || own_stride == 2, weights_view, "the stride must be 1 or 2");
     require(own_padding < w[1], weights_view, "the padding must be less than the taps of a side");
     weights = weights_view.contiguous_each_on<float>(device_type);
@@ -80,21 +85,25 @@ void with_stride(unsigned stride, const Body& body) {
   stride == 1 ? body(Constant<1>()) : body(Constant<2>());
 }
 
-// Calls body with the rows and columns of the tiles that waste least of the images' pixels.
-template <unsigned stride, class Body>
-void with_pixels(const LaneImages& images, const Body& body) {
-  const auto covered = [&](unsigned rows, unsigned columns) {
-    return quotient_up(images.height, rows) * rows * quotient_up(images.width, columns) * columns;
+// Calls body with the rows and columns of the tiles that waste least of the images' pixels, of those whose
+// shared_bytes(rows, columns) a block of this device may have.
+template <unsigned stride, class SharedBytes, class Body>
+void with_pixels(const LaneImages& images, const SharedBytes& shared_bytes, const Body& body) {
+  const std::size_t most = most_shared_bytes();
+  const auto covered = [&](auto rows, auto columns) {
+    if (shared_bytes(rows, columns) > most) return std::size_t(-1);
+    return std::size_t{quotient_up(images.height, +rows) * rows} * quotient_up(images.width, +columns) *
+           columns;
   };
-  // A tile of 2 x 2 pixels loads more for each product, here counted as two pixels for one.
-  const unsigned square = covered(4, 4), wide = covered(2, 7), small = 2 * covered(2, 2);
-  if (small < square && small < wide) {
-    body(Constant<2>(), Constant<2>());
-  } else if (stride == 1 && wide < square) {
-    if constexpr (stride == 1) body(Constant<2>(), Constant<7>());
-  } else {
-    body(Constant<4>(), Constant<4>());
+  // A tile of 2 x 2 pixels loads more for each product, here counted as two pixels for one; it fits
+  // everywhere.
+  const std::size_t small = 2 * covered(Constant<2>(), Constant<2>()),
+                    square = covered(Constant<4>(), Constant<4>());
+  if constexpr (stride == 1) {
+    const std::size_t wide = covered(Constant<2>(), Constant<7>());
+    if (wide < square && wide <= small) return body(Constant<2>(), Constant<7>());
   }
+  small < square ? body(Constant<2>(), Constant<2>()) : body(Constant<4>(), Constant<4>());
 }
 
 }  // namespace pythermo::cuda

@@ -41,47 +41,93 @@ inline unsigned splits_of(unsigned tiles) {
   return std::clamp(quotient_up(tiles, split_tiles), 1u, most_splits);
 }
 
-// Copies the channels [first, first + channels) of pixels of a tile side by side, those beyond an image as
-// zeros: `place_of(p, y, x)` tells whether pixel p is inside, and where.
-template <unsigned pixels, unsigned channels, class PlaceOf>
-__device__ __forceinline__ void copy_pixels(const LaneImages& images, const float* image, unsigned first,
-                                            float* target, const PlaceOf& place_of) {
-  constexpr unsigned pieces = pixels * channels * line_pieces;
-  const unsigned thread = anew(threadIdx.x);
-#pragma unroll 1  // unrolled, it takes the registers of sums
-  for (unsigned j = 0; j < quotient_up(pieces, lane_threads); ++j) {
-    const unsigned piece = j * lane_threads + thread;
-    const unsigned line = piece / line_pieces, channel = first + line % channels;
-    if (piece >= pieces || channel >= images.channels) continue;
-    unsigned y, x;
-    if (place_of(line / channels, y, x)) {
-      const float* const from = image + ((y * images.width + x) * images.channels + channel) * member_lanes +
-                                piece % line_pieces * piece_members;
-      __pipeline_memcpy_async(target + piece * piece_members, from, piece_members * sizeof(float));
-    } else {
-      *reinterpret_cast<float4*>(target + piece * piece_members) = {0, 0, 0, 0};
+// Where a line of a tile comes from, as seen from the tile's first pixel.
+struct alignas(8) Line {
+  int offset;  // in floats
+  short y, x;
+};
+
+// The lines of a tile's pixels, `columns` to a row, each with `channels` lines.
+template <unsigned pixels, unsigned columns, unsigned channels>
+struct Lines {
+  static constexpr unsigned count = pixels * channels;
+
+  Line line[count];
+
+  __device__ __forceinline__ void find(const LaneImages& images, unsigned first_channel) {
+    constexpr short nowhere = longest_side;  // beyond all images
+    for (unsigned l = threadIdx.x; l < count; l += lane_threads) {
+      const unsigned y = l / channels / columns, x = l / channels % columns;
+      const unsigned channel = first_channel + l % channels;
+      const unsigned offset = ((y * images.width + x) * images.channels + channel) * member_lanes;
+      line[l] = {static_cast<int>(offset), channel < images.channels ? static_cast<short>(y) : nowhere,
+                 static_cast<short>(x)};
     }
   }
-}
 
-// What a block has of the channels and of the tiles: in its shared memory, for sums need all registers.
+  // Copies those of the tile at a row and a column, below 0 too, as zeros where there is no pixel.
+  __device__ __forceinline__ void copy(const LaneImages& images, std::size_t image, int row, int column,
+                                       bool there, float* target) const {
+    const auto pixel = static_cast<std::ptrdiff_t>(row) * images.width + column;
+    const unsigned height = there ? images.height : 0, thread = anew(threadIdx.x);
+    const float* const first = images.data + image * images.image_size() +
+                               pixel * static_cast<std::ptrdiff_t>(images.pixel_size()) +
+                               thread % line_pieces * piece_members;
+    const Line *at = line + thread / line_pieces, *const end = line + count;
+    target += thread * piece_members;
+#pragma unroll 1
+    for (; at < end; at += lane_threads / line_pieces, target += lane_threads * piece_members) {
+      const Line own = *at;
+      const bool inside =
+          static_cast<unsigned>(row + own.y) < height && static_cast<unsigned>(column + own.x) < images.width;
+      copy_piece(first + own.offset, inside, target);
+    }
+  }
+};
+
+// What a block has of the channels and of the tiles, and where their lines come from: in its shared memory,
+// for sums need all registers.
 template <class T>
 struct Share {
   unsigned first_input, first_output, group, split, begin, end;  // begin to before end: the tiles
+  Lines<T::patch, T::patch_columns, T::block_inputs> patch;
+  Lines<T::rows * T::columns, T::columns, T::block_outputs> grad;
 
-  __device__ __forceinline__ Share(const PixelSums& sum, const TileGrid<T>& grid) {
-    const unsigned output_blocks = quotient_up(sum.grad.channels, T::block_outputs);
-    const unsigned input_blocks = quotient_up(sum.images.channels, T::block_inputs);
-    unsigned block = blockIdx.x;
-    first_output = block % output_blocks * T::block_outputs;
-    block /= output_blocks;
-    first_input = block % input_blocks * T::block_inputs;
-    block /= input_blocks;
-    split = block % sum.splits;
-    group = block / sum.splits;
-    const unsigned each = quotient_up(grid.tiles(), sum.splits);
-    begin = split * each;
-    end = begin + each < grid.tiles() ? begin + each : grid.tiles();
+  __device__ __forceinline__ void find(const PixelSums& sum, const TileGrid<T>& grid) {
+    if (threadIdx.x == 0) {
+      const unsigned output_blocks = quotient_up(sum.grad.channels, T::block_outputs);
+      const unsigned input_blocks = quotient_up(sum.images.channels, T::block_inputs);
+      unsigned block = blockIdx.x;
+      first_output = block % output_blocks * T::block_outputs;
+      block /= output_blocks;
+      first_input = block % input_blocks * T::block_inputs;
+      block /= input_blocks;
+      split = block % sum.splits;
+      group = block / sum.splits;
+      const unsigned each = quotient_up(grid.tiles(), sum.splits);
+      begin = split * each;
+      end = begin + each < grid.tiles() ? begin + each : grid.tiles();
+    }
+    __syncthreads();
+    patch.find(sum.images, first_input);
+    this->grad.find(sum.grad, first_output);
+    __syncthreads();
+  }
+
+  // Copies the tiles of all sets, from one on.
+  __device__ __forceinline__ void copy(const PixelSums& sum, const TileGrid<T>& grid, unsigned first,
+                                       float* stage) const {
+#pragma unroll
+    for (unsigned t = 0; t < T::tile_sets; ++t) {
+      const bool there = first + t < end;
+      const auto tile = grid.tile(there ? first + t : 0);
+      const std::size_t image = std::size_t{group} * sum.images.count + tile.image;
+      const int row = static_cast<int>(tile.row), column = static_cast<int>(tile.column);
+      const int stride = T::stride, padding = static_cast<int>(sum.padding);
+      float* const target = stage + t * T::tile_size;
+      patch.copy(sum.images, image, row * stride - padding, column * stride - padding, there, target);
+      this->grad.copy(sum.grad, image, row, column, there, target + T::patch_lines * member_lanes);
+    }
   }
 };
 
@@ -101,36 +147,6 @@ struct WarpShare {
     return block.first_input + input < sum.images.channels && block.first_output + output < sum.grad.channels;
   }
 };
-
-template <class T>
-__device__ __forceinline__ void copy_tile(const PixelSums& sum, const TileGrid<T>& grid, const Share<T>& own,
-                                          unsigned number, float* target) {
-  const bool there = number < own.end;
-  const auto tile = grid.tile(there ? number : 0);
-  const std::size_t image = std::size_t{own.group} * sum.images.count + tile.image;
-  copy_pixels<T::patch, T::block_inputs>(sum.images, sum.images.data + image * sum.images.image_size(),
-                                         own.first_input, target, [&](unsigned p, unsigned& y, unsigned& x) {
-                                           y = tile.row * T::stride + p / T::patch_columns -
-                                               sum.padding;  // below 0 it is beyond all sizes
-                                           x = tile.column * T::stride + p % T::patch_columns - sum.padding;
-                                           return there && y < sum.images.height && x < sum.images.width;
-                                         });
-  copy_pixels<T::rows * T::columns, T::block_outputs>(
-      sum.grad, sum.grad.data + image * sum.grad.image_size(), own.first_output,
-      target + T::patch_lines * member_lanes, [&](unsigned p, unsigned& y, unsigned& x) {
-        y = tile.row + p / T::columns;
-        x = tile.column + p % T::columns;
-        return there && y < sum.grad.height && x < sum.grad.width;
-      });
-}
-
-// Copies the tiles of all sets, from one on.
-template <class T>
-__device__ __forceinline__ void copy_tiles(const PixelSums& sum, const TileGrid<T>& grid, unsigned first,
-                                           const Share<T>& own, float* stage) {
-#pragma unroll
-  for (unsigned t = 0; t < T::tile_sets; ++t) copy_tile(sum, grid, own, first + t, stage + t * T::tile_size);
-}
 
 template <class T>
 struct TapGradients {
@@ -166,20 +182,20 @@ struct TapGradients {
   // To [taps, taps, C, O, 32].
   __device__ __forceinline__ void store(float* weights, unsigned channels, unsigned output_channels,
                                         unsigned first_input, unsigned first_output) const {
+    const unsigned line = first_input * output_channels + first_output;
+    float* own = weights + std::size_t{line} * member_lanes + lane_index();
 #pragma unroll
-    for (unsigned i = 0; i < T::inputs; ++i) {
+    for (unsigned tap = 0; tap < T::taps * T::taps; ++tap) {
 #pragma unroll
-      for (unsigned tap = 0; tap < T::taps * T::taps; ++tap) {
-        if (first_input + i >= channels) continue;
-        const unsigned line = anew((tap * channels + first_input + i) * output_channels + first_output);
-        float* const own = weights + std::size_t{line} * member_lanes + lane_index();
+      for (unsigned i = 0; i < T::inputs; ++i) {
 #pragma unroll
         for (unsigned q = 0; q < T::outputs; ++q) {
-          if (first_output + q < output_channels) {
-            own[q * member_lanes] = value[i][tap / T::taps][tap % T::taps][q];
+          if (first_input + i < channels && first_output + q < output_channels) {
+            own[(i * anew(output_channels) + q) * member_lanes] = value[i][tap / T::taps][tap % T::taps][q];
           }
         }
       }
+      own += std::size_t{anew(channels) * output_channels} * member_lanes;
     }
   }
 };
@@ -190,17 +206,16 @@ __global__ void __launch_bounds__(lane_threads, T::stage_bytes <= 110'000 ? 2 : 
   float* const stages = shared_memory<float>();
   const TileGrid<T> grid(sum.grad);
   auto& own = *reinterpret_cast<Share<T>*>(stages + T::stages * T::stage_size);
-  if (threadIdx.x == 0) own = Share<T>(sum, grid);
-  __syncthreads();
+  own.find(sum, grid);
   TapGradients<T> sums;
-  if (own.begin < own.end) copy_tiles(sum, grid, own.begin, own, stages);
+  if (own.begin < own.end) own.copy(sum, grid, own.begin, stages);
   __pipeline_commit();
   unsigned turn = 0;
   for (unsigned first = own.begin; first < own.end; first += T::tile_sets, turn ^= 1) {
     __pipeline_wait_prior(0);
     __syncthreads();
     if (first + T::tile_sets < own.end) {
-      copy_tiles(sum, grid, first + T::tile_sets, own, stages + (turn ^ 1) * T::stage_size);
+      own.copy(sum, grid, first + T::tile_sets, stages + (turn ^ 1) * T::stage_size);
     }
     __pipeline_commit();
     const WarpShare<T> of_warp;
@@ -227,19 +242,36 @@ __global__ void __launch_bounds__(lane_threads)
       static_cast<float>(sum_of_parts(parts, part_count, groups * size, at));
 }
 
+template <class T>
+constexpr std::size_t shared_bytes_of = T::stage_bytes + sizeof(Share<T>);
+
+// Calls body with a warp's and a block's channels: those that few, or many, channels of images fill.
+template <class Body>
+void with_channels(unsigned channels, const Body& body) {
+  if (channels == 1) {
+    body(Constant<1>(), Constant<1>(), Constant<2>());
+  } else if (channels == 3) {
+    body(Constant<1>(), Constant<4>(), Constant<2>());
+  } else {
+    body(Constant<2>(), Constant<2>(), Constant<4>());
+  }
+}
+
 // Calls body with the type of the tiles of a convolution.
 template <class Body>
 void with_tile(const LaneConvolution& own, const Body& body) {
   with_taps(own.taps, [&](auto taps) {
     with_stride(own.stride, [&](auto stride) {
-      with_pixels<stride>(own.output, [&](auto rows, auto columns) {
-        if (own.images.channels == 1) {
-          body(std::type_identity<GradientTile<taps, stride, rows, columns, 1, 1, 2>>());
-        } else if (own.images.channels == 3) {
-          body(std::type_identity<GradientTile<taps, stride, rows, columns, 1, 4, 2>>());
-        } else {
-          body(std::type_identity<GradientTile<taps, stride, rows, columns, 2, 2, 4>>());
-        }
+      with_channels(own.images.channels, [&](auto inputs, auto input_sets, auto output_sets) {
+        const auto tile_of = [&](auto rows, auto columns) {
+          return std::type_identity<
+              GradientTile<taps, stride, rows, columns, inputs, input_sets, output_sets>>();
+        };
+        const auto shared_bytes = [&](auto rows, auto columns) {
+          return shared_bytes_of<typename decltype(tile_of(rows, columns))::type>;
+        };
+        with_pixels<stride>(own.output, shared_bytes,
+                            [&](auto rows, auto columns) { body(tile_of(rows, columns)); });
       });
     });
   });
@@ -279,9 +311,9 @@ void lanes_convolution_weights_gradient(const TensorView& images, const TensorVi
     const std::size_t blocks = std::size_t{quotient_up(own.images.channels, Own::block_inputs)} *
                                quotient_up(own.output.channels, Own::block_outputs) * splits *
                                own.images.groups;
-    const std::size_t shared_bytes = Own::stage_bytes + sizeof(Share<Own>);
-    allow_shared_bytes(&pixel_sums_kernel<Own>, shared_bytes);
-    launch({"pixel_sums", blocks, lane_threads, shared_bytes}, on_stream, &pixel_sums_kernel<Own>, sum);
+    allow_shared_bytes(&pixel_sums_kernel<Own>, shared_bytes_of<Own>);
+    launch({"pixel_sums", blocks, lane_threads, shared_bytes_of<Own>}, on_stream, &pixel_sums_kernel<Own>,
+           sum);
     const std::size_t size = weights_size(own), groups = own.images.groups;
     launch(one_thread_each("add_parts", groups * size), on_stream, &add_parts_kernel, parts,
            std::size_t{splits} * Own::tile_sets, groups, size, own.weights);

@@ -50,7 +50,8 @@ class Place:
             import emulation
 
             CUDA.native = emulation.module()
-            CUDA.native.set_single_to_double_ratio(2)  # as of an H100
+            CUDA.native.set_single_to_double_ratio(2)  # as on an H100
+            CUDA.native.set_most_shared_bytes(227 * 1024)
             CUDA.sphere_threads = 32  # a launch takes as long as it has threads
         self.device = "cpu" if fake else "cuda"
         self.kernels = ON_CUDA

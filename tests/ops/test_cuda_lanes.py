@@ -1,5 +1,6 @@
 """CUDA's kernels of members side by side against float64 torch, member by member, at the edges of their tiles."""
 
+import emulation
 import numpy as np
 import pytest
 import torch
@@ -40,6 +41,13 @@ SHAPES = [
     (2, 5, 14, 7, 3, 1, 1, 0),
     (9, 16, 12, 1, 2, 3, 1, 1),
 ]
+
+
+@pytest.fixture
+def large(cuda):
+    """Let the emulated device have the shared memory of an H100, where tiles are largest."""
+    emulation.module().set_most_shared_bytes(227 * 1024)
+    return cuda
 
 
 def normal(*shape, seed=0):
@@ -83,7 +91,19 @@ def convolution_case(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
-def test_convolutions(cuda, shape):
+@pytest.mark.usefixtures("large")
+def test_convolutions(shape):
+    require_convolutions(shape)
+
+
+@pytest.mark.parametrize("shape", [SHAPES[3], SHAPES[4], SHAPES[8], SHAPES[10], SHAPES[12]])
+@pytest.mark.usefixtures("emulated")
+def test_convolutions_on_devices_with_little_shared_memory(shape):
+    emulation.module().set_most_shared_bytes(64 * 1024)  # sm_75
+    require_convolutions(shape)
+
+
+def require_convolutions(shape):
     x, w, grad, expected, dx, dw, how = convolution_case(shape)
     output = here(torch.full_like(grad, torch.nan))
     convolve(here(x), here(w), *how, output)
@@ -107,7 +127,8 @@ def test_that_a_wrong_weight_is_seen(emulated):
         close(apart(output), expected, 1e-3)
 
 
-def test_a_member_does_not_depend_on_the_others(cuda):
+@pytest.mark.usefixtures("large")
+def test_a_member_does_not_depend_on_the_others():
     """The same bits alone in a group, in another group, beside others, and beside members that are NaN."""
     x, w, grad, _, _, _, how = convolution_case(SHAPES[4])
 

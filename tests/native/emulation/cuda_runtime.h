@@ -138,7 +138,7 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
       *value = 2;
       break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      *value = 100 * 1024;
+      *value = emulation::most_shared_bytes();
       break;
     case cudaDevAttrComputeCapabilityMajor:
       *value = 9;
@@ -155,8 +155,10 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Kernel, i
   return cudaSuccess;
 }
 template <class Kernel>
-cudaError_t cudaFuncSetAttribute(Kernel, cudaFuncAttribute, int) {
-  return cudaSuccess;
+cudaError_t cudaFuncSetAttribute(Kernel, cudaFuncAttribute, int bytes) {
+  if (bytes <= emulation::most_shared_bytes()) return cudaSuccess;
+  emulation::last_failure = "invalid argument";
+  return cudaErrorInvalidValue;
 }
 inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t) {
   std::memset(to, value, bytes);

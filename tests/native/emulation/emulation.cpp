@@ -156,7 +156,7 @@ struct Block {
 };
 
 std::uint64_t schedule = forward, passed = 0;
-int double_ratio = 64;
+int double_ratio = 64, most_shared = 100 * 1024;
 bool all_at_once = false;  // a cooperative launch
 std::mt19937_64 generator;
 const std::function<void()>* running_kernel = nullptr;
@@ -366,6 +366,8 @@ std::uint64_t barriers_passed() { return passed; }
 
 void set_single_to_double_ratio(int ratio) { double_ratio = ratio; }
 int single_to_double_ratio() { return double_ratio; }
+void set_most_shared_bytes(int bytes) { most_shared = bytes; }
+int most_shared_bytes() { return most_shared; }
 
 std::string run(const std::function<void()>& kernel, dim3 grid, dim3 block, std::size_t shared_bytes,
                 bool cooperative) {

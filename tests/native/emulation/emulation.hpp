@@ -36,6 +36,9 @@ void set_schedule(std::uint64_t schedule);
 // How many times as fast the device is in single precision as in double: 64 unless set.
 void set_single_to_double_ratio(int ratio);
 int single_to_double_ratio();
+// Of a block: 100 KB unless set, as a small device has; 227 KB on an H100.
+void set_most_shared_bytes(int bytes);
+int most_shared_bytes();
 std::uint64_t barriers_passed();  // by threads, since the program began: tells that barriers are there
 
 // Runs a kernel for all threads of a grid; returns what went wrong, or an empty string.
