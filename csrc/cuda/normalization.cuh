@@ -53,7 +53,7 @@ __device__ __forceinline__ P each_of(const Each& each) {
 }
 
 template <class P>
-__device__ __forceinline__ void keep_larger(P& largest, const P& other) {
+__device__ __forceinline__ void keep_larger(P& largest, P other) {
 #pragma unroll
   for (int i = 0; i < P::width; ++i) {
     largest.value[i] = other.value[i] > largest.value[i] ? other.value[i] : largest.value[i];

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <random>
 
+#include "batch_norm_relu.hpp"
 #include "emulation.hpp"
 #include "gradient_sums.hpp"
 #include "knn.hpp"
@@ -96,6 +97,47 @@ void gradient_sums(std::size_t size, unsigned threads) {
         "sums of a gradient of " + std::to_string(size) + " elements");
   check(added, "the total of gradients");
   check(counter.values[0] == 0, "the counter of blocks after a launch");
+}
+
+// Beside the CPU's kernel.
+template <class T>
+void batch_norm_relu(std::int64_t images, std::int64_t height, std::int64_t width, std::int64_t channels,
+                     std::int64_t pool) {
+  const std::vector<std::int64_t> whole{images, height * width, channels};
+  const std::vector<std::int64_t> pooled{images, (height / pool) * (width / pool), channels};
+  Array<T> x = normal_of_shape<T>(whole, 8), grad = normal_of_shape<T>(pooled, 9);
+  Array<double> workspace(
+      {static_cast<std::int64_t>(cuda::batch_norm_relu_workspace_size(images * height * width, channels))});
+  struct Results {
+    Array<T> output, statistics, grad_x;
+  };
+  const auto compute = [&](bool on_cuda) {
+    Results to{Array<T>(pooled), Array<T>({2 * channels}), Array<T>(whole)};
+    const auto x_view = x.view("x"), output = to.output.view("output"),
+               statistics = to.statistics.view("statistics"), grad_view = grad.view("grad"),
+               grad_x = to.grad_x.view("grad_x"), room = workspace.view("workspace");
+    if (on_cuda) {
+      cuda::batch_norm_relu(x_view, width, pool, true, 1e-12, output, statistics, room, 0);
+      cuda::batch_norm_relu_backward(x_view, width, pool, true, output, statistics, grad_view, grad_x, room,
+                                     0);
+    } else {
+      cpu::batch_norm_relu(x_view, width, pool, true, 1e-12, output, statistics, 1);
+      cpu::batch_norm_relu_backward(x_view, width, pool, true, output, statistics, grad_view, grad_x, 1);
+    }
+    return to;
+  };
+  const Results found = compute(true), expected = compute(false);
+  const auto close = [](const Array<T>& one, const Array<T>& other) {
+    for (std::size_t i = 0; i < one.values.size(); ++i) {
+      if (!(std::fabs(one.values[i] - other.values[i]) <= (sizeof(T) == 4 ? 1e-5 : 1e-13))) return false;
+    }
+    return true;
+  };
+  const std::string what = " of " + std::to_string(images) + " x " + std::to_string(height) + " x " +
+                           std::to_string(width) + " x " + std::to_string(channels);
+  check(close(found.output, expected.output), "normalized images" + what);
+  check(close(found.statistics, expected.statistics), "statistics" + what);
+  check(close(found.grad_x, expected.grad_x), "gradients of images" + what);
 }
 
 struct KnnCase {
@@ -207,6 +249,13 @@ int main() {
     nearest_neighbors<float>({1, 70, 129, 6, 2048, 1 << 20});
     nearest_neighbors<float>({1, 65, 1100, 64, 2048, 1 << 20});
     emulation::set_single_to_double_ratio(64);
+    for (const std::int64_t pool : {1, 2}) {
+      for (const std::int64_t channels : {1, 4, 6, 33, 257}) {
+        batch_norm_relu<float>(3, 5, 4, channels, pool);
+        batch_norm_relu<double>(2, 4, 6, channels, pool);
+      }
+      batch_norm_relu<float>(3, 30, 30, 8, pool);
+    }
     sketch(5, 1);
     sketch(1000, 7);
     sketch(1000, 1003);
