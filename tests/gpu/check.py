@@ -40,6 +40,7 @@ class Stage:
         ""
     )  # what is wrong by the output, though the command succeeded
     shown: int = 8  # lines
+    on_request: bool = False  # only where it is named
 
 
 def stages(out: Path) -> list[Stage]:
@@ -60,11 +61,21 @@ def stages(out: Path) -> list[Stage]:
         # Torch's kernels too: memory that they write is written.
         replace(sanitizer("initcheck", 90, ["--small"], "--print-limit", "10000"), fault=uninitialized_reads),
         Stage("warnings", 60, [*PYTEST, *TRAINING_TESTS]),
+        Stage(
+            "sweep",
+            330,
+            [*SWEEP, "--out", str(out / "convnet-fashion-mnist-up")],
+            {"PYTHERMO_DATA": os.environ.get("PYTHERMO_DATA", str(ROOT / ".gpu" / "data"))},
+            on_request=True,
+        ),
     ]
 
 
 ABOUT = f"{sys.executable} -m pythermo info; {sys.executable} -m pip list 2>/dev/null"
 TIMES = [sys.executable, "-m", "pythermo.bench", "--device", "cuda"]
+# All of Fashion-MNIST in four minutes: U, S, T and thermometers of 176 runs.
+SWEEP = [sys.executable, "-m", "pythermo", "sweep", "convnet-fashion-mnist-up"]
+SWEEP += ["--set", "run.training.device=cuda", "--set", "run.training.iterations=4000"]
 OURS = ["--kernel-name", "kns=pythermo", "--print-limit", "20"]
 TRAINING_TESTS = ["tests/training/test_cuda_run.py"]
 GROUPS = {"sanitizer": ["memcheck", "racecheck", "synccheck", "initcheck"]}
@@ -158,7 +169,7 @@ def chosen_stages(asked: list[str], known: list[Stage]) -> list[Stage]:
                 raise ValueError(f"no such stage: {name}; there are {', '.join([*by_name, *GROUPS])}")
             stage = by_name[part]
             chosen.append(replace(stage, seconds=float(seconds)) if seconds else stage)
-    return chosen or known
+    return chosen or [stage for stage in known if not stage.on_request]
 
 
 def main() -> None:

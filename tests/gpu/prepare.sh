@@ -12,4 +12,6 @@ if [[ $# -gt 0 ]]; then
   CMAKE_ARGS="-DPYTHERMO_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=${ARCHITECTURES:-90-real}" \
     "$1" -m pip wheel -q --no-deps -w .gpu/wheels .
 fi
+installed=/usr/share/datasets/fashion-mnist # of Debian's dataset-fashion-mnist
+if [[ -d $installed ]]; then mkdir -p .gpu/data && cp -n $installed/* .gpu/data/; fi
 ls .gpu/wheels

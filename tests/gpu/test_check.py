@@ -29,7 +29,8 @@ def stage(code, seconds=30.0, **rest):
 def test_each_stage_has_its_limit_or_the_one_asked_for(tmp_path):
     known = check.stages(tmp_path)
     names = [one.name for one in known]
-    assert names == [one.name for one in check.chosen_stages([], known)]
+    assert [*(one.name for one in check.chosen_stages([], known)), "sweep"] == names
+    assert [one.name for one in check.chosen_stages(["sweep"], known)] == ["sweep"]
     chosen = check.chosen_stages(["tests:12", "sanitizer:7.5", "smoke"], known)
     assert [(one.name, one.seconds) for one in chosen[:2]] == [("tests", 12.0), ("memcheck", 7.5)]
     assert {one.name for one in chosen[1:5]} == {"memcheck", "racecheck", "synccheck", "initcheck"}
