@@ -202,8 +202,9 @@ void nearest_neighbors(const KnnCase& of) {
   }
   if (of.clouds > 1) return;
   Array<double> matrix({of.points * of.points});
-  Array<double> matrix_workspace(
-      {static_cast<std::int64_t>(cuda::knn_matrix_workspace_size(of.points, of.k, 2, of.longest_sorted))});
+  const std::size_t room = std::max(cuda::knn_matrix_workspace_size(of.points, of.k, 2, of.longest_sorted),
+                                    cuda::knn_update_workspace_size(of.points, of.points, of.dim));
+  Array<double> matrix_workspace({static_cast<std::int64_t>(room)});
   with_sums.workspace = matrix_workspace.view("workspace");
   const std::size_t n = of.points;
   cuda::update_squared_distances(points.view("points"), 0, n, matrix.view("matrix"), with_sums);

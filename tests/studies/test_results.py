@@ -57,7 +57,7 @@ def test_a_sweep_from_the_command_line(tmp_path, request):
         ),
         (
             ["sweep", "digits-up", "--set", "run.measurement.window=3000"],
-            "window of 3000 iterates, 24 apart, is not full",
+            "window of 3000 iterates, 72 apart, is not full",
         ),
         (["sweep", "digits-up", "--set", "run.measurement.window=50"], "must be more than the 50 neighbors"),
         (["sweep", "digits-up", "--set", "run.lr=5.0"], "run.lr: has no effect in a preset"),
