@@ -107,9 +107,9 @@ class Preset(Section):
 
     Examples
     --------
-    >>> preset = Preset.load("digits-up", ["run.training.iterations=10_000", "seeds=4"])
+    >>> preset = Preset.load("digits-up", ["run.training.iterations=100_000", "seeds=4"])
     >>> len(preset.learning_rates), preset.seeds, preset.run.training.iterations
-    (11, 4, 10000)
+    (8, 4, 100000)
     """
 
     description: str

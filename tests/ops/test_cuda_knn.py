@@ -153,7 +153,7 @@ def test_pairs_that_products_would_leave_inexact_are_made_again(on_cpu, offset, 
     assert_agree(found_in(points, 69), on_cpu(found_in, points, 69), points.dtype)
 
 
-@pytest.mark.parametrize(("n", "dim"), [(80, 100), (150, 2500)])
+@pytest.mark.parametrize(("n", "dim"), [(80, 100), (70, 1500)])
 def test_products_have_the_same_bits_for_any_schedule_and_workspace(emulated, n, dim):
     emulation.module().set_single_to_double_ratio(2)
     points = with_duplicates(2, n, dim, torch.float32)
