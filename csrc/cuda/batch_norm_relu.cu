@@ -133,11 +133,18 @@ void add_up(const Parts& parts, const Pair& pair, const Finish& finish, double* 
          workspace, parts.count, parts.channels, finish);
 }
 
-// Images one upon the other, as far as no window of pixels lies in two of them.
+// Whether images may be taken as one: where no window of pixels lies in two of them, and 32 bits count all.
+constexpr std::size_t most_numbers = std::size_t{1} << 31;
+template <class T>
+bool may_be_one(const Images<T>& images, std::size_t pool) {
+  return images.height % pool == 0 && images.count * images.pixels() * images.channels < most_numbers;
+}
+
+// Images as they are, or one upon the other.
 template <class T>
 NormalizedImages<T> stacked(const Images<T>& images, bool as_one) {
   const std::size_t height = images.height * (as_one ? images.count : 1);
-  require(height * images.width * images.channels < std::size_t{1} << 31, "x: has too many pixels");
+  require(height * images.width * images.channels < most_numbers, "x: an image has too many pixels");
   return {images.data,
           1,
           static_cast<unsigned>(as_one ? 1 : images.count),
@@ -182,7 +189,7 @@ void batch_norm_relu(const TensorView& x, std::size_t width, std::size_t pool, b
     add_up(parts, MomentPair<T>{images.data},
            WriteStatistics<T>{images.data, static_cast<double>(parts.pixels), eps, constants, parts.channels},
            sums, on_stream);
-    const bool as_one = images.height % pool == 0;
+    const bool as_one = may_be_one(images, pool);
     const NormalizedImages<T> from = stacked(images, as_one), to = stacked(pooled, as_one);
     with_packs<T>(images.channels, {from.data, to.data, constants}, [&](auto pack_width) {
       const Windows windows(to, 1, pack_width);
@@ -208,7 +215,7 @@ void batch_norm_relu_backward(const TensorView& x, std::size_t width, std::size_
     add_up(Parts(outputs), GradientPair<T, rectifying>{outputs.data, grads.data},
            WriteConstants<T>{of_channels, static_cast<double>(all.pixels), constants, all.channels}, sums,
            on_stream);
-    const bool as_one = images.height % pool == 0;
+    const bool as_one = may_be_one(images, pool);
     const NormalizedImages<T> from = stacked(images, as_one), grad_from = stacked(grads, as_one),
                               to = stacked(grads_x, as_one);
     with_packs<T>(images.channels, {from.data, grad_from.data, to.data, constants}, [&](auto pack_width) {

@@ -13,58 +13,36 @@ from pythermo.ops._backends import CUDA, KERNELS, has_kernel, kernel, stream_of,
 
 
 @kernel("cpu", "batch_norm_relu")
-def _(x: Tensor, pool: int, eps: float, output: Tensor, statistics: Tensor) -> None:
-    _core.batch_norm_relu(
-        _rows(x), x.shape[3], pool, True, eps, _rows(output), to_dlpack(statistics), torch.get_num_threads()
-    )
+def _(x: Tensor, *arguments: Any) -> None:
+    _core.batch_norm_relu(*_forward_arguments(x, *arguments), torch.get_num_threads())
 
 
 @kernel("cpu", "batch_norm_relu_backward")
-def _(x: Tensor, pool: int, output: Tensor, statistics: Tensor, grad: Tensor, grad_x: Tensor) -> None:
-    _core.batch_norm_relu_backward(
-        _rows(x),
-        x.shape[3],
-        pool,
-        True,
-        _rows(output),
-        to_dlpack(statistics),
-        _rows(grad),
-        _rows(grad_x),
-        torch.get_num_threads(),
-    )
+def _(x: Tensor, *arguments: Any) -> None:
+    _core.batch_norm_relu_backward(*_backward_arguments(x, *arguments), torch.get_num_threads())
 
 
 @kernel("cuda", "batch_norm_relu")
-def _(x: Tensor, pool: int, eps: float, output: Tensor, statistics: Tensor) -> None:
+def _(x: Tensor, *arguments: Any) -> None:
     with torch.cuda.device_of(x):
-        CUDA.native.batch_norm_relu(
-            _rows(x),
-            x.shape[3],
-            pool,
-            True,
-            eps,
-            _rows(output),
-            to_dlpack(statistics),
-            _workspace(x),
-            stream_of(x),
-        )
+        CUDA.native.batch_norm_relu(*_forward_arguments(x, *arguments), _workspace(x), stream_of(x))
 
 
 @kernel("cuda", "batch_norm_relu_backward")
-def _(x: Tensor, pool: int, output: Tensor, statistics: Tensor, grad: Tensor, grad_x: Tensor) -> None:
+def _(x: Tensor, *arguments: Any) -> None:
     with torch.cuda.device_of(x):
-        CUDA.native.batch_norm_relu_backward(
-            _rows(x),
-            x.shape[3],
-            pool,
-            True,
-            _rows(output),
-            to_dlpack(statistics),
-            _rows(grad),
-            _rows(grad_x),
-            _workspace(x),
-            stream_of(x),
-        )
+        CUDA.native.batch_norm_relu_backward(*_backward_arguments(x, *arguments), _workspace(x), stream_of(x))
+
+
+def _forward_arguments(x: Tensor, pool: int, eps: float, output: Tensor, statistics: Tensor) -> list[Any]:
+    return [_rows(x), x.shape[3], pool, True, eps, _rows(output), to_dlpack(statistics)]
+
+
+def _backward_arguments(
+    x: Tensor, pool: int, output: Tensor, statistics: Tensor, grad: Tensor, grad_x: Tensor
+) -> list[Any]:
+    images = [_rows(x), x.shape[3], pool, True, _rows(output), to_dlpack(statistics)]
+    return [*images, _rows(grad), _rows(grad_x)]
 
 
 def batch_norm_relu(x: Any, pool: int = 1, eps: float = 1e-12) -> Any:
