@@ -4,6 +4,7 @@
 
 #include "../checks.hpp"
 #include "../knn.hpp"
+#include "knn_differences.cuh"
 #include "knn_products.cuh"
 #include "knn_selection.cuh"
 #include "knn_tiles.cuh"
