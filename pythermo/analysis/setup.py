@@ -130,7 +130,7 @@ class Setup:
     @cached_property
     def estimate(self) -> TemperatureEstimate | str:
         """The temperatures by convex regression over seeds, of the fit's range; or why there are none."""
-        return estimate_of_fit(self.dataset, self.analysis.fit, self.last)
+        return estimate_of_fit(self.dataset, self.analysis, self.last)
 
     @cached_property
     def thermometers(self) -> xr.Dataset:

@@ -1,6 +1,6 @@
 """The temperatures of a sweep, in a range of its learning rates."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -13,6 +13,17 @@ from pythermo.config.preset import FIGURE_K, FitConfig
 from pythermo.config.schema import RunConfig
 from pythermo.estimators.temperature import TemperatureFit, fit_temperature
 from pythermo.estimators.temperature_estimate import TemperatureEstimate, estimate_temperature
+
+NO_EQUILIBRIUM = "no two neighboring learning rates are in equilibrium"
+
+
+@dataclass(frozen=True)
+class _Range:
+    """The learning rates of a fit by their places, where they come from, and whether they have a law."""
+
+    places: NDArray[np.intp]
+    origin: str
+    has_law: bool = True
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,9 @@ class Analysis:
         Of the learning rates of the fit's range.
     range_of_fit : str
         Where that range comes from.
+    has_law : bool
+        Whether T has a law in the learning rate: not where the range is that of all of them, for no two
+        neighboring ones are in equilibrium. The law of ``fit`` is NaN then.
     stationarity : xarray.Dataset or str
         Which learning rates are stationary (see `pythermo.stationarity`), or why it cannot be said.
     full_gradient : str
@@ -37,6 +51,7 @@ class Analysis:
     stationary: xr.Dataset
     fit: TemperatureFit
     range_of_fit: str
+    has_law: bool
     stationarity: xr.Dataset | str
     full_gradient: str
 
@@ -88,29 +103,42 @@ def analyze(
     members = regimes(sweep, last, k)
     values["regime"], values["regime_share"] = of_most_seeds(members)
     judged = _judged(sweep, k)
-    chosen, origin = _range_of_fit(values["regime"].values, settings, _drifting(values["lr"].values, judged))
-    ranged = values.isel(lr=chosen)
+    chosen = _range_of_fit(values["regime"].values, settings, _drifting(values["lr"].values, judged))
+    ranged = values.isel(lr=chosen.places)
     found = fit_temperature(
         ranged["lr"].values, ranged["energy"].values, ranged["entropy"].values, settings.tolerance
     )
+    if not chosen.has_law:
+        found = replace(
+            found, prefactor=np.nan, exponent=np.nan, prefactor_stderr=np.nan, exponent_stderr=np.nan
+        )
     if not isinstance(judged, str):
         drifts = (values["regime"] == Regime.EQUILIBRIUM) & ~judged["stationary"]
         values["regime"] = values["regime"].where(~drifts, Regime.DRIFT.value)
     off_hull = np.isin(values["lr"], found.lr[~found.feasible]) & (values["regime"] == Regime.EQUILIBRIUM)
     values["regime"] = values["regime"].where(~off_hull, Regime.JUMP.value)
-    return Analysis(values, found, origin, judged, str(sweep.attrs["full_gradient"]))
+    full_gradient = str(sweep.attrs["full_gradient"])
+    return Analysis(values, found, chosen.origin, chosen.has_law, judged, full_gradient)
 
 
 def estimate_of_fit(
-    sweep: xr.Dataset, fit: TemperatureFit, last: int, k: int = FIGURE_K, confidence: float = 0.9
+    sweep: xr.Dataset, analysis: Analysis, last: int, k: int = FIGURE_K, confidence: float = 0.9
 ) -> TemperatureEstimate | str:
-    """Return the temperatures by convex regression at the learning rates of a fit; or why there are none."""
-    chosen = np.concatenate([fit.lr, fit.excluded])
+    """Return the temperatures by convex regression at the learning rates of a fit; or why there are none.
+
+    Their law is NaN where the analysis has none.
+    """
+    chosen = np.concatenate([analysis.fit.lr, analysis.fit.excluded])
     members = stationary_members(sweep.sel(lr=chosen), last, k)
     try:
-        return estimate_temperature(chosen, members["energy"].values, members["entropy"].values, confidence)
+        found = estimate_temperature(chosen, members["energy"].values, members["entropy"].values, confidence)
     except ValueError as error:
         return str(error)
+    if analysis.has_law:
+        return found
+    return replace(
+        found, reference_temperature=np.nan, exponent=np.nan, reference_interval=None, exponent_interval=None
+    )
 
 
 def _judged(sweep: xr.Dataset, k: int) -> xr.Dataset | str:
@@ -137,23 +165,23 @@ def stationary_of(sweep: xr.Dataset) -> int:
     return RunConfig.from_toml(sweep.attrs["config"]).measurement.stationary
 
 
-def _range_of_fit(
-    regime: NDArray[np.str_], settings: FitConfig, drifting: NDArray[np.bool_]
-) -> tuple[NDArray[np.intp], str]:
-    """Return the learning rates of the fit by their places, and where they come from."""
-    places, origin = _range_before_drifts(regime, settings)
+def _range_of_fit(regime: NDArray[np.str_], settings: FitConfig, drifting: NDArray[np.bool_]) -> _Range:
+    before = _range_before_drifts(regime, settings)
+    places, origin = before.places, before.origin
     kept = places[~drifting[places]]
     lost = len(places) - len(kept)
     if lost == 0:
-        return places, origin
+        return before
     if settings.drifting:
-        return places, f"{origin}, {lost} of which {'drifts' if lost == 1 else 'drift'}"
+        return replace(before, origin=f"{origin}, {lost} of which {'drifts' if lost == 1 else 'drift'}")
     if len(kept) < 2:
-        return places, f"{origin}, although {lost} of {len(places)} drift"
-    return kept, f"{origin}, but for {lost} that {'drifts' if lost == 1 else 'drift'}"
+        return replace(before, origin=f"{origin}, although {lost} of {len(places)} drift")
+    return replace(
+        before, places=kept, origin=f"{origin}, but for {lost} that {'drifts' if lost == 1 else 'drift'}"
+    )
 
 
-def _range_before_drifts(regime: NDArray[np.str_], settings: FitConfig) -> tuple[NDArray[np.intp], str]:
+def _range_before_drifts(regime: NDArray[np.str_], settings: FitConfig) -> _Range:
     places = np.arange(len(regime))
     if settings.first is not None or settings.last is not None:
         first, last = settings.first or 0, -1 if settings.last is None else settings.last
@@ -163,8 +191,8 @@ def _range_before_drifts(regime: NDArray[np.str_], settings: FitConfig) -> tuple
                 f"fit: the range {first} ... {last} holds {len(given)} of the "
                 f"sweep's {len(places)} learning rates; at least 2 are needed"
             )
-        return given, "as given"
+        return _Range(given, "as given")
     chosen = places[longest_stretch(regime == Regime.EQUILIBRIUM)]
     if len(chosen) < 2:
-        return places, "all, for no two neighboring learning rates are in equilibrium"
-    return chosen, "those in equilibrium"
+        return _Range(places, f"all, for {NO_EQUILIBRIUM}", has_law=False)
+    return _Range(chosen, "those in equilibrium")

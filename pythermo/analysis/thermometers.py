@@ -102,9 +102,9 @@ def thermometers(
     require_one_axis(sweep)
     k, confidence = require_neighbors(sweep, k), require_open_unit("confidence", confidence)
     last = stationary_of(sweep) if last is None else last
-    found = analyze(sweep, last, fit, k).fit
-    estimate = estimate_of_fit(sweep, found, last, k, confidence)
-    return read_thermometers(sweep, last, found, estimate, k, energy_floor, confidence)
+    analysis = analyze(sweep, last, fit, k)
+    estimate = estimate_of_fit(sweep, analysis, last, k, confidence)
+    return read_thermometers(sweep, last, analysis.fit, estimate, k, energy_floor, confidence)
 
 
 def read_thermometers(

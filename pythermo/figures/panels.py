@@ -126,7 +126,7 @@ def plot_temperature(
     """
     _require_axes(ax)
     last = stationary_of(sweep) if last is None else last
-    estimate = estimate_of_fit(sweep, analyze(sweep, last, fit).fit, last)
+    estimate = estimate_of_fit(sweep, analyze(sweep, last, fit), last)
     with _panel(ax) as ax:
         draw_estimate(ax, estimate)
     return ax
@@ -145,7 +145,7 @@ def plot_surface(
     _require_axes(ax)
     last = stationary_of(sweep) if last is None else last
     analysis = analyze(sweep, last, fit)
-    estimate = estimate_of_fit(sweep, analysis.fit, last)
+    estimate = estimate_of_fit(sweep, analysis, last)
     with _panel(ax) as ax:
         draw_surface(ax, sweep, last, analysis, estimate)
     return ax

@@ -6,6 +6,7 @@ import xarray as xr
 from pythermo.analysis.regimes import Regime
 from pythermo.analysis.setup import Progress, Setup
 from pythermo.analysis.stationary import shown_error
+from pythermo.analysis.temperatures import NO_EQUILIBRIUM
 from pythermo.config.schema import RunConfig
 from pythermo.estimators.temperature_estimate import TemperatureEstimate
 from pythermo.estimators.trajectory_entropy import FEW_POINTS
@@ -54,6 +55,8 @@ def _facts(setup: Setup) -> list[Fact]:
     estimate = setup.estimate
     if isinstance(estimate, str):
         return [Fact("temperature T", "not known", estimate), *_fact_of_stationarity(setup)]
+    if not setup.analysis.has_law:
+        return [Fact("law of T", "none", NO_EQUILIBRIUM), *_fact_of_stationarity(setup)]
     if not np.isfinite(estimate.exponent):
         note = "fewer than two learning rates have a T above 0 between the ends"
         single = _facts_of_points(estimate)
@@ -136,6 +139,7 @@ def _fact_of_crossing(found: xr.Dataset) -> list[Fact]:
 def _advice(setup: Setup) -> list[Advice]:
     return [
         *_advice_on_seeds(setup),
+        *_advice_on_equilibrium(setup),
         *_advice_on_drifts(setup),
         *_advice_on_windows(setup),
         *_advice_on_convexity(setup.estimate),
@@ -182,6 +186,18 @@ def _advice_on_seeds(setup: Setup) -> list[Advice]:
         else f"{seeds} seeds: intervals are wide, and their widths uncertain."
     )
     return [Advice(what, f"Add seeds with --set seeds={_MANY_SEEDS}: only those that lack are computed.")]
+
+
+def _advice_on_equilibrium(setup: Setup) -> list[Advice]:
+    if setup.analysis.has_law:
+        return []
+    return [
+        Advice(
+            f"T has no law: {NO_EQUILIBRIUM}.",
+            "Take more of them between convergence and chaos, longer runs, or a range of your own "
+            "(fit.first, fit.last).",
+        )
+    ]
 
 
 def _advice_on_drifts(setup: Setup) -> list[Advice]:

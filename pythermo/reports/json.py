@@ -17,9 +17,9 @@ def sweeps_json(setups: Sequence[Setup], written: Sequence[Path] = ()) -> str:
     """Return what was found in some setups as JSON; null is what is not known.
 
     Each setup has its ``stationary`` values by learning rate (loss units, nats), its ``stationarity``, the
-    ``estimate`` of its temperature with intervals, and its ``thermometers``; a text in one of these places
-    says why it is not known. A sweep over two axes has ``gas``: its ``cells`` and laws. ``written`` are the
-    files that go with it.
+    ``estimate`` of its temperature with intervals, whose law is null unless it ``has_law``, and its
+    ``thermometers``; a text in one of these places says why it is not known. A sweep over two axes has
+    ``gas``: its ``cells`` and laws. ``written`` are the files that go with it.
     """
     found = {"setups": [_setup(one) for one in setups], "written": [str(path) for path in written]}
     return json.dumps(plain(found), indent=1, allow_nan=False)
@@ -39,6 +39,7 @@ def _setup(setup: Setup) -> dict[str, Any]:
         analysis = setup.analysis
         return values | {
             "range_of_fit": analysis.range_of_fit,
+            "has_law": analysis.has_law,
             "stationarity": analysis.stationarity,
             "estimate": setup.estimate,
             "thermometers": setup.thermometers,

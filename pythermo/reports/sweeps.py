@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pythermo.analysis.regimes import Regime
 from pythermo.analysis.setup import Setup, Waiting
 from pythermo.analysis.stationary import shown_error
+from pythermo.analysis.temperatures import NO_EQUILIBRIUM
 from pythermo.config.preset import FIGURE_K, PublishedLaw
 from pythermo.estimators.temperature import PowerLaw, TemperatureFit
 from pythermo.estimators.temperature_estimate import TemperatureEstimate
@@ -92,10 +93,7 @@ def _configuration(setup: Setup) -> Section:
 
 def _section(setup: Setup, k: int) -> Section:
     analysis, preset = setup.analysis, setup.preset
-    sentences = [
-        f"Law by seeds: {estimate_text(setup.estimate)}.",
-        f"Power law through the lower hull, as published: {power_law_text(analysis.fit)}.",
-    ]
+    sentences = _laws(setup)
     if preset.published is not None:
         law = preset.published
         sentences.append(f"Published: T = {law.prefactor:.2g} · η^{law.exponent:.2f}.")
@@ -112,6 +110,15 @@ def _section(setup: Setup, k: int) -> Section:
     sentences.append(f"Full gradient of the SNR: {analysis.full_gradient}.")
     sentences.append(f"Stationary: {_stationary_text(setup.analysis.stationarity)}.")
     return Section(f"{setup.title}: values", [" ".join(sentences)], temperature_table(setup))
+
+
+def _laws(setup: Setup) -> list[str]:
+    if not setup.analysis.has_law:
+        return [f"Law of T: none, for {NO_EQUILIBRIUM}."]
+    return [
+        f"Law by seeds: {estimate_text(setup.estimate)}.",
+        f"Power law through the lower hull, as published: {power_law_text(setup.analysis.fit)}.",
+    ]
 
 
 def estimate_text(estimate: TemperatureEstimate | str) -> str:

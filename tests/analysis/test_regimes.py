@@ -4,7 +4,7 @@ import xarray as xr
 from made import planted
 
 from pythermo.analysis.regimes import longest_stretch, regimes
-from pythermo.analysis.temperatures import analyze
+from pythermo.analysis.temperatures import analyze, estimate_of_fit
 from pythermo.config.preset import FitConfig
 
 
@@ -55,11 +55,23 @@ def test_a_sweep_that_lacks_the_loss_of_constant_predictions_is_refused():
         analyze(sweep, 20, FitConfig())
 
 
-def test_without_two_neighbors_in_equilibrium_all_are_fitted():
+def test_without_two_neighbors_in_equilibrium_all_have_a_temperature_and_none_a_law():
     sweep = planted().isel(lr=[0, 1, 3, 9])
     analysis = analyze(sweep, 20, FitConfig())
     assert len(analysis.fit.lr) == 4
     assert "no two neighboring learning rates are in equilibrium" in analysis.range_of_fit
+    assert not analysis.has_law
+    assert np.isnan([analysis.fit.prefactor, analysis.fit.exponent, analysis.fit.exponent_stderr]).all()
+    estimate = estimate_of_fit(sweep, analysis, 20)
+    assert (estimate.temperature[1:-1] > 0.0).any()
+    assert np.isnan([estimate.exponent, estimate.reference_temperature]).all()
+    assert estimate.exponent_interval is None
+
+
+def test_a_range_that_is_given_has_a_law_whatever_its_regimes():
+    analysis = analyze(planted().isel(lr=[0, 1, 3, 9]), 20, FitConfig(first=0))
+    assert analysis.has_law
+    assert np.isfinite(analysis.fit.exponent)
 
 
 @pytest.mark.parametrize(

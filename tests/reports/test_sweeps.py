@@ -1,9 +1,11 @@
+import json
 import re
 
 import pytest
 from made import late_sweep, made_sweep, planted, setup
 
 from pythermo.config.preset import FitConfig
+from pythermo.reports.json import sweeps_json
 from pythermo.reports.markdown import markdown, markdown_table
 from pythermo.reports.sections import Report, Section, Table
 from pythermo.reports.sweeps import sweeps_report, temperature_table
@@ -76,3 +78,13 @@ def test_the_summary_has_what_thermometers_show_and_where_they_cross():
     low, high = found["crossing_interval"].values
     assert low < float(found["crossing"]) < high < 1.3 * low
     assert f"rises above it at η = {float(found['crossing']):.3g} [{low:.3g}, {high:.3g}]" in text
+
+
+def test_a_sweep_without_equilibrium_has_no_law_and_says_what_to_do():
+    one = setup(planted().isel(lr=[0, 1, 3, 9]), fit={})
+    text = markdown(sweeps_report([one]))
+    assert "* law of T: **none** (no two neighboring learning rates are in equilibrium)" in text
+    assert "Law of T: none, for no two neighboring learning rates are in equilibrium." in text
+    assert "**T has no law: no two neighboring learning rates are in equilibrium.** Take more" in text
+    assert "exponent" not in text.split("## ")[1]
+    assert json.loads(sweeps_json([one]))["setups"][0]["estimate"]["exponent"] is None
