@@ -246,13 +246,14 @@ def test_weight_decay_is_plain_sgd_at_either_learning_rate(effective_lr):
 
 def test_the_radius_does_not_change_what_is_measured_of_directions():
     """The same path on a sphere of radius 3, with lr nine times as large: f(3 w) = f(w), grad is a third."""
-    ones, threes = Loop(), Loop(lambda params: pt.ProjectedSGD(params, lr=0.45, radius=3.0))
+    ones = Loop(lambda params: pt.ProjectedSGD(params, lr=0.003))
+    threes = Loop(lambda params: pt.ProjectedSGD(params, lr=0.027, radius=3.0))
     pt.project_(threes.params, 3.0)
     one, three = (loop.steps(60).thermometer.read() for loop in (ones, threes))
-    # Float32 rounding grows tenfold every two steps: paths part, their entropies stay alike.
+    # At this learning rate rounding of float32 does not grow (at 0.05 paths part): it moves S by 1e-6, U by 1e-7.
     assert three.effective_learning_rate == pytest.approx(one.effective_learning_rate, rel=1e-5)
-    assert three.entropy == pytest.approx(one.entropy, rel=0.02)
-    assert three.energy == pytest.approx(one.energy, rel=0.05)
+    assert three.entropy == pytest.approx(one.entropy, rel=1e-4)
+    assert three.energy == pytest.approx(one.energy, rel=1e-5)
 
 
 def test_schedules_are_followed():
