@@ -11,14 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pythermo._checks import (
-    is_float,
-    require_integer,
-    require_not_negative,
-    require_number,
-    require_positive,
-    require_values,
-)
+from pythermo._checks import is_float, require_integer, require_number, require_values
 from pythermo._parameters import count, flatten
 from pythermo.config.preset import FIGURE_K
 from pythermo.estimators.autocorrelation import effective_sample_size
@@ -26,8 +19,8 @@ from pythermo.estimators.gradient_noise import GradientNoise, gradient_noise_abo
 from pythermo.estimators.trajectory_entropy import FEW_POINTS, TrajectoryEntropy
 from pythermo.models.invariance import buffers_restored
 from pythermo.models.layers import own_generator
-from pythermo.optim import ProjectedSGD, WeightDecaySGD
 from pythermo.training.reading import ThermometerReading
+from pythermo.training.stepping import Stepping
 
 # Beyond it a window is kept as sketches.
 WINDOW_BYTES = 256 * 10**6
@@ -124,8 +117,8 @@ class Thermometer:
         k: int = FIGURE_K,
     ) -> None:
         self._params = _weights(params)
-        self._rate = _learning_rate(self._params, optimizer, lr)
-        self._optimizer, self._minibatch_loss, self._model = optimizer, minibatch_loss, model
+        self._stepping = Stepping(self._params, optimizer, lr)
+        self._minibatch_loss, self._model = minibatch_loss, model
         if minibatch_loss is not None and not callable(minibatch_loss):
             raise TypeError(f"minibatch_loss: must be called without arguments, not {minibatch_loss!r}")
         if model is not None and not isinstance(model, nn.Module):
@@ -160,7 +153,7 @@ class Thermometer:
         """
         place = self._steps % len(self._losses)
         self._losses[place] = _one_number(loss)
-        self._rates[place] = self._rate()
+        self._rates[place] = self._stepping.rate()
         self._steps += 1
         if self._steps % self._stride == 0:
             flat = flatten(self._params).float()
@@ -184,8 +177,8 @@ class Thermometer:
         losses = self._in_order(self._losses.cpu().numpy(), self._steps)
         norms = self._in_order(self._norms.cpu().numpy(), self._steps // self._stride)
         rates = self._in_order(self._rates, self._steps)
-        rate = float(rates[-1]) if len(rates) else self._rate()
-        effective = rate if self._rate_is_effective() else rate / radius**2
+        rate = float(rates[-1]) if len(rates) else self._stepping.rate()
+        effective = rate if self._stepping.rate_is_effective else rate / radius**2
         growth = float(norms[-1] / norms[0] - 1.0) if len(norms) > 1 else math.nan
         batches = None if self._minibatch_loss is None else self._measure_minibatches(here)
         energy, error = _mean_with_error(losses)
@@ -208,12 +201,6 @@ class Thermometer:
             radius=radius,
             radius_growth=growth,
             remarks=tuple(self._remarks(estimate.effective_samples, growth, rates, batches, energy)),
-        )
-
-    def _rate_is_effective(self) -> bool:
-        """Return whether the optimizer's learning rate is that on the unit sphere."""
-        return isinstance(self._optimizer, WeightDecaySGD) and any(
-            group["effective_lr"] for group in _groups_of(self._params, self._optimizer)
         )
 
     def _in_order(self, ring: Any, written: int) -> Any:
@@ -275,7 +262,7 @@ class Thermometer:
                 "path; take a larger stride"
             )
         if abs(growth) > _MOVES:
-            moving = "" if self._rate_is_effective() else "the effective learning rate moves, and "
+            moving = "" if self._stepping.rate_is_effective else "the effective learning rate moves, and "
             yield f"the radius changed by {growth:.1%} over the window: {moving}the state is not stationary"
         if len(rates) and np.ptp(rates) > 1e-6 * rates.max():
             yield "the learning rate changed within the window: the state is not stationary"
@@ -284,9 +271,8 @@ class Thermometer:
                 f"the gradient has a radial part (cosine {batches.radial:.2g}): the weights are not "
                 "scale-invariant, and S and T are not what they are called"
             )
-        kind = _other_than_sgd(self._optimizer)
-        if kind:
-            yield f"T of the noise presumes plain SGD, without {kind}"
+        if self._stepping.other_than_sgd:
+            yield f"T of the noise presumes plain SGD, without {self._stepping.other_than_sgd}"
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that it needs to go on from here to the same readings."""
@@ -339,45 +325,6 @@ def _weights(params: Any) -> list[Tensor]:
     if count(given) < 2:
         raise ValueError("params: must hold 2 weights at least")
     return given
-
-
-def _learning_rate(params: list[Tensor], optimizer: Any, lr: float | None) -> Callable[[], float]:
-    """Return what tells the learning rate of the weights."""
-    if (optimizer is None) == (lr is None):
-        raise ValueError("optimizer, lr: one of them must say the learning rate, and not both")
-    if lr is not None:
-        fixed = require_positive("lr", lr)
-        return lambda: fixed
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer: must be a torch.optim.Optimizer, not {type(optimizer).__name__}")
-    own = {id(one) for one in params}
-    held = {id(one) for group in optimizer.param_groups for one in group["params"]}
-    if not own <= held:
-        raise ValueError(f"optimizer: does not step {len(own - held)} of the {len(own)} tensors of params")
-
-    def rate() -> float:
-        rates = {float(group["lr"]) for group in _groups_of(params, optimizer)}
-        if len(rates) > 1:
-            raise ValueError(f"optimizer: params have several learning rates, {sorted(rates)}; one is needed")
-        return require_not_negative("optimizer: its learning rate", rates.pop())  # a warm-up begins at 0
-
-    rate()
-    return rate
-
-
-def _groups_of(params: list[Tensor], optimizer: Optimizer) -> list[dict[str, Any]]:
-    """Return the groups of the weights; new ones take their place when an optimizer's state is loaded."""
-    own = {id(one) for one in params}
-    return [group for group in optimizer.param_groups if any(id(one) in own for one in group["params"])]
-
-
-def _other_than_sgd(optimizer: Optimizer | None) -> str:
-    """Return what an optimizer has that plain SGD has not."""
-    if optimizer is None or isinstance(optimizer, (ProjectedSGD, WeightDecaySGD)):
-        return ""
-    if not isinstance(optimizer, torch.optim.SGD):
-        return f"what {type(optimizer).__name__} does to gradients"
-    return "momentum" if any(group["momentum"] for group in optimizer.param_groups) else ""
 
 
 def _sketch_size(window: int, dim: int) -> int | None:
