@@ -99,8 +99,9 @@ def load(
     seed : int
         Seed of the choice of images and of the drawn labels, at least 0.
     side : int, optional
-        Height and width in pixels to which images are padded with zeros on all sides, such as 32 for
-        ``fashion-mnist``. Images keep their size if it is not given.
+        Height and width in pixels of the images: larger ones than their own are padded with zeros on all
+        sides, such as 32 for ``fashion-mnist``; to smaller ones, which divide their own, squares of pixels
+        are averaged, such as 2x2 for 14. Images keep their size if it is not given.
     test_samples : int, optional
         Number of test images to keep, from the first on: each measurement of a run evaluates all of them.
 
@@ -115,7 +116,8 @@ def load(
     ------
     ValueError
         For an unknown name, a ``root`` that is not a folder, a class with too few images, a share outside
-        [0, 1], a side smaller than the images', and a file that is not as published, naming it.
+        [0, 1], a side that is smaller than the images' and does not divide it, and a file that is not as
+        published, naming it.
     TypeError
         For a number of the wrong type.
     FileNotFoundError
@@ -144,7 +146,7 @@ def load(
     if samples_per_class is not None:
         kept = _choose_per_class(train.labels, samples_per_class, arrays.num_classes, generator)
     labels = _redraw(train.labels[kept], label_noise, arrays.num_classes, generator)
-    train_images, test_images = _padded(train.images[kept], side), _padded(test.images[:test_samples], side)
+    train_images, test_images = _of_side(train.images[kept], side), _of_side(test.images[:test_samples], side)
     mean, deviation = _standard(name, train_images)
     return Images(
         train_images=_standardized(train_images, mean, deviation),
@@ -178,15 +180,26 @@ def _read(name: str, root: str | Path | None) -> Arrays:
     return sources.read(name, folder)
 
 
-def _padded(images: np.ndarray, side: int | None) -> np.ndarray:
-    """Return images as float32 with zeros around them; an odd row or column more goes below and right."""
-    height, width = images.shape[-2:]
-    side = height if side is None else side
-    if side < max(height, width):
-        raise ValueError(f"side: must be at least the {height} pixels of the images, not {side}")
+def _of_side(images: np.ndarray, side: int | None) -> np.ndarray:
+    """Return square images as float32 of another side, if one is given."""
+    own = images.shape[-1]
+    if side is None or side >= own:
+        return _padded(images, side or own)
+    if own % side != 0:
+        divisors = ", ".join(str(n) for n in range(1, own) if own % n == 0)
+        raise ValueError(
+            f"side: must be at least the {own} pixels of the images, or divide them ({divisors}), not {side}"
+        )
+    squares = images.reshape(*images.shape[:-2], side, own // side, side, own // side)
+    return squares.mean(axis=(-3, -1), dtype=np.float32)
+
+
+def _padded(images: np.ndarray, side: int) -> np.ndarray:
+    """Return images with zeros around them; an odd row or column more goes below and right."""
+    own = images.shape[-1]
     padded = np.zeros((*images.shape[:-2], side, side), np.float32)
-    top, left = (side - height) // 2, (side - width) // 2
-    padded[..., top : top + height, left : left + width] = images
+    first = (side - own) // 2
+    padded[..., first : first + own, first : first + own] = images
     return padded
 
 

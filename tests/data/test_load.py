@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from published import binary_members, images, small, write_archive
+from sklearn.datasets import load_digits
 
 import pythermo as pt
 from pythermo.config.schema import DataConfig
@@ -97,10 +98,25 @@ def test_padding_of_any_images(side, top):
     assert torch.equal(pt.data.load("digits", side=8).train_images, digits)
 
 
+@pytest.mark.parametrize("side", [1, 2, 4])
+def test_images_of_a_smaller_side_have_the_means_of_squares(side):
+    found = pt.data.load("digits", side=side)
+    pixels = load_digits().images.reshape(-1, side, 8 // side, side, 8 // side)
+    means = np.stack([pixels[:, i, :, j].mean(axis=(1, 2)) for i in range(side) for j in range(side)], 1)
+    means = means.reshape(-1, 1, side, side)
+    train, test = means[:1497], means[1497:]
+    # Float32 sums, standardized.
+    np.testing.assert_allclose(found.train_images, (train - train.mean()) / train.std(), atol=1e-5)
+    np.testing.assert_allclose(found.test_images, (test - train.mean()) / train.std(), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"side": 7}, "side: must be at least the 8 pixels of the images, not 7"),
+        (
+            {"side": 7},
+            r"side: must be at least the 8 pixels of the images, or divide them \(1, 2, 4\), not 7",
+        ),
         ({"label_noise": -0.1}, r"label_noise: must lie in \[0, 1\], not -0.1"),
         ({"label_noise": float("nan")}, r"label_noise: must lie in \[0, 1\], not nan"),
         ({"seed": -1}, "seed: must be an integer from 0 to .*, not -1"),
