@@ -68,7 +68,7 @@ def test_figures(tmp_path):
     sweep = made_sweep()
     raised = sweep.copy(deep=True)
     raised["loss"][4] += 0.5
-    titled = {"UP": analyze(sweep, 3, FitConfig()), "OP": analyze(raised, 3, FitConfig())}
+    titled = {"UP": analyze(sweep, 3, FitConfig(first=0)), "OP": analyze(raised, 3, FitConfig(first=0))}
     baseline = xr.Dataset({"uniform_loss": 1.0, "uniform_entropy": ("k", [0.0, 1.0])}, coords={"k": [10, 50]})
     first = figures.stationary_values(titled)
     for row, analysis in zip((first.axes[:2], first.axes[2:]), titled.values(), strict=True):
@@ -154,7 +154,7 @@ def test_figures_of_sweeps_without_any_temperature(tmp_path):
 
 
 def test_the_surface_shows_members_curve_and_intervals(tmp_path):
-    made = setup(several_seeds(), fit={})
+    made = setup(several_seeds(), fit={"first": 0})
     figure = figures.thermodynamic_surface({"UP": made})
     left, right = figure.axes
     members = stationary_members(made.dataset, 3)
