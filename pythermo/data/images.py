@@ -191,7 +191,8 @@ def _of_side(images: np.ndarray, side: int | None) -> np.ndarray:
             f"side: must be at least the {own} pixels of the images, or divide them ({divisors}), not {side}"
         )
     squares = images.reshape(*images.shape[:-2], side, own // side, side, own // side)
-    return squares.mean(axis=(-3, -1), dtype=np.float32)
+    means: np.ndarray = squares.mean(axis=(-3, -1), dtype=np.float32)
+    return means
 
 
 def _padded(images: np.ndarray, side: int) -> np.ndarray:
